@@ -16,9 +16,9 @@ from reports.statistics import Arm, Best, CurvePoint, Difference, Savings, Verdi
 from reports.variance import FloatArray
 
 WEIGHTED, PLAIN = "weighted_task_diversity", "task_diversity"
-
-
 FULL_POOL = "full pool"  # name of this reference
+
+Curves = dict[str, dict[int, Arm]]  # strategy → budget → scores
 
 
 class Comparison(NamedTuple):
@@ -74,23 +74,20 @@ class Section(NamedTuple):
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
             return ""
-        values = {float(value) for value in (rows.min(), rows.max())}
-        if values == {0.0}:
+        if not rows.any():
             return "No model answered anything right: this benchmark cannot compare them."
-        if values == {1.0}:
+        if (rows == 1).all():
             return "Every model answered everything right: this benchmark cannot compare them."
-        is_one_model = len(rows) < 2
         return (
-            "" if is_one_model else "Every model has the same score on every item: this benchmark cannot compare them."
+            "Every model has the same score on every item: this benchmark cannot compare them." if len(rows) > 1 else ""
         )
 
     @property
     def area_title(self) -> str:
         """Name of the quantity in `areas` and `primary`: a score if all of them use the same single budget, else an area."""
-        every = [*([self.primary] if self.primary else []), *self.areas]
-        budgets = {one.budgets for one in every}
-        if len(budgets) == 1 and len(next(iter(budgets))) == 1:
-            return f"score at {next(iter(budgets))[0]:,} labels"
+        budgets = {one.budgets for one in (self.primary, *self.areas) if one is not None}
+        if len(budgets) == 1 and len(only := budgets.pop()) == 1:
+            return f"score at {only[0]:,} labels"
         return "area under the curve"
 
     @property
@@ -101,14 +98,9 @@ class Section(NamedTuple):
 def sections(results: Results) -> tuple[Section, ...]:
     """Return one section for each benchmark and metric. The section of the primary comparison is first."""
     primary = results.experiment.primary
-    ordered = sorted(
-        results.score_sets,
-        key=lambda one: primary is None or (one.benchmark, one.metric) != (primary.benchmark, primary.metric),
-    )
+    first = (primary.benchmark, primary.metric) if primary else None
+    ordered = sorted(results.score_sets, key=lambda one: (one.benchmark, one.metric) != first)
     return tuple(_section(results, one) for one in ordered)
-
-
-Curves = dict[str, dict[int, Arm]]  # strategy → budget → scores
 
 
 def _section(results: Results, scores: ScoreSet) -> Section:
@@ -135,7 +127,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         primary=primary,
         primary_problem=problem,
         areas=_areas(scores, curves_of, reference, primary),
-        by_budget=_by_budget(scores, curves_of, reference, budgets),
+        by_budget=_by_budget(scores, curves_of, reference),
         best={budget: statistics.not_separable_from_best(_at(curves_of, budget), tasks) for budget in budgets},
         savings_budget_n=target_n,
         savings=_savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
@@ -168,14 +160,11 @@ def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Compari
     return _corrected([area for pair in pairs if (area := _area(scores, curves_of, *pair)) is not None])
 
 
-def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tuple[int, ...]) -> tuple[Comparison, ...]:
+def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str) -> tuple[Comparison, ...]:
     found = []
-    for budget in budgets:
-        arms = _at(curves_of, budget)
-        for name in arms if reference in arms else ():
-            if name != reference:
-                gap = statistics.compare(arms[name], arms[reference], scores.task_of_item)
-                found.append(Comparison(name, reference, (budget,), gap, None, gap.verdict))
+    for budget, arm in curves_of.get(reference, {}).items():
+        others = {name: other for name, other in _at(curves_of, budget).items() if name != reference}
+        found += [_compared(name, reference, (budget,), other, arm, scores) for name, other in others.items()]
     return _corrected(found)
 
 
@@ -190,13 +179,12 @@ def _primary(results: Results, scores: ScoreSet, curves_of: Curves) -> tuple[Com
     primary = results.experiment.primary
     if primary is None or (primary.benchmark, primary.metric) != (scores.benchmark, scores.metric):
         return None, ""
+    problem = (
+        f"The primary comparison, {primary.strategy} against {primary.reference}, cannot be made yet: "
+        "there is no budget at which both are scored on a common seed."
+    )
     found = _area(scores, curves_of, primary.strategy, primary.reference)
-    if found is None:
-        return None, (
-            f"The primary comparison, {primary.strategy} against {primary.reference}, cannot be made yet: "
-            "there is no budget at which both are scored on a common seed."
-        )
-    return found, ""
+    return found, "" if found else problem
 
 
 def _area(scores: ScoreSet, curves_of: Curves, strategy: str, reference: str) -> Comparison | None:
@@ -205,6 +193,12 @@ def _area(scores: ScoreSet, curves_of: Curves, strategy: str, reference: str) ->
     if not budgets or not (_shares_seeds(first, budgets) and _shares_seeds(second, budgets)):
         return None
     own, other = statistics.area_under_curve(first, budgets), statistics.area_under_curve(second, budgets)
+    return _compared(strategy, reference, budgets, own, other, scores)
+
+
+def _compared(
+    strategy: str, reference: str, budgets: tuple[int, ...], own: Arm, other: Arm, scores: ScoreSet
+) -> Comparison:
     gap = statistics.compare(own, other, scores.task_of_item)
     return Comparison(strategy, reference, budgets, gap, None, gap.verdict)
 
@@ -230,25 +224,17 @@ def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -
 
 
 def _against_full_pool(scores: ScoreSet, curves_of: Curves, full_arm: Arm) -> tuple[Comparison, ...]:
-    found = []
-    for name, curve in curves_of.items():
-        gap = statistics.compare(curve[max(curve)], full_arm, scores.task_of_item)
-        found.append(Comparison(name, FULL_POOL, (max(curve),), gap, None, gap.verdict))
-    return _corrected(found)
+    largest = [(name, max(curve), curve[max(curve)]) for name, curve in curves_of.items()]
+    return _corrected([_compared(name, FULL_POOL, (budget,), arm, full_arm, scores) for name, budget, arm in largest])
 
 
 def _by_task(scores: ScoreSet, curves_of: Curves, reference: str) -> TaskDifferences | None:
     own = curves_of.get(reference, {})
-    shared = [
-        budget for budget in own if any(budget in curve for name, curve in curves_of.items() if name != reference)
-    ]
+    shared = [budget for budget in own if len(_at(curves_of, budget)) > 1]
     if not shared:
         return None
-    budget = max(shared)
-    names = tuple(name for name, curve in curves_of.items() if name != reference and budget in curve)
-    base_line = statistics.task_means(own[budget], scores.task_of_item)
-    values = (
-        np.stack([statistics.task_means(curves_of[name][budget], scores.task_of_item) for name in names]) - base_line
-    )
+    means = {name: statistics.task_means(arm, scores.task_of_item) for name, arm in _at(curves_of, max(shared)).items()}
+    base_line = means.pop(reference)
+    values = np.stack(list(means.values())) - base_line
     order = np.argsort(-values.mean(axis=0), kind="stable")
-    return TaskDifferences(budget, names, tuple(scores.tasks[t] for t in order), values[:, order])
+    return TaskDifferences(max(shared), tuple(means), tuple(scores.tasks[t] for t in order), values[:, order])

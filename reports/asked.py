@@ -7,20 +7,28 @@ from typing import Any
 
 from reports import judged, words
 from reports.analysis import Section
+from reports.experiment_view import Benchmark
 from reports.results import Results
 
 CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # score of guessing one of four letters
+CUT = (
+    "{} (over all models and seeds) did not fit into the model’s context and lost their beginning (worked examples first): "
+    "scores are lower than with more context."
+)
+UNREAD = "In {} (over all models and seeds) the benchmark’s filter found no answer; each counts as wrong, as is usual."
 
 
 def sentences(results: Results, section: Section) -> tuple[str, ...]:
     """Return sentences that explain the numbers of one benchmark and metric."""
     name = section.scores.benchmark
-    notes = list(_notes(results, name))
+    tables = [table for (asset, _), table in results.tables.items() if asset in ("benchmark_scores", "base_scores")]
+    notes = [said[name] for said in map(judged.asked_notes, tables) if name in said]
+    settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     said = [
-        _extent(results, name, notes),
-        _cut(notes),
-        _unread(notes),
-        _blanks(results, name, notes),
+        _extent(settings, name, notes),
+        _counted(notes, "cut_prompts_n", "prompt", CUT),
+        _counted(notes, "unread_n", "written answer", UNREAD),
+        _blanks(settings, notes),
         _judged(notes),
         _at_equal_length(section),
         _plain_for_length(section, notes),
@@ -39,80 +47,49 @@ def skipped(results: Results) -> list[tuple[str, str]]:
     return [(text, "add `judge: {model: …, calls: …}` to it in the experiment file")]
 
 
-def _notes(results: Results, benchmark: str) -> Iterable[Mapping[str, Any]]:
-    for (asset, _), table in results.tables.items():
-        if asset in ("benchmark_scores", "base_scores"):
-            asked = table.footer.notes.get("asked")
-            said = asked.get(benchmark) if isinstance(asked, Mapping) else None
-            if isinstance(said, Mapping):
-                yield said
-
-
 def _sum(notes: Iterable[Mapping[str, Any]], key: str) -> int:
     return sum(value for note in notes if isinstance(value := note.get(key), int))
 
 
-def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
-    asked_n = max((note["asked_n"] for note in notes if isinstance(note.get("asked_n"), int)), default=0)
-    items_n = max((note["items_n"] for note in notes if isinstance(note.get("items_n"), int)), default=0)
+def _extent(settings: Benchmark | None, name: str, notes: list[Mapping[str, Any]]) -> str:
+    asked_n, items_n = (
+        max((note[key] for note in notes if isinstance(note.get(key), int)), default=0)
+        for key in ("asked_n", "items_n")
+    )
     if not 0 < asked_n < items_n:
         return ""
     of = f"{asked_n:,} of {words.count(items_n, 'item')}"
     is_one_task = name == judged.BENCHMARK
-    settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     if settings is None or settings.sample is None:
         first = "the first instructions" if is_one_task else "the first items of each task"
         return f"The benchmark asked {first}, {of}. They are not a random sample, so the rest may differ."
     known = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
     errors = [error for error in known if error > 0]  # 0 if all asked items agree: then unknown
-    cost = (
-        f", which adds to a mean a standard error of up to {max(errors):.3f}; the intervals here include it"
-        if errors
-        else ""
-    )
+    adds = ", which adds to a mean a standard error of up to {:.3f}; the intervals here include it"
+    cost = adds.format(max(errors)) if errors else ""
     shares = "" if is_one_task else ", equally many from each task where possible"
     return f"The benchmark asked a sample of {of}, drawn by hash{shares}{cost}."
 
 
-def _cut(notes: list[Mapping[str, Any]]) -> str:
-    cut_n = _sum(notes, "cut_prompts_n")
-    if not cut_n:
-        return ""
-    return (
-        f"{words.count(cut_n, 'prompt')} (over all models and seeds) did not fit into the model’s context and lost their "
-        "beginning (worked examples first): scores are lower than with more context."
-    )
+def _counted(notes: list[Mapping[str, Any]], key: str, noun: str, sentence: str) -> str:
+    n = _sum(notes, key)
+    return sentence.format(words.count(n, noun)) if n else ""
 
 
-def _unread(notes: list[Mapping[str, Any]]) -> str:
-    unread_n = _sum(notes, "unread_n")
-    if not unread_n:
-        return ""
-    return (
-        f"In {words.count(unread_n, 'written answer')} (over all models and seeds) the benchmark’s filter found no answer; "
-        "each counts as wrong, as is usual."
-    )
-
-
-def _blanks(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
+def _blanks(settings: Benchmark | None, notes: list[Mapping[str, Any]]) -> str:
     blanks_n = _sum(notes, "blanks_n")
-    settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     if settings is not None and settings.strip:
-        of = (
-            f": {words.count(blanks_n, 'answer')} (over all models and seeds) would score lower with them"
-            if blanks_n
-            else ""
-        )
+        lower = f": {words.count(blanks_n, 'answer')} (over all models and seeds) would score lower with them"
+        of = lower if blanks_n else ""
         return (
             "Blanks and line breaks around written answers are removed before the comparison (`strip: true`), which the "
             f"standard task does not do{of}. Do not compare these scores with published ones."
         )
     if not blanks_n:
         return ""
-    is_one = blanks_n == 1
     return (
         f"{words.count(blanks_n, 'written answer')} (over all models and seeds) would be right without the blanks around "
-        f"{'it' if is_one else 'them'}: the standard task compares them too. `strip: true` in the benchmark ignores "
+        f"{'it' if blanks_n == 1 else 'them'}: the standard task compares them too. `strip: true` in the benchmark ignores "
         "them."
     )
 
@@ -148,18 +125,14 @@ def _at_equal_length(section: Section) -> str:
 def _plain_for_length(section: Section, notes: list[Mapping[str, Any]]) -> str:
     if section.scores.metric != judged.AT_EQUAL_LENGTH:
         return ""
-    models_n = sum(_sum([reasons], reason) for note in notes for reasons in _reasons(note) for reason in reasons)
+    reasons = [one for note in notes if isinstance(one := note.get("plain_for_length"), Mapping)]
+    models_n = sum(_sum([one], reason) for one in reasons for reason in one)
     if not models_n:
         return ""
     return (
         f"For {words.count(models_n, 'model')} (over all seeds) length could not be controlled for, since all preferences "
         "are on one side or all differences in length are the same: the plain win rate is shown instead."
     )
-
-
-def _reasons(note: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    reasons = note.get("plain_for_length")
-    return [reasons] if isinstance(reasons, Mapping) else []
 
 
 def _chance(section: Section) -> str:

@@ -5,7 +5,7 @@ hypothetical: no prompt is free, as if no answer were known.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,7 +14,6 @@ from data_contracts import money
 from reports import words
 from reports.experiment_view import Experiment
 from reports.reader import Reader
-from reports.scores import ArmKey
 
 
 class Bill(NamedTuple):
@@ -64,10 +63,9 @@ class Money(NamedTuple):
 
     @property
     def basis(self) -> str:
-        each = self.unit_price
         if self.is_hypothetical:
-            return f"{each} a label, as if none of the answers were known"
-        return f"{each} a label, none for answers that came with the pool"
+            return f"{self.unit_price} a label, as if none of the answers were known"
+        return f"{self.unit_price} a label, none for answers that came with the pool"
 
 
 def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int | None]) -> Money | None:
@@ -93,17 +91,13 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
 
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
-) -> list[tuple[str, int, list[str]]]:
-    """Return strategy, budget and ranked prompt ids of each cell. The largest budget of a strategy is last."""
-    cells: list[tuple[str, ArmKey]] = [
-        (key, cell) for key, cell in reader.keys("allocation") if cell[0] in strategies and cell[1] in budgets
-    ]
-    found = []
-    for key, (strategy, budget_n) in sorted(cells, key=lambda pair: (strategies.index(pair[1][0]), pair[1][1])):
-        table = reader.columns("allocation", key, "rank", "prompt_id")
+) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield strategy, budget and ranked prompt ids of each cell. The largest budget of a strategy is last."""
+    cells = [(strategies.index(name), n, key) for key, (name, n) in reader.keys("allocation") if name in strategies]
+    for place, budget_n, key in sorted(cells):
+        table = reader.columns("allocation", key, "rank", "prompt_id") if budget_n in budgets else None
         if table is not None:
-            found.append((strategy, budget_n, table.sort_by("rank")["prompt_id"].to_pylist()))
-    return found
+            yield strategies[place], budget_n, table.sort_by("rank")["prompt_id"].to_pylist()
 
 
 def _ids(table: pa.Table | None) -> set[str] | None:

@@ -23,7 +23,8 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]
-    alone = _t_test(estimate, with_unseen(items, unseen))
+    whole = with_unseen(items, unseen)
+    alone = float(2 * stdtr(max(1.0, whole.df), -abs(estimate) / math.sqrt(whole.variance)))
     if not known or estimate == 0.0:
         return alone
     df = np.array([part.df for part in known])
@@ -34,7 +35,3 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
         is_beyond = float((stdtrit(df, math.exp(middle) / 2) ** 2 * variances).sum()) < estimate**2
         low, high = (low, middle) if is_beyond else (middle, high)
     return max(math.exp(high), alone)
-
-
-def _t_test(estimate: float, part: Part) -> float:
-    return float(2 * stdtr(max(1.0, part.df), -abs(estimate) / math.sqrt(part.variance)))

@@ -154,20 +154,19 @@ def paired_difference(
     item_differences = first.mean(axis=0) - second.mean(axis=0)
     items, unseen = variance.item_part(item_differences, groups), variance.unseen_part(item_differences, groups)
     parts = _parts(items, unseen, first, second, groups, pairing)
-    whole = variance.with_unseen(items, unseen) if parts is None else _total(parts)
+    known = items if parts is None else variance.total(items, variance.add(*parts.seeds), parts.residual)
+    whole = variance.with_unseen(known, unseen)
     estimate = float(groups.macro_mean(item_differences))
+    counts = len(first), 0 if pairing == "fixed" else len(second), len(tasks), groups.tasks_n
     return Difference(
         estimate,
         *interval_of(estimate, whole, level),
         float(np.sqrt(whole.variance)),
         whole.df,
-        len(first),
-        0 if pairing == "fixed" else len(second),
-        len(tasks),
-        groups.tasks_n,
+        *counts,
         has_seed_uncertainty=parts is not None,
         is_borrowed=pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second)),
-        is_identical=_is_identical(first, second),
+        is_identical=np.array_equal(first, second),
         parts=parts,
     )
 
@@ -195,8 +194,7 @@ def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
 
     For a single small task with a mean near 0 or 1, use `shared_statistics.wilson` instead.
     """
-    zero = np.zeros((1, len(tasks)))
-    mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
+    mean = paired_difference(arm.scores, np.zeros((1, len(tasks))), tasks, pairing="fixed", level=level)
     if arm.scores.min() < 0 or arm.scores.max() > 1:  # pseudo-values of win rates at equal length
         return mean._replace(is_identical=False)
     low, high = np.clip((mean.low, mean.high), 0.0, 1.0).tolist()  # NaN stays NaN
@@ -206,26 +204,18 @@ def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
 def _parts(
     items: Part, unseen: Part, first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing
 ) -> Parts | None:
-    if pairing != "none":
-        differences = first - second
-        if len(differences) < 2:
-            return None
-        seed, residual = variance.seed_part(differences, groups), variance.residual_part(differences, groups)
-        return Parts(items, (seed,), residual, unseen)
-    known = [scores for scores in (first, second) if len(scores) > 1]
+    known = [scores for scores in ((first, second) if pairing == "none" else (first - second,)) if len(scores) > 1]
     if not known:
         return None
     seeds = [variance.seed_part(scores, groups) for scores in known]
     residuals = [variance.residual_part(scores, groups) for scores in known]
+    if pairing != "none":
+        return Parts(items, tuple(seeds), residuals[0], unseen)
     if len(known) == 1:  # assume that the other arm's single seed varies as much as one seed of this arm
         factor = len(known[0])
         seeds = [Part(seeds[0].variance * (1 + factor), seeds[0].df)]
         residuals = [Part(residuals[0].variance * (1 + factor), residuals[0].df)]
     return Parts(items, tuple(seeds), variance.add(*residuals), unseen)
-
-
-def _total(parts: Parts) -> Part:
-    return variance.with_unseen(variance.total(parts.items, variance.add(*parts.seeds), parts.residual), parts.unseen)
 
 
 def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
@@ -237,19 +227,12 @@ def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, floa
     return estimate - reach, estimate + reach, float(2 * stdtr(whole.df, -abs(estimate) / error))
 
 
-def _is_identical(first: FloatArray, second: FloatArray) -> bool:
-    return first.shape == second.shape and bool(np.array_equal(first, second))
-
-
 def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != len(tasks) or len(rows) == 0:
         raise ValueError(
             f"{name} has shape {rows.shape}; expected (seeds, {len(tasks)}), one column per entry of tasks"
         )
-    if not np.isfinite(rows).all():
-        raise ValueError(
-            f"{name} has {int((~np.isfinite(rows)).sum())} scores that are not numbers; "
-            "keep the items that all arms have"
-        )
+    if unknown_n := int((~np.isfinite(rows)).sum()):
+        raise ValueError(f"{name} has {unknown_n} scores that are not numbers; keep the items that all arms have")
     return rows

@@ -5,6 +5,7 @@ They keep the page safe: text is escaped, the browser fetches nothing, and only 
 
 import base64
 import hashlib
+import re
 from importlib import resources
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ import jinja2
 from markupsafe import Markup
 
 from reports import words
+
+_NONCHARACTERS = "".join(chr(plane + end) for plane in range(0, 0x110000, 0x10000) for end in (0xFFFE, 0xFFFF))
+_REFUSED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{_NONCHARACTERS}]")
 
 
 class Envelope(NamedTuple):
@@ -57,13 +61,7 @@ def printable(value: object) -> object:
     """
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
-    return "".join("\ufffd" if _is_refused(letter) else letter for letter in value)
-
-
-def _is_refused(letter: str) -> bool:
-    code = ord(letter)
-    is_control = code < 0x20 and letter not in "\t\n"
-    return is_control or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE
+    return _REFUSED.sub("\ufffd", value)
 
 
 def _hash(text: str) -> str:

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.cell_keys import cell_key
+from reports.judged import asked_notes, scores_folders
 from reports.reader import Reader
 
 PROMPTS_EACH_N = 3
 ALL = "all of them"
+NONE_WRITTEN = "(another answer is likelier; this benchmark has none written)"
 
 
 class PromptExample(NamedTuple):
@@ -69,16 +71,11 @@ def read_examples(
 ) -> Examples:
     """Return the examples. Prompts are at `budget_n`; outputs are at the largest budget where both strategies are scored."""
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
-    scored_n = _scored_budget(reader, budgets, {compared.reference, compared.strategy})
+    scored = {arm for _, arm in reader.keys("benchmark_scores")}
+    both = [n for n in budgets if {(compared.reference, n), (compared.strategy, n)} <= scored]
+    scored_n = max(both, default=None)
     outputs = () if scored_n is None else _outputs(reader, scored_n, compared)
     return Examples(prompts, budget_n, outputs, scored_n)
-
-
-def _scored_budget(reader: Reader, budgets: Sequence[int], names: set[str]) -> int | None:
-    found: dict[int, set[str]] = {}
-    for _, (strategy, budget_n) in reader.keys("benchmark_scores"):
-        found.setdefault(budget_n, set()).add(strategy)
-    return max((n for n in budgets if names <= found.get(n, set())), default=None)
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
@@ -86,10 +83,9 @@ def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
-        if table is None or not table.num_rows:
-            continue
-        first = table.filter(pc.equal(table["selection_seed"], pc.min(table["selection_seed"]))).sort_by("rank")
-        chosen[name] = list(zip(first["prompt_id"].to_pylist(), first["task"].to_pylist(), strict=True))
+        if table is not None and table.num_rows:
+            first = table.filter(pc.equal(table["selection_seed"], pc.min(table["selection_seed"]))).sort_by("rank")
+            chosen[name] = list(zip(first["prompt_id"].to_pylist(), first["task"].to_pylist(), strict=True))
     if len(chosen) < 2:
         return ()
     times = Counter(prompt_id for rows in chosen.values() for prompt_id, _ in rows)
@@ -114,18 +110,18 @@ def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
 
 def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputExample, ...]:
     """Return items of each benchmark with the answers of base model, reference and strategy, for one common seed."""
-    asked = {"base": _asked(reader, "base_scores", None)}
     names = tuple(dict.fromkeys((compared.reference, compared.strategy)))
-    asked |= {name: _asked(reader, "benchmark_scores", cell_key(budget_n, name)) for name in names}
+    units = {"base": ("base_scores", None)} | {name: ("benchmark_scores", cell_key(budget_n, name)) for name in names}
+    asked = {name: asked_notes(reader.listing.tables.get(unit)) for name, unit in units.items()}
     found: list[OutputExample] = []
     for benchmark in asked[compared.strategy]:
-        folders = {name: _folders(said.get(benchmark, {})) for name, said in asked.items()}
+        folders = {name: scores_folders(notes.get(benchmark, {})) for name, notes in asked.items()}
         seeds = set.intersection(*(set(folders[name]) for name in names))
         if not seeds:
             continue
         seed = min(seeds, key=lambda one: (len(one), one))
-        models = {f"{name} (seed {seed})": folders[name][seed] for name in names}
-        models = {**({"base": folders["base"]["base"]} if "base" in folders["base"] else {}), **models}
+        base = {"base": folders["base"]["base"]} if "base" in folders["base"] else {}
+        models = base | {f"{name} (seed {seed})": folders[name][seed] for name in names}
         metric = compared.metric if compared.benchmark == benchmark else ""
         questions = str(asked[compared.strategy][benchmark].get("questions", ""))
         try:
@@ -134,19 +130,6 @@ def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputE
             said = f"{type(error).__name__}: {str(error)[:120]}"
             reader.problems.append(f"outputs of {benchmark} cannot be shown ({said})")
     return tuple(found)
-
-
-def _asked(reader: Reader, asset: str, key: str | None) -> dict[str, Mapping[str, Any]]:
-    table = reader.listing.tables.get((asset, key))
-    asked = table.footer.notes.get("asked") if table else None
-    if not isinstance(asked, Mapping):
-        return {}
-    return {str(name): said for name, said in asked.items() if isinstance(said, Mapping)}
-
-
-def _folders(said: Mapping[str, Any]) -> dict[str, str]:
-    scores = said.get("scores")
-    return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
 
 
 def _of_benchmark(
@@ -250,9 +233,7 @@ def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str)
     if len(pairs) > 1:
         best, _ = max(pairs, key=lambda pair: pair[1]["nats"] / _divisor(str(pair[0]["answer"]).strip(), metric))
         return str(best["answer"]).strip()
-    return (
-        str(one["answer"]) if answer["is_greedy"] else "(another answer is likelier; this benchmark has none written)"
-    )
+    return str(one["answer"]) if answer["is_greedy"] else NONE_WRITTEN
 
 
 def _divisor(answer: str, metric: str) -> float:

@@ -72,13 +72,9 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
         last = found[-1].strategy if found else None
         one, other = (last if match[side] == "it" else _named(match[side], names) for side in ("one", "other"))
         if one and other and one != other:
-            budget_n, seeds_n = (_number(match[name]) for name in ("budget", "seeds"))
-            found.append(Clause(part, one, other, RELATIONS[match["relation"]], budget_n, seeds_n))
+            numbers = (int(match[name].replace(",", "")) if match[name] else None for name in ("budget", "seeds"))
+            found.append(Clause(part, one, other, RELATIONS[match["relation"]], *numbers))
     return found, len(found) == len(parts)
-
-
-def _number(digits: str | None) -> int | None:
-    return int(digits.replace(",", "")) if digits else None
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
@@ -94,9 +90,8 @@ def _judged(clause: Clause, section: Section) -> str:
     found = _comparison(clause, section)
     if found is None:
         return f"{text}: not known, because this comparison is not made here."
-    verdict, gap, sign = found.verdict, found.difference, 1
-    if found.strategy != clause.strategy:
-        verdict, sign = _FLIPPED.get(found.verdict, found.verdict), -1
+    gap, sign = found.difference, 1 if found.strategy == clause.strategy else -1
+    verdict = found.verdict if sign == 1 else _FLIPPED.get(found.verdict, found.verdict)
     low, high = (words.signed(end) for end in sorted((sign * gap.low, sign * gap.high)))
     is_of_others = clause.seeds_n is not None and clause.seeds_n != gap.seeds_n
     others = f", with {words.count(gap.seeds_n, 'seed')}, not {clause.seeds_n:,}" if is_of_others else ""
@@ -116,7 +111,7 @@ def _judged(clause: Clause, section: Section) -> str:
 
 
 def _comparison(clause: Clause, section: Section) -> Comparison | None:
-    every = [*([section.primary] if section.primary else []), *section.areas]
+    every = [one for one in (section.primary, *section.areas) if one is not None]
     if clause.budget_n is not None:
         every = [one for one in (*every, *section.by_budget) if one.budgets == (clause.budget_n,)]
     pair = {clause.strategy, clause.reference}

@@ -85,8 +85,7 @@ def _cell(
 def _why_partial(
     experiment: Experiment, arm: tuple[str, int], absent: Collection[int], sets: Collection[ScoreSet]
 ) -> str:
-    have = {one.benchmark for one in sets if arm in one.arms}
-    known = {one.benchmark for one in sets}
+    known, have = {one.benchmark for one in sets}, {one.benchmark for one in sets if arm in one.arms}
     unscored = [one.name for one in experiment.benchmarks if one.name in known - have]
     reasons = [f"seeds without scores: {', '.join(map(str, absent))}"] if absent else []
     reasons += [f"benchmarks without scores: {', '.join(unscored)}"] if unscored else []

@@ -83,17 +83,12 @@ def _levels(section: Section) -> list[tuple[str, Difference]]:
     return [(label, line) for label, line in lines if line is not None and np.isfinite(line.estimate)]
 
 
-def forest(
-    areas: Sequence[Comparison],
-    by_budget: Sequence[Comparison],
-    strategies: Sequence[str],
-    reference: str,
-    area_title: str = "area under the curve",
-) -> Figure:
+def forest(section: Section, areas: Sequence[Comparison]) -> Figure:
     """Draw paired differences with 95% intervals: areas under the curve first, then each budget.
 
     Verdicts are beside the names, so that they are visible on a narrow screen without scrolling.
     """
+    reference, area_title, by_budget = section.reference, section.area_title, section.by_budget
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
         short = "area" if area_title.startswith("area") else "score"
@@ -106,7 +101,7 @@ def forest(
         height = 0.235 * rows_n + 0.75
         figure = Figure(figsize=(8.4, height))
         axes = figure.add_axes((0.555, 0.5 / height, 0.42, 1 - 0.6 / height))
-        look, y = looks(strategies, reference), 0.0
+        look, y = looks(section.named, reference), 0.0
         axes.axvspan(-EQUIVALENCE_MARGIN, EQUIVALENCE_MARGIN, color=MUTED, alpha=0.1, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:
@@ -123,10 +118,8 @@ def forest(
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        axes.set_xlabel(
-            f"difference in score (left: below, right: above {clean(reference, 28)}, or whom the heading names)",
-            loc="right",
-        )
+        sides = f"left: below, right: above {clean(reference, 28)}, or whom the heading names"
+        axes.set_xlabel(f"difference in score ({sides})", loc="right")
         return figure
 
 
@@ -134,15 +127,8 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
     gap = one.difference
     axes.plot([gap.low, gap.high], [y, y], color=look.colour, linewidth=2, linestyle="-", solid_capstyle="butt")
     is_clear = one.verdict in ("better", "worse")
-    axes.plot(
-        [gap.estimate],
-        [y],
-        color=look.colour,
-        marker=look.marker,
-        markersize=6.5,
-        markerfacecolor=look.colour if is_clear else SURFACE,
-        markeredgewidth=1.6,
-    )
+    axes.plot([gap.estimate], [y], color=look.colour, marker=look.marker, markersize=6.5, markeredgewidth=1.6,
+              markerfacecolor=look.colour if is_clear else SURFACE)  # fmt: skip
     across = axes.get_yaxis_transform()
     axes.text(-1.295, y, clean(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
     axes.text(-0.56, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.cell_keys import cell_key
+from data_contracts.stored import StoredTable
 from data_contracts.table_paths import LENGTHS_FILE
 from reports import length_adjusted
 from reports.reader import Reader
@@ -41,9 +42,8 @@ def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet,
     `sets` come from the tables of `with_lengths`. If AlpacaEval's difficulties were used (`is_published`), the stored estimates
     are kept.
     """
-    kept = tuple(one for one in sets if one.metric != LENGTHS)
     label = PUBLISHED if is_published else OURS
-    named = [one._replace(label=label) if _is(one, AT_EQUAL_LENGTH) else one for one in kept]
+    named = [one._replace(label=label) if _is(one, AT_EQUAL_LENGTH) else one for one in sets if one.metric != LENGTHS]
     lengths = next((one for one in sets if _is(one, LENGTHS)), None)
     plain = next((one for one in sets if _is(one, WIN_RATE)), None)
     if is_published or lengths is None or plain is None:
@@ -69,14 +69,13 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
     if fits.sum() < 2:
         return alone
     try:
-        found = length_adjusted.joint_pseudo_values(preferences[fits], differences[fits])
+        values[fits] = length_adjusted.joint_pseudo_values(preferences[fits], differences[fits])
     except ArithmeticError:
         return alone
-    values[fits] = found
     ends = np.cumsum([seeds_n for seeds_n, _ in shapes])[:-1]
     rows = zip(arms, np.split(values, ends), strict=True)
-    joint_n = int(fits.sum())
-    return alone._replace(arms={arm: Arm(part, alone.arms[arm].seeds) for arm, part in rows}, joint_models_n=joint_n)
+    joint = {arm: Arm(part, alone.arms[arm].seeds) for arm, part in rows}
+    return alone._replace(arms=joint, joint_models_n=int(fits.sum()))
 
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
@@ -85,7 +84,7 @@ def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | Non
     if not own.num_rows:
         return None
     asset, key = ("base_scores", None) if arm == BASE else ("benchmark_scores", cell_key(arm[1], arm[0]))
-    folders = _folders(reader, asset, key)
+    folders = scores_folders(asked_notes(reader.listing.tables.get((asset, key))).get(BENCHMARK, {}))
     known: dict[tuple[int | None, str], float] = {}
     for seed in set(own["training_seed"].to_pylist()):
         stored = _stored_lengths(reader, folders.get("base" if seed is None else str(seed)))
@@ -99,17 +98,22 @@ def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | Non
     return pa.table(columns)
 
 
-def _folders(reader: Reader, asset: str, key: str | None) -> Mapping[str, Any]:
-    table = reader.listing.tables.get((asset, key))
+def asked_notes(table: StoredTable | None) -> dict[str, Mapping[str, Any]]:
+    """Return the valid notes by benchmark in the footer of a table of scores; empty if the table is not stored."""
     asked = table.footer.notes.get("asked") if table else None
-    said = asked.get(BENCHMARK) if isinstance(asked, Mapping) else None
-    scores = said.get("scores") if isinstance(said, Mapping) else None
-    return scores if isinstance(scores, Mapping) else {}
+    pairs = asked.items() if isinstance(asked, Mapping) else ()
+    return {str(name): note for name, note in pairs if isinstance(note, Mapping)}
 
 
-def _stored_lengths(reader: Reader, folder: object) -> dict[str, float]:
+def scores_folders(note: Mapping[str, Any]) -> dict[str, str]:
+    """Return the folder of the scores by seed ("base" for the base model), from the note of one benchmark."""
+    scores = note.get("scores")
+    return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
+
+
+def _stored_lengths(reader: Reader, folder: str | None) -> dict[str, float]:
     """Return by item how many characters the model's output is longer than the reference's; empty if not stored."""
-    if not isinstance(folder, str) or not folder:
+    if not folder:
         return {}
     try:
         path = reader.files.join("folders", folder, LENGTHS_FILE)

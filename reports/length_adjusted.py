@@ -22,11 +22,13 @@ ONE_SIDED = 1e-6  # a mean preference closer to 0 or 1 cannot be fitted
 def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarray:
     """Return for each model, (M,), whether its mean preference is not 0 or 1 and its differences in length vary."""
     means = preferences.mean(axis=1)
-    found: np.ndarray = (means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0)
-    return found
+    return np.asarray((means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0))
 
 
-def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> FloatArray:
+def joint_pseudo_values(
+    preferences: FloatArray,  # (M, n) in 0..1, M ≥ 2; 1: the model's output is preferred; all rows pass `can_be_fitted`
+    differences: FloatArray,  # (M, n) characters of the model's output minus those of the reference's output
+) -> FloatArray:  # (M, n)
     """Estimate the models' win rates at equal length, and return a pseudo-value for each model and item.
 
     The model is logit p_mi = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the difference in length, and s is its sample standard
@@ -34,19 +36,14 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
     integrated out on a grid, so that a few models do not overfit them. The win rate of model m is the mean of
     sigmoid(a_m + c_m·g) over this distribution. The penalties are RIDGE/2·b² and RIDGE/2·(c − 1)².
 
+    The mean of a row of pseudo-values is the win rate of the model. The spread gives the sandwich standard error, which includes
+    the uncertainty of all coefficients and difficulties, but not of s.
+
     Difficulties are assumed to be independent of the differences in length. If all models write longer outputs on easy
     instructions, part of the difficulty counts as an effect of length (simulated: 2 to 3 points).
 
     Source: the regression of AlpacaEval 2 (arXiv:2404.04475); marginal likelihood as in Bock and Aitkin, Psychometrika 46
     (1981) 443. Our change: difficulties come from the models of the experiment, not from a fit of the leaderboard's models.
-
-    Args:
-        preferences: (M, n) in 0..1, M ≥ 2. 1 means that the model's output is preferred. All rows pass `can_be_fitted`.
-        differences: (M, n) characters of the model's output minus those of the reference's output.
-
-    Returns:
-        (M, n) pseudo-values. The mean of a row is the win rate of its model. The spread over items gives the sandwich standard
-        error, which includes the uncertainty of all coefficients and difficulties, but not of s.
 
     Raises:
         ArithmeticError: the fit did not converge.

@@ -39,12 +39,10 @@ class End(NamedTuple):
 
 def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
     """Return the look of each strategy, which depends on its position in `strategies`. The reference has the text colour."""
-    others = [name for name in strategies if name != reference]
-    found = {
-        name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
-        for i, name in enumerate(others)
-    }
-    return found | {reference: Look(INK, "o", (0, (4.0, 2.0)))}
+    found = {reference: Look(INK, "o", (0, (4.0, 2.0)))}
+    for i, name in enumerate(name for name in strategies if name != reference):
+        found[name] = Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
+    return found
 
 
 def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:

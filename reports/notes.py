@@ -48,12 +48,11 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
     notes = lists_sentences.next_steps(results)
     if absent:
         notes.append((f"Not stored: {words.listing(absent)}.", f"taskdiv run {name}"))
-    if not results.is_scored:
-        return [*notes, *asked.skipped(results)]
-    if found and all(section.base is None for section in found) and "base_scores" not in absent:
+    has_no_base = bool(found) and all(section.base is None for section in found)
+    if results.is_scored and has_no_base and "base_scores" not in absent:
         text = "The base model's scores share no item with the cells, so no base line is drawn."
         notes.append((text, f"taskdiv run {name}"))
-    if results.full_pool is None:
+    if results.is_scored and results.full_pool is None:
         notes.append((f"There is no full-pool line: {_why_no_full_pool(results)}.", f"taskdiv plan {name}"))
     return [*notes, *asked.skipped(results)]
 
@@ -100,10 +99,8 @@ def curves(section: Section) -> str:
     ranked = sorted(last.items(), key=lambda pair: (-pair[1].mean.estimate, pair[0]))
     ends = [f"{name} {words.score(point.mean.estimate)} at {point.budget_n:,}" for name, point in ranked]
     means = {name: point.mean for name, points in section.curves.items() for point in points}
-    means |= {
-        name: one for name, one in (("base model", section.base), ("full pool", section.full_pool)) if one is not None
-    }
-    alone = [name for name, one in means.items() if not one.has_seed_uncertainty]
+    levels = {"base model": section.base, "full pool": section.full_pool}
+    alone = [name for name, one in (means | levels).items() if one is not None and not one.has_seed_uncertainty]
     over = "items and seeds" if section.has_intervals_over_seeds else "items only (one seed)"
     but = f", those of {words.listing(alone)} over items only" if alone and section.has_intervals_over_seeds else ""
     return (
@@ -130,10 +127,12 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
 
 def primary(section: Section) -> str:
     """Return sentences on the primary comparison: which one it is, and whether it was declared or is the default."""
-    if section.primary is None:
+    one = section.primary
+    if one is None:
         none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."
         return section.primary_problem or none_named
-    one = section.primary
+    title = section.area_title
+    budgets = " on the budgets both have" if title.startswith("area") else ", the only budget in common"
     origin = (
         "The experiment file declares no primary comparison. This is the default, fixed by the order of the file"
         if section.has_default_primary
@@ -141,14 +140,9 @@ def primary(section: Section) -> str:
     )
     return (
         f"{origin}: {one.strategy} against {one.reference} on "
-        f"{section.scores.benchmark}, {section.scores.label}, {_measure(section)}. "
+        f"{section.scores.benchmark}, {section.scores.label}, {title}{budgets}. "
         "Its interval decides, without any correction."
     )
-
-
-def _measure(section: Section) -> str:
-    title = section.area_title
-    return f"{title} on the budgets both have" if title.startswith("area") else f"{title}, the only budget in common"
 
 
 def full_pool(section: Section) -> str:

@@ -11,10 +11,10 @@ from data_contracts.shared_statistics import wilson
 from reports import statistics
 from reports.analysis import FULL_POOL, Comparison, Section
 from reports.judged import AT_EQUAL_LENGTH
+from reports.reader import AdapterRun
 from reports.results import Results
 from reports.scores import BASE, ArmKey, ScoreSet
-from reports.statistics import Arm, Difference, Savings, verdict
-from reports.variance import FloatArray, IntArray
+from reports.statistics import Arm, Difference, verdict
 
 
 class Number(NamedTuple):
@@ -79,16 +79,13 @@ def _overlaps(results: Results) -> Iterator[Number]:
 
 def _tokens(results: Results) -> Iterator[Number]:
     full = results.full_pool
-    runs = [
-        run
-        for run in results.adapters
-        if run.strategy in results.experiment.strategies
-        or (full is not None and (run.strategy, run.budget_n) == (full.strategy, full.budget_n))
-    ]
-    for arm in sorted({(run.strategy, run.budget_n) for run in runs}):
-        own = [run for run in runs if (run.strategy, run.budget_n) == arm]
-        tokens = sum(run.tokens_n for run in own) / len(own)
-        yield _counted("tokens", arm, "", tokens, len(own), max(run.examples_n for run in own))
+    runs: dict[ArmKey, list[AdapterRun]] = {}
+    for run in results.adapters:
+        runs.setdefault((run.strategy, run.budget_n), []).append(run)
+    for arm, own in sorted(runs.items()):
+        if arm[0] in results.experiment.strategies or (full is not None and arm == (full.strategy, full.budget_n)):
+            tokens = sum(run.tokens_n for run in own) / len(own)
+            yield _counted("tokens", arm, "", tokens, len(own), max(run.examples_n for run in own))
 
 
 def _came_back(results: Results) -> Iterator[Number]:
@@ -122,17 +119,13 @@ def _task_means(one: ScoreSet) -> Iterator[Number]:
     for (strategy, budget), arm in one.arms.items():
         means = statistics.task_means(arm, one.task_of_item)
         is_pseudo = one.metric == AT_EQUAL_LENGTH or arm.scores.min() < 0 or arm.scores.max() > 1
-        ends = [(None, None)] * len(means) if is_pseudo else _intervals(means, one.task_sizes)
-        for task, mean, items_n, (low, high) in zip(
-            one.tasks, means.tolist(), one.task_sizes.tolist(), ends, strict=True
-        ):
+        intervals = [(None, None)] * len(means)
+        if not is_pseudo:
+            intervals = np.stack(wilson(np.minimum(means, 1.0), one.task_sizes), axis=1).tolist()
+        tasks = zip(one.tasks, means.tolist(), one.task_sizes.tolist(), intervals, strict=True)
+        for task, mean, items_n, (low, high) in tasks:
             where = (one.benchmark, one.metric, strategy, "", budget, None, task)
             yield Number("task_mean", *where, mean, low, high, None, None, "", len(arm.scores), items_n)
-
-
-def _intervals(means: FloatArray, items_n: IntArray) -> list[tuple[float, float]]:
-    low, high = wilson(np.minimum(means, 1.0), items_n)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _means(section: Section) -> Iterator[Number]:
@@ -163,10 +156,12 @@ def _differences(section: Section) -> Iterator[Number]:
 
 
 def _labels(section: Section) -> Iterator[Number]:
-    items_n = int(section.scores.task_sizes.sum())
+    benchmark, metric, items_n = section.scores.benchmark, section.scores.metric, int(section.scores.task_sizes.sum())
     for reference, found in ((section.reference, section.savings), (FULL_POOL, section.full_pool_savings)):
         for name, one in found.items():
-            yield _of_savings(section, name, reference, one, items_n)
+            where = (benchmark, metric, name, reference, one.largest_n, None, "")
+            ends = (one.low_n, one.high_n)
+            yield Number("labels_to_match", *where, one.labels_n, *ends, None, None, one.outcome, one.seeds_n, items_n)
 
 
 def _of_comparison(quantity: str, section: Section, one: Comparison, family: str) -> Number:
@@ -197,26 +192,13 @@ def _of_difference(
     return made._replace(standard_error=_known(one.standard_error), df=_known(one.df) if ends[0] is not None else None)
 
 
-def _of_savings(section: Section, strategy: str, reference: str, one: Savings, items_n: int) -> Number:
-    where = (section.scores.benchmark, section.scores.metric, strategy, reference, one.largest_n, None, "")
-    ends = (one.low_n, one.high_n)
-    return Number("labels_to_match", *where, one.labels_n, *ends, None, None, one.outcome, one.seeds_n, items_n)
-
-
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
 _TEXT = ("quantity", "benchmark", "metric", "strategy", "reference", "task", "verdict", "family", "equivalence")
-_WHOLE = ("budget_n", "training_seed", "seeds_n", "items_n")
-_REQUIRED = (*_TEXT, "budget_n", "seeds_n", "items_n")
+_COUNTS = ("budget_n", "seeds_n", "items_n")
+_TYPES = dict.fromkeys(_TEXT, pa.string()) | dict.fromkeys((*_COUNTS, "training_seed"), pa.int64())
 SCHEMA = pa.schema(
-    [
-        pa.field(
-            name,
-            pa.string() if name in _TEXT else pa.int64() if name in _WHOLE else pa.float64(),
-            nullable=name not in _REQUIRED,
-        )
-        for name in Number._fields
-    ]
+    [pa.field(name, _TYPES.get(name, pa.float64()), name not in (*_TEXT, *_COUNTS)) for name in Number._fields]
 )

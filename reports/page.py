@@ -163,8 +163,7 @@ def _forest(section: Section, areas: tuple[analysis.Comparison, ...], name: str)
     if not areas and not section.by_budget:
         return None
     own_first = sorted(areas, key=lambda one: one.reference != section.reference)
-    figure = figures.forest(own_first, section.by_budget, section.named, section.reference, section.area_title)
-    title = f"Differences from {section.reference}"
+    figure, title = figures.forest(section, own_first), f"Differences from {section.reference}"
     return picture(figure, f"{name}-forest", title, notes.forest(section, own_first))
 
 
