@@ -17,7 +17,7 @@ from reports.reader import Reader
 
 
 class Bill(NamedTuple):
-    """The annotations of one cell of a campaign."""
+    """The number of prompts to pay in one cell of a campaign."""
 
     strategy: str
     budget_n: int

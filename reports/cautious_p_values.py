@@ -1,4 +1,4 @@
-"""The cautious p-value, which corrections for many comparisons use instead of Satterthwaite's."""
+"""The cautious p-value, which corrections for many comparisons use instead of the p-value of Satterthwaite's t."""
 
 import math
 
@@ -19,7 +19,7 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     chance. At p = .001, the error rate of Satterthwaite's t is up to ten times too high (docs/STATISTICS.md).
 
     Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the residual is subtracted from the items' part, which is then not a
-    single mean square. The result is at least the p-value without seeds.
+    single mean square. The result is at least the p-value of the items' parts alone.
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]

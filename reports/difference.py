@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
     @property
     def p_value_cautious(self) -> float:
-        """p-value for `holm`: at least `p_value`, and valid for very small values too (Banerjee 1960)."""
+        """The p-value that `holm` needs: at least `p_value`, and valid when it is very small (Banerjee 1960)."""
         if self.parts is None or not np.isfinite(self.p_value):
             return self.p_value
         return max(self.p_value, cautious_p_value(self.estimate, *self.parts))
@@ -103,9 +103,9 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
     """Test whether the difference lies within ±margin (in units of the score), by two one-sided t tests, each at `alpha`.
 
-    One seed never shows equivalence, because its interval includes only items. The variance is above 0 even if all differences
-    are 0, so two arms with equal scores are equivalent only on about 150 items or more. Source: Schuirmann, J. Pharmacokin.
-    Biopharm. 15 (1987) 657. Our choice: the variance and the degrees of freedom of `paired_difference`.
+    One seed never shows equivalence, because the interval then includes only items. The variance is above 0 even if all
+    differences are 0, so two arms with equal scores are equivalent only on about 150 items or more. Source: Schuirmann, J.
+    Pharmacokin. Biopharm. 15 (1987) 657. Our choice: the variance and the degrees of freedom of `paired_difference`.
 
     >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict

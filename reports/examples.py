@@ -222,7 +222,7 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 
 
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
-    """Return a model's answer to one item: the generated text, or the choice that is likeliest by `metric`.
+    """Return a model's answer to one item: the generated text with the extracted answer, or the likeliest choice by `metric`.
 
     A single choice is returned if it is the model's greedy answer. Otherwise a note is returned.
     """

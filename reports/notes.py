@@ -60,7 +60,7 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
 def _absent(results: Results) -> list[str]:
     """Return the unpartitioned tables that the experiment needs but that are not stored.
 
-    The inputs of strategies are not known here. So confidence is needed only if one of its tables is stored.
+    The inputs of strategies are not known here. So confidence counts as needed only if one of its tables is stored.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):
