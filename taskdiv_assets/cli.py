@@ -12,13 +12,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import reports
 from taskdiv_assets import __version__
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.commands import planning, preflight, running, stopping
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
+from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.commands.consoles import console, escaped, fail, note, out, plain_errors, quietly, say
 from taskdiv_assets.commands.experiment_commands import experiments_app, schema
 from taskdiv_assets.commands.init import init
+from taskdiv_assets.commands.next_steps import next_lines
 from taskdiv_assets.commands.opening import (
     BUDGETS,
     EXPERIMENT,
@@ -28,11 +32,14 @@ from taskdiv_assets.commands.opening import (
     say_ignored,
     say_warnings,
 )
+from taskdiv_assets.commands.terminal import RunDisplay, print_plan, waiting_lines
 from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.commands.verdict_commands import verdicts_app
 from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
+from taskdiv_assets.commands.workers import Task, execute
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.graph.cells import registered
+from taskdiv_assets.orchestration import instance
 from taskdiv_assets.storage.store import Store, home
 
 app = typer.Typer(
@@ -95,10 +102,6 @@ def run(
     Finished results are kept. After Ctrl-C, or with a new budget, the same command computes only the missing results.
     """
     with plain_errors():
-        from taskdiv_assets.commands import running, stopping
-        from taskdiv_assets.commands.terminal import RunDisplay, waiting_lines
-        from taskdiv_assets.orchestration import instance
-
         with stopping.ended_by_sigterm():
             chosen, wanted = _wanted(experiment, budget, strategy, until, with_notes=False)
             open_experiment(experiment, replace=replace)  # stores the file, after the checks above
@@ -113,15 +116,13 @@ def run(
         for outcome in failed:
             console.print(f"[bold red]failed:[/] {escaped(outcome.name)}: {escaped(outcome.message)}", soft_wrap=True)
         say_warnings(chosen, wanted)
-        for line in waiting_lines(ran.waiting, ran.blocked):
-            note(line)
+        note(*waiting_lines(ran.waiting, ran.blocked))
         console.print(display.summary(ran.outcomes))
         say_where(chosen, until)
         if failed:
             raise typer.Exit(1)
         if chosen.purpose == "campaign":
-            for line in _next_lines(chosen, wanted, chosen.name):
-                say(line)
+            _say_next(chosen, wanted, chosen.name)
 
 
 def _wanted(
@@ -130,14 +131,12 @@ def _wanted(
     """Return the experiment and the selected part of it. Nothing is written."""
     chosen = open_experiment(source, is_kept=False, with_notes=with_notes)
     say_ignored(chosen)
-    numbers = tuple(parse_budget(text) for text in budget or ())
+    numbers = tuple(map(parse_budget, budget or ()))
     check_filters(chosen, None, strategy)
     known = registered(chosen, Store(chosen.name))
     added = {number for number in numbers if number not in known}
     check_filters(chosen, [str(number) for number in added], None)
     if added:  # a budget that was added in the UI reaches the store only when its first cell is computed
-        from taskdiv_assets.orchestration import instance
-
         in_ui = instance.budgets_of_ui(chosen.name)
         refuse_unregistered(chosen, {*known, *(n for n in added if str(n) in in_ui)}, numbers, source)
     wanted = Filter(numbers, tuple(strategy or ()), until)
@@ -145,35 +144,25 @@ def _wanted(
     return chosen, wanted
 
 
-def _next_lines(experiment: Experiment, wanted: Filter, called: str) -> list[str]:
-    from taskdiv_assets.commands.next_steps import next_lines
-    from taskdiv_assets.commands.planning import plan as make_plan
-
-    wanted = wanted._replace(until=None)
-    return next_lines(called, wanted.options, make_plan(experiment, Store(experiment.name), wanted).standing)
+def _say_next(experiment: Experiment, wanted: Filter, called: str) -> None:
+    found = planning.plan(experiment, Store(experiment.name), wanted._replace(until=None))
+    say(*next_lines(called, wanted.options, found.standing))
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
     """Print the path of the report. If the run stopped after an asset, print the path of that asset's tables."""
     store = Store(experiment.name)
-    if until is None or until == "strategy_report":
-        if store.get("report", "index.html") is None:
-            note("no report yet: nothing has been scored")
-        else:
-            say(f"report: {store.locate('report', 'index.html')}")
-    else:
-        from taskdiv_assets.assets import REGISTRY
-
+    if until is not None and until != "strategy_report":
         name = f"{until}.parquet" if REGISTRY[until].partitioned_by == "none" else until
         say(f"tables: {store.locate('tables', name)}")
+    elif store.get("report", "index.html") is None:
+        note("no report yet: nothing has been scored")
+    else:
+        say(f"report: {store.locate('report', 'index.html')}")
 
 
 @app.command()
-def plan(
-    experiment: EXPERIMENT,
-    budget: BUDGETS = None,
-    strategy: STRATEGY = None,
-) -> None:
+def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = None) -> None:
     """Show what `run` would compute, check the input, and print the next command. Nothing is stored.
 
     The plan shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
@@ -181,22 +170,16 @@ def plan(
     The exit code is 2 if a check fails.
     """
     with plain_errors():
-        from taskdiv_assets.commands import preflight
-        from taskdiv_assets.commands.next_steps import next_lines
-        from taskdiv_assets.commands.planning import plan as make_plan
-        from taskdiv_assets.commands.terminal import print_plan
-
         chosen, wanted = _wanted(experiment, budget, strategy, None, with_notes=True)
         store = Store(chosen.name)
         looked = preflight.look(chosen, store, wanted)
-        for line in looked.warnings:
-            note(line)
+        note(*looked.warnings)
         for problem in looked.errors:
             console.print(f"[bold red]error:[/] {escaped(problem)}", soft_wrap=True)
         if looked.errors:
             raise typer.Exit(2)
         say_warnings(chosen, wanted)
-        found = make_plan(chosen, store, wanted, looked.pool)
+        found = planning.plan(chosen, store, wanted, looked.pool)
         steps = next_lines(experiment, wanted.options, found.standing)
         print_plan(out, chosen, found, steps)
         if found.standing.is_done:
@@ -212,10 +195,6 @@ def report(
     ] = "",
 ) -> None:
     """Rebuild the report from the stored results, and print its path."""
-    import reports
-    from taskdiv_assets.commands import workers
-    from taskdiv_assets.orchestration import instance
-
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
@@ -229,7 +208,7 @@ def report(
             return
         quietly()
         with instance.open_instance():
-            outcome = workers.execute(chosen.name, workers.Task("report", ("strategy_report",), None))
+            outcome = execute(chosen.name, Task("report", ("strategy_report",), None))
         if not outcome.is_success:
             fail(outcome.message, code=1)
         say_where(chosen)
@@ -240,9 +219,6 @@ def budget_add(
     experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…", help="Numbers of prompts.")]
 ) -> None:
     """Add budgets to an experiment, in the store and in the UI. The next `taskdiv run` computes their cells."""
-    from taskdiv_assets.commands import running
-    from taskdiv_assets.orchestration import instance
-
     with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
@@ -256,8 +232,7 @@ def budget_add(
         with instance.open_instance() as dagster_instance:
             added = running.register_budgets(chosen, Store(chosen.name), dagster_instance, numbers)
         out.print(f"registered: {', '.join(map(str, sorted(set(numbers))))} ({len(added)} new in Dagster)")
-        for line in _next_lines(chosen, Filter(), experiment):
-            say(line)
+        _say_next(chosen, Filter(), experiment)
 
 
 @budget_app.command("remove")
@@ -265,8 +240,6 @@ def budget_remove(
     experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N", help="The budget.")]
 ) -> None:
     """Remove an added budget. The stored results of the budget are kept."""
-    from taskdiv_assets.orchestration import instance
-
     with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
@@ -288,13 +261,11 @@ def budget_remove(
 @budget_app.command("list")
 def budget_list(experiment: EXPERIMENT) -> None:
     """List the budgets, each with its number of scored cells."""
-    from taskdiv_assets.commands.planning import budgets
-
     with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
         table = Table("budget", "kind", "cells scored")
-        for budget_n, kind, done_n, expected_n in budgets(chosen, Store(chosen.name)):
+        for budget_n, kind, done_n, expected_n in planning.budgets(chosen, Store(chosen.name)):
             table.add_row(str(budget_n), kind.replace("_", " "), f"{done_n} of {expected_n}")
         out.print(table)
 
@@ -306,8 +277,6 @@ def contracts_check(experiment: EXPERIMENT) -> None:
     The exit code is 1 if a rule of severity `error` is broken.
     A table whose inputs have changed is out of date, not broken. `taskdiv run` computes it again.
     """
-    from taskdiv_assets.commands.checking import check_stored
-
     with plain_errors():
         chosen = open_experiment(experiment)
         checked = list(check_stored(chosen, Store(chosen.name)))
@@ -359,9 +328,7 @@ def home_folder() -> None:
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
     with plain_errors():
-        from taskdiv_assets.orchestration.instance import make_home
-
-        say(str(make_home()))
+        say(str(instance.make_home()))
 
 
 def main() -> None:

@@ -16,8 +16,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 NAME_PATTERN = r"^[a-z0-9_]+$"  # allowed names of experiments, benchmarks and other things that become part of a path
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-
-
 # Numbers and switches of an experiment file. Text such as "1_000" or "yes" is not converted, and 1 does not mean true.
 Number = Annotated[float, Field(strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
@@ -46,9 +44,8 @@ Whole = Annotated[int, BeforeValidator(_decimal)]
 Stripped = Annotated[str, BeforeValidator(str.strip)]
 Engine = Literal["in_process", "multiprocess", "ray", "k8s"]
 ANY_NUMBER = "a whole number such as 8, or 0"
-KEEPS_EMPTY = frozenset(
-    {"CUDA_VISIBLE_DEVICES"}
-)  # an empty value hides every GPU; any other variable with an empty value counts as not set
+# An empty value of these variables counts: it hides every GPU. Other variables with an empty value count as not set.
+KEEPS_EMPTY = frozenset({"CUDA_VISIBLE_DEVICES"})
 
 
 class Machine(BaseModel):
@@ -143,9 +140,8 @@ def _machine(values: tuple[str | None, ...]) -> Machine:
     try:
         return Machine.model_validate(given)
     except ValidationError as error:
-        raise ValueError(
-            next(iter(_problems(error, given).values()))
-        ) from None  # pydantic's message contains the value, which may be a secret
+        first = next(iter(_problems(error, given).values()))
+        raise ValueError(first) from None  # pydantic's message contains the value, which may be a secret
 
 
 def listed(environ: Mapping[str, str]) -> list[Setting]:
@@ -161,9 +157,8 @@ def listed(environ: Mapping[str, str]) -> list[Setting]:
         if name in SECRETS:
             return "set, not shown" if name in given else "not set"
         default = Machine.model_fields[FIELDS[name]].default
-        return given.get(
-            name, "not set" if default in (None, "") or default is False else f"{default}".removesuffix(".0")
-        )
+        has_default = default not in (None, "") and default is not False
+        return given.get(name, f"{default}".removesuffix(".0") if has_default else "not set")
 
     return [
         Setting(name, value(name), name in given, str(Machine.model_fields[field].description), problems.get(name, ""))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from taskdiv_assets.commands import trained_adapters
 from taskdiv_assets.commands.consoles import note, out, plain_errors, say
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
+from taskdiv_assets.commands.trained_adapters import Adapter
 from taskdiv_assets.experiment import parse_budget
 from taskdiv_assets.storage.store import Store
-
-if TYPE_CHECKING:
-    from taskdiv_assets.commands.trained_adapters import Adapter
 
 adapters_app = typer.Typer(help="List, locate and export trained adapters.", no_args_is_help=True)
 BUDGET = Annotated[str | None, typer.Option("--budget", metavar="N", help="Budget of the adapter.")]
@@ -30,24 +29,15 @@ def adapters_list(experiment: EXPERIMENT) -> None:
 
     Example: taskdiv adapters list demo_quick
     """
-    from taskdiv_assets.commands import trained_adapters
-
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         table = Table("budget", "strategy", "seed", "examples", "loss", "")
         table.add_column("folder", no_wrap=True, min_width=32)  # users copy the complete identity
         for one in trained_adapters.adapters(chosen, store):
-            state = "" if one.is_fresh else "out of date"
-            cells = (
-                one.cell.budget_n,
-                one.cell.strategy,
-                one.seed,
-                f"{one.examples_n:,}",
-                f"{one.final_loss:.3f}",
-                state,
-            )
-            table.add_row(*(escape(str(value)) for value in (*cells, one.identity)))
+            numbers = (one.seed, f"{one.examples_n:,}", f"{one.final_loss:.3f}")
+            values = (*one.cell, *numbers, "" if one.is_fresh else "out of date", one.identity)
+            table.add_row(*(escape(str(value)) for value in values))
         if table.rows:
             out.print(table)
             say(f"the folders are in {store.locate('folders')}")
@@ -74,8 +64,6 @@ def adapters_export(
 
     Example: taskdiv adapters export demo_quick my_adapter --budget 256 --strategy random --seed 0
     """
-    from taskdiv_assets.commands import trained_adapters
-
     with plain_errors():
         store, one = _find(experiment, budget, strategy, seed)
         target = folder.expanduser().absolute()
@@ -85,8 +73,6 @@ def adapters_export(
 
 
 def _find(experiment: str, budget: str | None, strategy: str | None, seed: int | None) -> tuple[Store, Adapter]:
-    from taskdiv_assets.commands import trained_adapters
-
     chosen = open_experiment(experiment)
     store = Store(chosen.name)
     one = trained_adapters.find(chosen, store, None if budget is None else parse_budget(budget), strategy, seed)

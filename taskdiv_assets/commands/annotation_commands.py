@@ -9,20 +9,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from taskdiv_assets.annotating.answer_files import AnswerFile, Reading
-from taskdiv_assets.commands.annotation_messages import (
-    imported,
-    imports_table,
-    ledger_table,
-    next_with_file,
-    next_without_file,
-    sent,
-)
+from taskdiv_assets.annotating import exporting, importing, ledger
+from taskdiv_assets.annotating.answer_files import AnswerFile, Reading, read_answers, read_bytes
+from taskdiv_assets.annotating.columns import Names
+from taskdiv_assets.annotating.encodings import check_encoding
+from taskdiv_assets.annotating.formats import ENDINGS, check_format
+from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.commands import annotation_messages as messages
 from taskdiv_assets.commands.consoles import fail, near, note, out, plain_errors, quietly, say
 from taskdiv_assets.commands.opening import EXPERIMENT, check_filters, open_experiment, say_warnings
 from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.commands.workers import Task, execute
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell, registered
+from taskdiv_assets.graph.known_answers import newest_annotations
+from taskdiv_assets.orchestration import instance
+from taskdiv_assets.pools import copies
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage.store import Store
 
@@ -35,8 +37,7 @@ IMPORT_HELP = (
 )
 FORMAT_HELP = "jsonl, csv (for a spreadsheet program) or label-studio."
 OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.")]
-
-
+Seeds = tuple[int, ...] | Literal["all"] | None
 BUDGET = Annotated[str | None, typer.Option(metavar="N", help="The budget; can be left out if there is only one.")]
 STRATEGY = Annotated[
     list[str] | None,
@@ -67,10 +68,6 @@ def annotations_export(
     Several lists (strategies, or seeds of a study) are written to one file, which contains each prompt once.
     Each export is recorded in a ledger, so no prompt is exported twice.
     """
-    from taskdiv_assets.annotating import exporting
-    from taskdiv_assets.annotating.formats import check_format
-    from taskdiv_assets.assets import REGISTRY
-
     with plain_errors():
         format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
         check_format(format_)
@@ -82,43 +79,30 @@ def annotations_export(
         _check_is_budget(chosen, budget_n)
         path = output or Path(_file_name(chosen, strategies, budget_n, seeds, format_))
         target = exporting.Target(path.absolute(), format_)
-        result = exporting.export(
-            REGISTRY.look(chosen, Store(chosen.name)),
-            [Cell(budget_n, name) for name in strategies],
-            seeds,
-            target,
-            extras=[name.strip() for names in with_columns or () for name in names.split(",")],
-            on_wait=_say_who_exports,
-        )
+        lineage, cells = REGISTRY.look(chosen, Store(chosen.name)), [Cell(budget_n, name) for name in strategies]
+        extras = [name.strip() for names in with_columns or () for name in names.split(",")]
+        result = exporting.export(lineage, cells, seeds, target, extras=extras, on_wait=_say_who_exports)
         for finished in result.finished:
             say(f"an interrupted export was completed: {near(finished)}")
         say_warnings(chosen, Filter((budget_n,), tuple(strategies), "annotation_batch"))
-        for line in sent(chosen, result):
-            say(line)
-        for line in next_with_file(chosen.name, target) if result.rows_n else next_without_file(chosen, result):
-            say(line)
+        say(*messages.sent(chosen, result), *messages.after_export(chosen, result, target))
 
 
 @annotations_app.command("list")
 def annotations_list(experiment: EXPERIMENT) -> None:
     """List every import, and every export with its time, its file and its number of answered prompts."""
-    from taskdiv_assets.annotating import ledger
-    from taskdiv_assets.annotating.importing import imports
-    from taskdiv_assets.graph.known_answers import newest_annotations
-    from taskdiv_assets.pools import copies
-
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         entries = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
         answered = set(newest_annotations(store)["prompt_id"].to_pylist())
         if entries:
-            out.print(ledger_table(entries, answered))
+            out.print(messages.ledger_table(entries, answered))
         for number, entry in enumerate(entries, start=1):
             file = near(Path(entry.file)) if entry.file else "not recorded" if entry.prompt_ids else "none"
             say(f"file of export {number}: {file}")
-        if stored := imports(store):
-            out.print(imports_table(stored))
+        if stored := importing.imports(store):
+            out.print(messages.imports_table(stored))
             say(f"each import is a file that is never changed: {store.locate('annotations')}/HASH….parquet")
         went_out = ledger.sent_prompt_ids(entries)
         answered_n = len(went_out & answered)
@@ -137,9 +121,6 @@ def annotations_rewrite(
     output: OUTPUT = None,
 ) -> None:
     """Write the file of an earlier export again, in the same or another format. The ledger does not change."""
-    from taskdiv_assets.annotating import exporting
-    from taskdiv_assets.annotating.formats import check_format
-
     with plain_errors():
         if file_format is not None:
             check_format(file_format)
@@ -147,15 +128,13 @@ def annotations_rewrite(
         path = output.absolute() if output else None
         target, rows_n = exporting.rewrite(Store(chosen.name), export, path, file_format)
         say(f"{rows_n:,} prompts of export {export}, as they were sent out")
-        for line in next_with_file(chosen.name, target):
-            say(line)
+        say(*messages.next_with_file(chosen.name, target))
 
 
 @annotations_app.command("import")
 def annotations_import(
     experiment_and_file: Annotated[
-        list[str],
-        typer.Argument(metavar="[EXPERIMENT] FILE", help=IMPORT_HELP, show_default=False),
+        list[str], typer.Argument(metavar="[EXPERIMENT] FILE", help=IMPORT_HELP, show_default=False)
     ],
     annotator: Annotated[str | None, typer.Option(help="Who answered, for rows that do not say it.")] = None,
     columns: Annotated[
@@ -176,24 +155,15 @@ def annotations_import(
     FILE needs the column response and a column of ids: prompt_id, or the ids of your own file.
     Rows that cannot be used are listed in FILE.problems.csv.
     """
-    from taskdiv_assets.annotating.columns import Names
-    from taskdiv_assets.annotating.encodings import check_encoding
-    from taskdiv_assets.annotating.importing import import_answers
-    from taskdiv_assets.assets import REGISTRY
-
     with plain_errors():
         reading = Reading(Names.parse(columns or ()), None if encoding is None else check_encoding(encoding))
         given, path = _given(experiment_and_file)
         chosen, found = _read(given, path, reading)
-        result = import_answers(
-            REGISTRY.look(chosen, Store(chosen.name)),
-            found,
-            annotator,
-            is_accepting_valid=accept_valid,
-            on_wait=_say_who_exports,
+        lineage = REGISTRY.look(chosen, Store(chosen.name))
+        result = importing.import_answers(
+            lineage, found, annotator, is_accepting_valid=accept_valid, on_wait=_say_who_exports
         )
-        for line in imported(chosen, result, found):
-            say(line)
+        say(*messages.imported(chosen, result, found))
         if result.is_new:
             _materialise(chosen)
         say(f"next: taskdiv run {given or chosen.name}")
@@ -201,16 +171,13 @@ def annotations_import(
 
 def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, AnswerFile]:
     """Return the experiment of a file, and the file's answers. If `given` is None, the export ledgers decide the experiment."""
-    from taskdiv_assets.annotating.answer_files import read_answers, read_bytes
-    from taskdiv_assets.annotating.importing import find_experiment, own_id_columns, stored_experiments
-
     data = read_bytes(path)  # a pipe can be read only once
     if given is None:
-        of_any = {name for one in stored_experiments() for name in own_id_columns(Store(one))}
+        of_any = {name for one in importing.stored_experiments() for name in importing.own_id_columns(Store(one))}
         names = reading.names.of_lists(of_any)
-        given = find_experiment(read_answers(path, reading._replace(names=names), data))
+        given = importing.find_experiment(read_answers(path, reading._replace(names=names), data))
     chosen = open_experiment(given)
-    names = reading.names.of_lists(own_id_columns(Store(chosen.name), chosen))
+    names = reading.names.of_lists(importing.own_id_columns(Store(chosen.name), chosen))
     return chosen, read_answers(path, reading._replace(names=names), data)
 
 
@@ -232,7 +199,7 @@ def _only_budget(experiment: Experiment) -> int:
     return found[0]
 
 
-def _seeds(given: Sequence[str]) -> tuple[int, ...] | Literal["all"] | None:
+def _seeds(given: Sequence[str]) -> Seeds:
     if not given:
         return None
     if "all" in given:
@@ -243,15 +210,7 @@ def _seeds(given: Sequence[str]) -> tuple[int, ...] | Literal["all"] | None:
     return tuple(map(int, given))
 
 
-def _file_name(
-    experiment: Experiment,
-    strategies: Sequence[str],
-    budget_n: int,
-    seeds: tuple[int, ...] | Literal["all"] | None,
-    file_format: str,
-) -> str:
-    from taskdiv_assets.annotating.formats import ENDINGS
-
+def _file_name(experiment: Experiment, strategies: Sequence[str], budget_n: int, seeds: Seeds, file_format: str) -> str:
     of_strategy = f"-{strategies[0]}" if len(strategies) == 1 else ""
     of_seed = "" if seeds is None else "-seeds" if seeds == "all" else "-seed" + "-".join(map(str, seeds))
     return f"{experiment.name}{of_strategy}-{budget_n}{of_seed}.{ENDINGS[file_format]}"
@@ -271,12 +230,9 @@ def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
 
 
 def _materialise(experiment: Experiment) -> None:
-    from taskdiv_assets.commands import workers
-    from taskdiv_assets.orchestration import instance
-
     quietly()
     with instance.open_instance():
-        outcome = workers.execute(experiment.name, workers.Task("pool", ("annotations",), None))
+        outcome = execute(experiment.name, Task("pool", ("annotations",), None))
     if not outcome.is_success:
         fail(f"the answers are stored, but the table of annotations could not be computed: {outcome.message}", code=1)
 

@@ -6,19 +6,16 @@ The lines may contain text from outside, so commands must print them with `conso
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from taskdiv_assets.annotating.answer_files import AnswerFile
-from taskdiv_assets.commands.consoles import near, visible
+from taskdiv_assets.annotating.exporting import Export, Target
+from taskdiv_assets.annotating.importing import Import, StoredImport
+from taskdiv_assets.annotating.ledger import Entry
+from taskdiv_assets.commands.consoles import folded, near, visible
 from taskdiv_assets.experiment import Experiment
-
-if TYPE_CHECKING:
-    from taskdiv_assets.annotating.exporting import Export, Target
-    from taskdiv_assets.annotating.importing import Import, StoredImport
-    from taskdiv_assets.annotating.ledger import Entry
 
 
 def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[str]:
@@ -73,8 +70,10 @@ def next_with_file(name: str, target: Target) -> list[str]:
     ]
 
 
-def next_without_file(experiment: Experiment, result: Export) -> list[str]:
-    """Return lines that name the next step after an export without new prompts."""
+def after_export(experiment: Experiment, result: Export, target: Target) -> list[str]:
+    """Return lines that name the next step after an export. An export without new prompts has no file."""
+    if result.rows_n:
+        return next_with_file(experiment.name, target)
     if not result.out_n:
         return [f"next: taskdiv run {experiment.name}"]
     return [
@@ -85,7 +84,7 @@ def next_without_file(experiment: Experiment, result: Export) -> list[str]:
 
 def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
     """Return a table of all exports, with one row per list."""
-    table = _table("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports")
+    table = folded("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports")
     for number, entry in enumerate(entries, start=1):
         for place, one in enumerate(entry.of_lists):
             answered_n = len(answered.intersection(one.prompt_ids))
@@ -97,17 +96,10 @@ def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
 
 def imports_table(imports: Sequence[StoredImport]) -> Table:
     """Return a table of all imports, with the number of prompts whose answer was replaced by a later import."""
-    table = _table("import", "imported (UTC)", "answers", "replaced since", "hash")
+    table = folded("import", "imported (UTC)", "answers", "replaced since", "hash")
     for number, one in enumerate(imports, start=1):
         time = "" if one.imported_at is None else f"{one.imported_at:%Y-%m-%d %H:%M}"
         table.add_row(*map(_plain_cell, (number, time, one.answers_n, one.replaced_n, one.batch[:16])))
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table()
-    for name in columns:
-        table.add_column(name, overflow="fold")  # in a narrow terminal, values are wrapped and not cut
     return table
 
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import data_contracts
 from data_contracts import RuleResult
+from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import DamagedError, Store
 
 OTHER_CODE = "made by another version of the code"
-FILES_THERE = "every file that it names exists"
 
 
 class Checked(NamedTuple):
@@ -39,38 +40,37 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
     """
     lineage = REGISTRY.look(experiment, store)
     for unit in REGISTRY.units(experiment, store, lineage.pool_size):
-        footer = lineage.footer(unit)
-        if footer is None:
-            if unit in lineage.problems:
-                yield Checked(unit, (_broken("readable", lineage.problems[unit], "the table can be read"),))
-            continue
-        try:
-            table = store.read_table(*unit).table.replace_schema_metadata(None)
-        except DamagedError as error:
-            yield Checked(unit, (_broken("readable", str(error), "the table can be read"),))
-            continue
-        contract, state = data_contracts.load(unit.asset), lineage.state(unit)
-        if footer.code_version != REGISTRY[unit.asset].code_version:
-            yield Checked(unit, (), state.reason or OTHER_CODE)
-            continue
-        if state.status in ("stale", "blocked"):
-            alone = replace(contract, rules=tuple(rule for rule in contract.rules if not rule.parameters))
-            yield Checked(unit, data_contracts.validate(alone, table, {}).failed, state.reason)
-            continue
-        try:
-            work = Work(experiment, store, lineage, unit, lineage.expect(unit), lambda line: None)
-            parameters = work.parameters()
-        except StaleInputError as error:  # an input was replaced during the check
-            yield Checked(unit, (), str(error))
-            continue
-        except (FileNotFoundError, DamagedError) as error:
-            yield Checked(unit, (_broken("files_there", str(error), FILES_THERE),))
-            continue
-        failed = list(data_contracts.validate(contract, table, parameters).failed)
-        if state.status == "missing":  # the table exists, but a folder that it names is incomplete
-            failed.append(_broken("files_there", state.reason, FILES_THERE))
-        yield Checked(unit, tuple(failed))
+        if (footer := lineage.footer(unit)) is not None:
+            yield _check(experiment, lineage, unit, footer)
+        elif unit in lineage.problems:
+            yield Checked(unit, (_broken("readable", lineage.problems[unit]),))
 
 
-def _broken(rule: str, observed: str, description: str) -> RuleResult:
+def _check(experiment: Experiment, lineage: Lineage, unit: Unit, footer: Footer) -> Checked:
+    try:
+        table = lineage.store.read_table(*unit).table.replace_schema_metadata(None)
+    except DamagedError as error:
+        return Checked(unit, (_broken("readable", str(error)),))
+    contract, state = data_contracts.load(unit.asset), lineage.state(unit)
+    if footer.code_version != REGISTRY[unit.asset].code_version:
+        return Checked(unit, (), state.reason or OTHER_CODE)
+    if state.status in ("stale", "blocked"):
+        alone = replace(contract, rules=tuple(rule for rule in contract.rules if not rule.parameters))
+        return Checked(unit, data_contracts.validate(alone, table, {}).failed, state.reason)
+    try:
+        parameters = Work(
+            experiment, lineage.store, lineage, unit, lineage.expect(unit), lambda line: None
+        ).parameters()
+    except StaleInputError as error:  # an input was replaced during the check
+        return Checked(unit, (), str(error))
+    except (FileNotFoundError, DamagedError) as error:
+        return Checked(unit, (_broken("files_there", str(error)),))
+    failed = data_contracts.validate(contract, table, parameters).failed
+    if state.status == "missing":  # the table exists, but a folder that it names is incomplete
+        failed = (*failed, _broken("files_there", state.reason))
+    return Checked(unit, failed)
+
+
+def _broken(rule: Literal["readable", "files_there"], observed: str) -> RuleResult:
+    description = "the table can be read" if rule == "readable" else "every file that it names exists"
     return RuleResult(rule, "error", False, 1, (), description, observed)

@@ -13,7 +13,10 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
+from taskdiv_assets.commands.workers import quiet
+from taskdiv_assets.orchestration import troubles
 from taskdiv_assets.storage.store import home
 
 console = Console(stderr=True, highlight=False)
@@ -37,8 +40,6 @@ def plain_errors() -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     """Return the sentence for an error that the user or the machine caused. Raise any other error again."""
-    from taskdiv_assets.orchestration import troubles
-
     if (sentence := troubles.sentence(error)) is not None:
         return sentence
     if isinstance(error, OSError):
@@ -55,14 +56,16 @@ def fail(message: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
-def note(text: str) -> None:
-    """Print a line on stderr. Brackets in the text are not markup."""
-    console.print(visible(text), soft_wrap=True, markup=False)
+def note(*lines: str) -> None:
+    """Print lines on stderr. Brackets in the lines are not markup."""
+    for line in lines:
+        console.print(visible(line), soft_wrap=True, markup=False)
 
 
-def say(text: str) -> None:
-    """Print a line of results on stdout. Brackets in the text are not markup."""
-    out.print(visible(text), markup=False)
+def say(*lines: str) -> None:
+    """Print lines of results on stdout. Brackets in the lines are not markup."""
+    for line in lines:
+        out.print(visible(line), markup=False)
 
 
 def escaped(text: str) -> str:
@@ -91,6 +94,14 @@ def _is_unseen(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
 
 
+def folded(*columns: str, title: str | None = None) -> Table:
+    """Return a table. In a narrow terminal, the values are wrapped and not cut."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 def near(path: Path) -> str:
     """Return a path as one line of text. A path inside the current folder is written relative to this folder."""
     here = Path.cwd()
@@ -103,7 +114,5 @@ def is_interactive() -> bool:
 
 def quietly() -> None:
     """Suppress the notices of libraries on the terminal."""
-    from taskdiv_assets.commands import workers
-
-    workers.quiet()
+    quiet()
     os.environ.setdefault("TASKDIV_QUIET", "1")

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from data_contracts import plain_yaml
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
 SHOWN_LENGTH_MAX = 60  # characters of a value in a message
@@ -37,14 +39,12 @@ class Edit(NamedTuple):
 
 def look(stored: str, experiment: Experiment) -> Edit:
     """Compare an edited experiment with `stored`, the text of the stored copy of its file."""
+    before: Experiment | None = None
     try:
-        before: Experiment | None = experiment_file.parse(stored, "the stored copy")
-    except experiment_file.ExperimentError:
-        before = None
-    if before is None:
-        lines = ["  the stored copy is no longer valid"]
-    else:
+        before = experiment_file.parse(stored, "the stored copy")
         lines = [f"  {change}" for change in changes(before, experiment)]
+    except experiment_file.ExperimentError:
+        lines = ["  the stored copy is no longer valid"]
     if not lines:
         return Edit((), {}, "")
     again = made_again(before, experiment, Store(experiment.name))
@@ -101,13 +101,10 @@ def made_again(before: Experiment | None, experiment: Experiment, store: Store) 
     Results that depend on these results are not counted, because they stay fresh if the recomputed content is the same.
     `before` is None if the experiment before the edit is unknown. All stored results then count as fresh before the edit.
     """
-    from taskdiv_assets.assets import REGISTRY
-    from taskdiv_assets.graph.units import Unit
-
     if store.read_footer("raw_pool") is None:
         return {}
     was, now = None if before is None else REGISTRY.look(before, store), REGISTRY.look(experiment, store)
     units = [unit for unit in REGISTRY.units(experiment, store, now.pool_size) if unit != Unit("strategy_report")]
     stored = [unit for unit in now.look_ahead(units) if now.footer(unit) is not None]
-    stale = [unit for unit in stored if now.state(unit).status == "stale" and (was is None or was.is_fresh(unit))]
+    stale = (unit for unit in stored if now.state(unit).status == "stale" and (was is None or was.is_fresh(unit)))
     return dict(Counter(unit.asset for unit in stale))

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from data_contracts import plain_yaml
 from taskdiv_assets.commands import stored_experiments
-from taskdiv_assets.commands.consoles import is_interactive, out, plain_errors, quietly, say
+from taskdiv_assets.commands.consoles import folded, is_interactive, out, plain_errors, quietly, say
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
-from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.experiment import Experiment, experiment_file, experiment_schema
 from taskdiv_assets.storage.store import Store, home
 
 experiments_app = typer.Typer(help="List, show, remove and rename experiments.", no_args_is_help=True)
@@ -27,13 +26,10 @@ def experiments_list() -> None:
     Example: taskdiv experiments list
     """
     with plain_errors():
-        table = Table()
-        for name in ("experiment", "kind", "purpose", "stage", "file"):
-            table.add_column(name, overflow="fold")
+        table = folded("experiment", "kind", "purpose", "stage", "file")
         listed = list(stored_experiments.listed(home()))
         for one in listed:
-            kind = "built-in" if one.is_built_in else "stored"
-            purpose = one.purpose or "cannot be used"
+            kind, purpose = "built-in" if one.is_built_in else "stored", one.purpose or "cannot be used"
             table.add_row(*map(escape, (one.name, kind, purpose, one.stage, one.file or "")))
         out.print(table)
         for one in listed:
@@ -74,8 +70,7 @@ def experiments_remove(
                 f"{name} has {bought}, which cannot be computed again; to remove them too, add --with-annotations"
             )
         size = stored_experiments.size(store)
-        what = f"{store.url}: {size.files_n:,} files, {size.bytes_n / 2**20:,.1f} MiB"
-        what += f", with {bought}" if bought else ""
+        what = f"{store.url}: {size.files_n:,} files, {size.bytes_n / 2**20:,.1f} MiB{f', with {bought}' if bought else ''}"
         if not yes:
             if not is_interactive():
                 raise ValueError(f"this would remove {what}; there is no terminal to ask on, so add --yes")
@@ -118,9 +113,11 @@ def stored(name: str) -> Store:
     store = Store(name)
     is_name = "/" not in name and name not in ("", ".", "..", "dagster")
     if not is_name or not store.names():
-        if name in experiment_file.built_in_names():
-            raise experiment_file.ExperimentError(f"nothing is stored for {name} in {home()}")
-        raise experiment_file.ExperimentError(experiment_file.no_experiment(name, home()))
+        is_built_in = name in experiment_file.built_in_names()
+        problem = (
+            f"nothing is stored for {name} in {home()}" if is_built_in else experiment_file.no_experiment(name, home())
+        )
+        raise experiment_file.ExperimentError(problem)
     return store
 
 
@@ -140,8 +137,6 @@ def schema(
 
     Example: taskdiv schema --output experiment.schema.json
     """
-    from taskdiv_assets.experiment import experiment_schema
-
     with plain_errors():
         text = experiment_schema.as_json()
         if output is None:

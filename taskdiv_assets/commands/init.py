@@ -8,35 +8,25 @@ from typing import Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from taskdiv_assets.commands import proposal
-from taskdiv_assets.commands.consoles import is_interactive, near, note, out, plain_errors, say, visible
+from taskdiv_assets.commands import proposal_checks as checks
+from taskdiv_assets.commands.consoles import folded, is_interactive, near, note, out, plain_errors, say, visible
 from taskdiv_assets.commands.proposal import Answers
-from taskdiv_assets.commands.proposal_checks import (
-    NONE,
-    Check,
-    budget_problem,
-    column_problem,
-    id_problem,
-    model_problem,
-    task_problem,
-)
-from taskdiv_assets.experiment import experiment_file, parse_budget
+from taskdiv_assets.commands.proposal_checks import NONE
+from taskdiv_assets.experiment import experiment_file, experiment_schema, parse_budget
 from taskdiv_assets.pools.look import FileLook, look
 from taskdiv_assets.storage import files, remote
 from taskdiv_assets.storage.store import home
 
 SCHEMA = "experiment.schema.json"
 SAMPLE_LENGTH_MAX = 50
-PROMPT_OPTION = Annotated[str | None, typer.Option("--prompt", metavar="COLUMN", help="Column of the prompts.")]
 TASK_OPTION = Annotated[
     str | None, typer.Option("--task", metavar="COLUMN", help="Column with the kind of each prompt; `none` for none.")
 ]
 ID_OPTION = Annotated[
     str | None, typer.Option("--id", metavar="COLUMN", help="Column of your own ids; `none` for none.")
 ]
-BUDGET_OPTION = Annotated[str | None, typer.Option("--budget", metavar="N", help="Number of prompts to annotate.")]
 MODEL_OPTION = Annotated[
     str | None, typer.Option("--base-model", metavar="FOLDER", help="Folder of a base model; `none` for none.")
 ]
@@ -61,10 +51,10 @@ def init(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.yaml", help="File to write; default: NAME.yaml in this folder."),
     ] = None,
-    prompt: PROMPT_OPTION = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="COLUMN", help="Column of the prompts.")] = None,
     task: TASK_OPTION = None,
     own_id: ID_OPTION = None,
-    budget: BUDGET_OPTION = None,
+    budget: Annotated[str | None, typer.Option("--budget", metavar="N", help="Number of prompts to annotate.")] = None,
     base_model: MODEL_OPTION = None,
 ) -> None:
     """Look at a file of prompts, ask at most five questions, and write an experiment file that is ready to run.
@@ -88,7 +78,7 @@ def init(
         say_next(found, answers, target)
 
 
-def ask(question: str, given: str | None, default: str, problem_of: Check, *, is_asking: bool) -> str:
+def ask(question: str, given: str | None, default: str, problem_of: checks.Check, *, is_asking: bool) -> str:
     """Return a valid answer: `given` if an option was given, the default if `is_asking` is False, else the user's answer.
 
     After an invalid answer of the user, the question is asked again. An invalid option or default raises ValueError.
@@ -100,8 +90,7 @@ def ask(question: str, given: str | None, default: str, problem_of: Check, *, is
         return answer
     while True:
         answer = str(typer.prompt(question, default=default, err=True)).strip()
-        problem = problem_of(answer)
-        if problem is None:
+        if (problem := problem_of(answer)) is None:
             return answer
         note(problem)
 
@@ -117,26 +106,26 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
     if not fit:
         columns = ", ".join(f"{column.name!r} ({column.kind})" for column in found.columns)
         raise ValueError(f"no column of {found.path} holds text; expected one with prompts, found {columns}")
-    is_column = partial(column_problem, found, with_none=False)
+    is_column = partial(checks.column_problem, found, with_none=False)
     prompt = found.column(asked("Which column is the prompt?", given.prompt, fit[0].name, is_column))
     joined = [prompt.name] if given.prompt is not None else proposal.joined_columns(found, prompt)
     response = None if prompt.kind == "chat" else proposal.response_column(found, joined)
     taken = [*joined, *([response] if response else [])]
     own_id_guess = proposal.id_column(found, taken)
-    tasks = proposal.task_columns(found, [*taken, own_id_guess or ""])
+    taken = [*taken, own_id_guess or ""]
+    tasks = proposal.task_columns(found, taken)
     task = own_id = NONE
     if tasks or given.task is not None:
-        guess = proposal.task_column(found, [*taken, own_id_guess or ""]) or NONE
+        guess = proposal.task_column(found, taken) or NONE
         question = f"Which column says what kind of task a prompt is ({', '.join(tasks)}, or {NONE})?"
-        task = asked(question, given.task, guess, partial(task_problem, found))
+        task = asked(question, given.task, guess, partial(checks.task_problem, found))
     if own_id_guess is not None or given.own_id is not None:
         question = f"Which column holds your own ids ({NONE}: they are made from the texts)?"
-        own_id = asked(question, given.own_id, own_id_guess or NONE, partial(id_problem, found))
-    default = str(proposal.budget(found, prompt))
-    question = "How many prompts do you want to annotate?"
-    budget = asked(question, given.budget, default, partial(budget_problem, found, prompt))
+        own_id = asked(question, given.own_id, own_id_guess or NONE, partial(checks.id_problem, found))
+    question, default = "How many prompts do you want to annotate?", str(proposal.budget(found, prompt))
+    budget = asked(question, given.budget, default, partial(checks.budget_problem, found, prompt))
     question = f"Folder of a base model, to score and train ({NONE}: lists only)?"
-    model = asked(question, given.base_model, NONE, model_problem)
+    model = asked(question, given.base_model, NONE, checks.model_problem)
     is_chat = prompt.kind == "chat"
     return Answers(
         name,
@@ -150,9 +139,6 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
     )
 
 
-# --- what is shown -------------------------------------------------------------------------------------------------
-
-
 def show(found: FileLook) -> None:
     """Print the format of the file and a table of its columns."""
     separator = "tab" if found.separator == "\t" else found.separator
@@ -163,9 +149,7 @@ def show(found: FileLook) -> None:
     kind += [f"split {found.splits[0]} of {len(found.splits)}"] if found.splits else []
     rows = f"{found.rows_n:,} rows" if found.is_whole else f"only the first {found.rows_n:,} rows were read"
     say(f"{on_one_line(found.path)}: {', '.join(kind)}; {rows}")
-    table = Table()
-    for title in ("column", "holds", "filled", "different", "repeated", "characters", "for example"):
-        table.add_column(title, overflow="fold")
+    table = folded("column", "holds", "filled", "different", "repeated", "characters", "for example")
     for column in found.columns:
         sample = on_one_line(column.samples[0] if column.samples else "")
         cut = sample if len(sample) <= SAMPLE_LENGTH_MAX else f"{sample[:SAMPLE_LENGTH_MAX]}…"
@@ -218,9 +202,6 @@ def on_one_line(text: str) -> str:
     return visible(text, is_one_line=True)
 
 
-# --- what is written -------------------------------------------------------------------------------------------------
-
-
 def target_of(file: str, output: Path | None) -> Path:
     """Return the path of the experiment file: `output`, or a file in the current folder that is named after the user's file."""
     if output is not None:
@@ -256,8 +237,6 @@ def located(model: str) -> str:
 
 def write(found: FileLook, answers: Answers, target: Path) -> None:
     """Write the JSON Schema, then the experiment file, which refers to the schema. An existing experiment file is kept."""
-    from taskdiv_assets.experiment import experiment_schema
-
     path = found.path if remote.is_remote(found.path) else below(Path(found.path).absolute(), target.parent)
     folder = Path(home()) if not remote.is_remote(home()) else target.parent
     text = proposal.text_of(found, answers, path=path, schema=below(folder / SCHEMA, target.parent), file=near(target))

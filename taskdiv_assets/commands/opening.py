@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import consoles, edits
 from taskdiv_assets.commands.consoles import note
+from taskdiv_assets.commands.contract_warnings import stored_warnings
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment, experiment_file, parse_budget
 from taskdiv_assets.graph import cells
@@ -80,9 +82,8 @@ def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agre
     edit = edits.look(stored.decode("utf-8", errors="replace"), experiment)
     if not edit.lines:
         return
-    shown = "\n".join(
-        [f"{source} has other settings than the stored experiment {experiment.name}:", *edit.lines, edit.consequence]
-    )
+    first = f"{source} has other settings than the stored experiment {experiment.name}:"
+    shown = "\n".join([first, *edit.lines, edit.consequence])
     needs_answer = bool(edit.again) and not is_agreed
     if needs_answer and not consoles.is_interactive():
         advice = f"to accept the edit: `taskdiv run {source} --replace`; to keep both, give this file another `name:`"
@@ -94,21 +95,17 @@ def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agre
 
 def say_ignored(experiment: Experiment) -> None:
     """Print a note for every file in the store's folder of budgets that is not a budget."""
-    for sentence in cells.foreign_budgets(Store(experiment.name)):
-        note(f"note: {sentence}")
+    note(*(f"note: {sentence}" for sentence in cells.foreign_budgets(Store(experiment.name))))
 
 
 def say_warnings(experiment: Experiment, wanted: Filter) -> None:
     """Print every contract warning of the stored tables that `wanted` selects."""
-    from taskdiv_assets.commands.contract_warnings import stored_warnings
-
-    for line in stored_warnings(experiment, Store(experiment.name), wanted):
-        note(line)
+    note(*stored_warnings(experiment, Store(experiment.name), wanted))
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
     """Return budgets as numbers. Raise ValueError if a budget is not possible, or a strategy is not in the experiment."""
-    numbers = tuple(parse_budget(text) for text in budgets or ())
+    numbers = tuple(map(parse_budget, budgets or ()))
     for number in numbers:
         check_budget(experiment, number)
     for name in strategies or ():
@@ -122,8 +119,6 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
 
 def check_budget(experiment: Experiment, budget_n: int) -> None:
     """Raise ValueError if a budget is larger than a pool of known size, or is the full pool, which already has a cell."""
-    from taskdiv_assets.assets import REGISTRY
-
     pool = REGISTRY.look(experiment, Store(experiment.name)).pool_size
     if pool is None:
         return

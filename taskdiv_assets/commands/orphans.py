@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from taskdiv_assets.commands.workers import Event
+from taskdiv_assets.orchestration import troubles
+from taskdiv_assets.storage.processes import Process
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterRun
 
 LOOK_S = 5.0
 ENDED_S = 10.0  # a run that has ended and still has slots after this time will not free them itself
@@ -91,8 +93,6 @@ class Watch:
         return [*end_orphans(self.instance), *self._free_ended(), *self._waits()]
 
     def _failure(self, error: Exception) -> list[str]:
-        from taskdiv_assets.orchestration import troubles
-
         if self._is_failure_said:
             return []
         self._is_failure_said = True
@@ -111,23 +111,18 @@ class Watch:
     def _waits(self) -> list[str]:
         found = []
         for pool, (holding, waiting) in self._pools().items():
-            if not any(self._is_ours(run_id) for run_id in waiting):
-                continue
-            for run_id in holding:
+            for run_id in holding if any(map(self._is_ours, waiting)) else ():
                 if run_id not in self._said and not self._is_ours(run_id):
                     self._said.add(run_id)
                     found.append(self._wait(pool, run_id))
         return found
 
     def _wait(self, pool: str, run_id: str) -> str:
-        from taskdiv_assets.orchestration.run_launcher import HOST_TAG, process_of
+        from taskdiv_assets.orchestration.run_launcher import HOST_TAG
 
-        run = self.instance.get_run_by_id(run_id)
-        process = None if run is None else process_of(self.instance, run)
-        host = "" if run is None else run.tags.get(HOST_TAG, "").partition(":")[0]
-        who = (
-            f"process {process.pid} on {socket.gethostname()}" if process else f"a process on {host or 'another host'}"
-        )
+        run, process = self._run_and_process(run_id)
+        host = (run.tags.get(HOST_TAG, "").partition(":")[0] if run else "") or "another host"
+        who = f"process {process.pid} on {socket.gethostname()}" if process else f"a process on {host}"
         record = self.instance.get_run_record_by_id(run_id)
         since = "" if record is None or record.start_time is None else f" since {_clock(record.start_time)}"
         return (
@@ -139,10 +134,7 @@ class Watch:
         storage = self.instance.event_log_storage
         infos = [storage.get_concurrency_info(name) for name in storage.get_concurrency_keys()]
         return {
-            info.concurrency_key: (
-                [slot.run_id for slot in info.claimed_slots],
-                [step.run_id for step in info.pending_steps],
-            )
+            info.concurrency_key: ([s.run_id for s in info.claimed_slots], [s.run_id for s in info.pending_steps])
             for info in infos
         }
 
@@ -150,11 +142,14 @@ class Watch:
         run = self.instance.get_run_by_id(run_id)
         return run is None or run.is_finished
 
-    def _is_ours(self, run_id: str) -> bool:
+    def _run_and_process(self, run_id: str) -> tuple[DagsterRun | None, Process | None]:
         from taskdiv_assets.orchestration.run_launcher import process_of
 
         run = self.instance.get_run_by_id(run_id)
-        process = None if run is None else process_of(self.instance, run)
+        return run, None if run is None else process_of(self.instance, run)
+
+    def _is_ours(self, run_id: str) -> bool:
+        _, process = self._run_and_process(run_id)
         with suppress(psutil.Error):
             return process is not None and os.getpid() in (process.pid, psutil.Process(process.pid).ppid())
         return False

@@ -24,8 +24,11 @@ from taskdiv_assets.graph.cells import PoolSize, over_pool
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.control_marks import SIGN_FORMS
+from taskdiv_assets.language_model.model_folder import check_folder
+from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.pools.order_files import read_order
+from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.store import Store
 
 
@@ -42,16 +45,16 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)
-    pool = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
+    pool = _collected(errors, lambda: _pool(lineage, errors, warned))
     size = None
     if pool is not None:
         table, dropped = pool
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
-        _collected(errors, lambda: _tasks(experiment, lineage, table, dropped, errors, warned))
+        _collected(errors, lambda: _tasks(lineage, table, dropped, errors, warned))
         errors += filter(None, [over_pool(experiment, wanted.budgets or experiment.budgets, size)])
         for own in experiment.own_orders:
             if not wanted.strategies or own.name in wanted.strategies:
-                _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted, errors))
+                _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted))
     used = wanted.assets(experiment)
     notes: list[str] = []
     if "base_model" in used:
@@ -71,48 +74,36 @@ def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
         return None
 
 
-def _pool(
-    experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]
-) -> tuple[pa.Table, pa.Table] | None:
+def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> tuple[pa.Table, pa.Table] | None:
     """Return the pool and its dropped copies, from the store if fresh, else from its file; None if it is only on a hub."""
-    from taskdiv_assets.pools.read import read_pool
-
     if lineage.is_fresh(Unit("raw_pool")):
         return lineage.store.read_table("raw_pool").table, copies.read(lineage.store)
-    if experiment.pool.hub is not None:
+    if lineage.experiment.pool.hub is not None:
         return None
-    pool = read_pool(experiment.pool)
+    pool = read_pool(lineage.experiment.pool)
     table = pool.table.sort_by("prompt_id")
     _validate("raw_pool", table, {"dropped_copies": pool.copies["copy_id"].to_pylist()}, errors, warned)
     return table, pool.copies
 
 
-def _tasks(
-    experiment: Experiment,
-    lineage: Lineage,
-    pool: pa.Table,
-    dropped: pa.Table,
-    errors: list[str],
-    warned: list[Warned],
-) -> None:
+def _tasks(lineage: Lineage, pool: pa.Table, dropped: pa.Table, errors: list[str], warned: list[Warned]) -> None:
     """Label every prompt with its task in the same way as the asset `task_labels`, unless the stored table is fresh."""
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
+    experiment = lineage.experiment
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
     _validate("task_labels", table, {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
 
 
-def _own_order(
-    experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter, errors: list[str]
-) -> None:
+def _own_order(experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter) -> None:
     """Read a user-defined order in the same way as the asset `ranking`, and compare its length with the budgets."""
     columns = experiment.pool.columns
     placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
     over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]
     if over:
-        errors.append(
+        raise ValueError(
             f"budget {over[0]} is larger than the order {own.name!r}, which names {placed.ranked_n:,} prompts; lower the budget, "
             "or name more prompts"
         )
@@ -131,9 +122,6 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
     """Check the folder of a local base model. Return a note if the prompt template repeats the tokenizer's start token."""
-    from taskdiv_assets.language_model.model_folder import check_folder
-    from taskdiv_assets.language_model.texts import read_tokenizer
-
     path = experiment.base.path
     is_here = path is not None and "://" not in path  # any other model is checked when it is downloaded
     if path is not None and is_here:

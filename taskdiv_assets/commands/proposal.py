@@ -34,6 +34,7 @@ TASK_WORDS = (
     *("task", "category", "topic", "intent", "type", "subject", "domain", "skill", "theme", "class"),
     *("kategorie", "thema", "aufgabe", "categoría", "catégorie", "sujet"),
 )
+COLUMN_KEYS = ("prompt", "messages", "response", "task", "id")
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,14 @@ class Answers:
     @property
     def columns(self) -> dict[str, Any]:
         """Section `columns` of the experiment file."""
-        found = {
-            "prompt": self.prompt,
-            "messages": self.messages,
-            "response": self.response,
-            "task": self.task,
-            "id": self.own_id,
-        }
-        return {key: value for key, value in found.items() if value is not None}
+        found = zip(COLUMN_KEYS, (self.prompt, self.messages, self.response, self.task, self.own_id), strict=True)
+        return {key: value for key, value in found if value is not None}
 
     @property
     def strategies(self) -> list[str]:
         """Strategies that these settings allow. The last one is `random`, the reference."""
         with_model = ["weighted_task_diversity"] if self.task else ["facility_location"]
         return [*(with_model if self.base_model else ()), *(["task_diversity"] if self.task else ()), "random"]
-
-
-# --- guesses ---------------------------------------------------------------------------------------------------------
 
 
 def prompt_columns(look: FileLook) -> list[ColumnLook]:
@@ -94,12 +86,8 @@ def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
     """Return the columns to join as the prompt: an instruction and its inputs, or only the chosen column."""
     if _rank(prompt.name, ("instruction",)) is None:
         return [prompt.name]
-    others = [
-        column.name
-        for column in look.columns
-        if column.kind == "text" and column.filled_n and column.name.strip().lower() in JOINED_WORDS
-    ]
-    return [prompt.name, *others]
+    filled = [column.name for column in look.columns if column.kind == "text" and column.filled_n]
+    return [prompt.name, *(name for name in filled if name.strip().lower() in JOINED_WORDS)]
 
 
 def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
@@ -187,18 +175,14 @@ def _by_name(columns: Iterable[ColumnLook], words: tuple[str, ...], taken: Itera
     return min(named, key=lambda name: named[name]) if named else None
 
 
-# --- the file --------------------------------------------------------------------------------------------------------
-
-
 def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: str) -> str:
     """Return the text of an experiment file, with comments.
 
     `path`, `schema` and `file` are the paths of the pool, of the JSON Schema and of the experiment file, as the text shows them.
     """
-    known = "about " if not look.is_whole else ""
     lines = [
         f"# yaml-language-server: $schema={schema}",
-        f"# Which of {known}{look.rows_n:,} rows to annotate. Run: taskdiv run {file}",
+        f"# Which of {'' if look.is_whole else 'about '}{look.rows_n:,} rows to annotate. Run: taskdiv run {file}",
         f"name: {written(answers.name)}",
         "purpose: campaign  # buys answers; a study compares strategies on known answers",
         "pool:",

@@ -87,11 +87,6 @@ def is_known_first(asset: Asset) -> bool:
     return not asset.reads or (not asset.holds_model and all(is_known_first(REGISTRY[name]) for name in asset.reads))
 
 
-def first_tasks(missing: Iterable[Unit]) -> list[Task]:
-    """Return the runs that have to end before the other runs can be planned, such as those of the pool and the base model."""
-    return unpartitioned_tasks([unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset])], "pool")
-
-
 def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
     """Return the runs of missing unpartitioned assets. Each run has the names of the runs that it waits for.
 
@@ -121,7 +116,7 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
 def later_tasks(
     experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
 ) -> list[Task]:
-    """Return the runs that follow `first_tasks`. Each run has the names of the runs that it waits for."""
+    """Return the runs that follow those of `is_known_first`. Each run has the names of the runs that it waits for."""
     due = [unit.asset for unit in missing if unit.key is None]
     tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
     made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
@@ -173,14 +168,16 @@ def run(
     waiting: dict[Cell, int] = {}
     blocked = ""
     with Workers(experiment.name, workers_n) as workers:
-        first = first_tasks(missing_units(experiment, store, instance, wanted))
-        outcomes = workers.carry_out(first, watch, warm_up=True)
+        missing = missing_units(experiment, store, instance, wanted)
+        first = [unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset])]
+        outcomes = workers.carry_out(unpartitioned_tasks(first, "pool"), watch, warm_up=True)
         if not all(outcome.is_success for outcome in outcomes):
             return Ran(outcomes, waiting, blocked)
-        refuse_over_pool(experiment, store, wanted.budgets or experiment.budgets)
+        pool = REGISTRY.look(experiment, store).pool_size
+        if said := cells.over_pool(experiment, wanted.budgets or experiment.budgets, pool):
+            raise ValueError(said)
         register_budgets(experiment, store, instance, ())
         missing = missing_units(experiment, store, instance, wanted)
-        pool = REGISTRY.look(experiment, store).pool_size
         full_pool = cells.full_pool_of(experiment, pool)
         if pool is not None and not pool.is_answered:  # the lists show which answers are missing
             lists = [unit for unit in missing if not REGISTRY[unit.asset].needs_answers]
@@ -232,12 +229,6 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
         and (unit.key is None or Cell.parse(unit.key) in ready)
         and (unit.asset != "base_scores" or ready or not is_waiting)
     ]
-
-
-def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int]) -> None:
-    """Raise ValueError if a budget is larger than the pool."""
-    if said := cells.over_pool(experiment, budgets, REGISTRY.look(experiment, store).pool_size):
-        raise ValueError(said)
 
 
 def register_budgets(

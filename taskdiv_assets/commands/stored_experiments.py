@@ -16,6 +16,7 @@ import yaml
 
 from data_contracts import plain_yaml
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.commands.orphans import end_orphans
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.experiment.mistakes import PATTERN_WORDS
@@ -65,15 +66,14 @@ class Size(NamedTuple):
 def listed(url: str) -> Iterator[Listed]:
     """Yield every experiment of a home, the built-in ones first. Experiments that cannot be used are included."""
     for name, source in sorted(experiment_file.sources(url).items(), key=lambda one: (one[1] != one[0], one[0])):
-        store, text, problem = Store(name, url), "", ""
-        purpose: str = ""
+        text = purpose = problem = ""
         try:
             text, origin = experiment_file.read_text(source)
             purpose = experiment_file.parse(text, origin).purpose
         except ExperimentError as error:
             lines = [line.strip() for line in str(error).splitlines()]
             problem = lines[1] if len(lines) > 1 else lines[0]
-        yield Listed(name, source == name, purpose, stage(store), experiment_file.origin_of(text), problem)
+        yield Listed(name, source == name, purpose, stage(Store(name, url)), experiment_file.origin_of(text), problem)
 
 
 def stage(store: Store) -> str:
@@ -185,10 +185,8 @@ def forget(name: str, dagster: DagsterInstance) -> None:
     """Remove Dagster's records of an experiment's assets and budgets. The runs stay in Dagster's history."""
     from dagster import AssetKey
 
-    every = [
-        *(place(name, asset) for asset in REGISTRY.order),
-        *(place(name, one, is_full_pool=True) for one in REGISTRY.by_cell),
-    ]
+    every = [place(name, asset) for asset in REGISTRY.order]
+    every += [place(name, asset, is_full_pool=True) for asset in REGISTRY.by_cell]
     dagster.wipe_assets([AssetKey(one.path) for one in every])
     partitions = f"{name}_budget"
     for key in dagster.get_dynamic_partitions(partitions):
@@ -199,15 +197,8 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
     """Mark the runs of killed processes as ended. Then return the ids of an experiment's waiting and active runs."""
     from dagster import DagsterRunStatus, RunsFilter
 
-    from taskdiv_assets.commands.orphans import end_orphans
-
     end_orphans(dagster)
-    going = [
-        DagsterRunStatus.QUEUED,
-        DagsterRunStatus.STARTING,
-        DagsterRunStatus.STARTED,
-        DagsterRunStatus.CANCELING,
-    ]
+    going = [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     return [run.run_id for run in dagster.get_runs(RunsFilter(statuses=going, tags={"experiment": name}))]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan
-from taskdiv_assets.commands.consoles import escaped, visible
+from taskdiv_assets.commands.consoles import escaped, folded, visible
 from taskdiv_assets.commands.planning import CellPlan, Plan
 from taskdiv_assets.commands.workers import Event, Outcome
 from taskdiv_assets.experiment import Experiment
@@ -60,15 +60,9 @@ class RunDisplay:
         self.done = self.total = 0
         self.running: dict[str, Running] = {}
         self.bars: dict[str, TaskID] = {}
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        text, count = TextColumn("{task.description}"), TextColumn("{task.completed:.0f}/{task.total:.0f}")
+        columns = (SpinnerColumn(), text, BarColumn(), count, TimeElapsedColumn())
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self.overall = self.progress.add_task(experiment, total=0)
 
     def __enter__(self) -> RunDisplay:
@@ -120,9 +114,8 @@ class RunDisplay:
 
     def _line(self, outcome: Outcome) -> None:
         mark = "done" if outcome.is_success else "FAILED"
-        self.console.print(
-            f"{mark:6} {self.done}/{self.total} {outcome.name} ({outcome.wall_s:.1f} s)", markup=False, style=None
-        )
+        text = f"{mark:6} {self.done}/{self.total} {outcome.name} ({outcome.wall_s:.1f} s)"
+        self.console.print(text, markup=False)
 
     def summary(self, outcomes: Sequence[Outcome]) -> str:
         """Return a line with the number of runs and the elapsed time."""
@@ -202,10 +195,7 @@ def _benchmark(plan: BenchmarkPlan) -> str:
 
 
 def _by_cell(experiment: Experiment, plan: Plan, title: str, text_of: Callable[[CellPlan], str]) -> Table:
-    """Return a table of budgets by strategies. In a narrow terminal, names are wrapped and not cut."""
-    table = Table(title=f"{experiment.name}: {title}", title_justify="left")
-    for name in ("budget", *experiment.strategies):
-        table.add_column(name, overflow="fold")
+    table = folded("budget", *experiment.strategies, title=f"{experiment.name}: {title}")
     for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
         row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
         label = f"{budget_n} (full pool)" if any(entry.is_full_pool for entry in row.values()) else str(budget_n)

@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
@@ -16,6 +16,7 @@ from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
 
 CARD = "README.md"
+OPTIONS = ("--budget", "--strategy", "--seed")
 
 
 class Adapter(NamedTuple):
@@ -61,19 +62,13 @@ def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: s
     every = list(adapters(experiment, store))
     if not every:
         raise ValueError(none_stored(store))
-    found = [
-        one
-        for one in every
-        if budget_n in (None, one.cell.budget_n) and strategy in (None, one.cell.strategy) and seed in (None, one.seed)
-    ]
+    named: list[tuple[Adapter, tuple[Any, ...]]] = [(one, (*one.cell, one.seed)) for one in every]
+    wanted = (budget_n, strategy, seed)
+    found = [pair for pair in named if all(a in (None, b) for a, b in zip(wanted, pair[1], strict=True))]
     if len(found) == 1:
-        return found[0]
-    among = found or every
-    there: dict[str, list[object]] = {
-        "--budget": [*sorted({one.cell.budget_n for one in among})],
-        "--strategy": [*sorted({one.cell.strategy for one in among})],
-        "--seed": [*sorted({one.seed for one in among})],
-    }
+        return found[0][0]
+    columns = zip(*(values for _, values in found or named), strict=True)
+    there = {option: sorted(set(column)) for option, column in zip(OPTIONS, columns, strict=True)}
     left = {option: kept for option, kept in there.items() if len(kept) > 1 or not found}
     values = "; ".join(f"{option} {', '.join(map(str, kept))}" for option, kept in left.items())
     problem = f"{len(found)} adapters match" if found else "no adapter matches"

@@ -14,6 +14,7 @@ import typer
 
 from taskdiv_assets.commands import report_server
 from taskdiv_assets.commands.consoles import console, plain_errors
+from taskdiv_assets.orchestration.instance import make_home
 from taskdiv_assets.settings import machine
 
 WORKSPACE = """\
@@ -31,8 +32,6 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, o
 
     Reports are served at the port $TASKDIV_REPORT_PORT (default 3939) while the UI runs. Only this machine can reach them.
     """
-    from taskdiv_assets.orchestration.instance import make_home
-
     with plain_errors(), ExitStack() as stack:
         folder = make_home()
         workspace = workspace_in(folder)

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from taskdiv_assets.benchmarks.alpaca.annotation_file import read_annotations, verdicts_from_annotations
+from taskdiv_assets.benchmarks.alpaca.instructions import NO_GENERATOR, read_instructions
 from taskdiv_assets.commands.consoles import escaped, out, plain_errors, say
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Judge
+from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
 from taskdiv_assets.storage.store import Store
 
 verdicts_app = typer.Typer(help="Import and count judges' verdicts for AlpacaEval.", no_args_is_help=True)
@@ -24,10 +27,6 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
 
     If a part of the file is invalid, nothing is stored. Importing the same file again changes nothing.
     """
-    from taskdiv_assets.benchmarks.alpaca.annotation_file import read_annotations, verdicts_from_annotations
-    from taskdiv_assets.benchmarks.alpaca.instructions import NO_GENERATOR, read_instructions
-    from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
-
     with plain_errors():
         chosen = open_experiment(experiment)
         benchmark, judge = _judge_of(chosen)
@@ -62,8 +61,6 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
 @verdicts_app.command("list")
 def verdicts_list(experiment: EXPERIMENT) -> None:
     """Count the verdicts of the experiment's judge, and the calls that the experiment file still allows."""
-    from taskdiv_assets.services.judge_batches import known_verdicts
-
     with plain_errors():
         chosen = open_experiment(experiment)
         _, judge = _judge_of(chosen)

@@ -37,9 +37,8 @@ class Filter(NamedTuple):
 
     def wants_cell(self, cell: Cell) -> bool:
         """Return whether the budget and the strategy of a cell are selected."""
-        return (not self.budgets or cell.budget_n in self.budgets) and (
-            not self.strategies or cell.strategy in self.strategies
-        )
+        has_budget = not self.budgets or cell.budget_n in self.budgets
+        return has_budget and (not self.strategies or cell.strategy in self.strategies)
 
     @property
     def options(self) -> str:

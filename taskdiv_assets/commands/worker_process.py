@@ -15,6 +15,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
+from taskdiv_assets.commands.stopping import SIGNALS
 from taskdiv_assets.commands.workers import Task, execute, load, quiet
 from taskdiv_assets.language_model import devices as cards
 from taskdiv_assets.orchestration import troubles
@@ -28,10 +29,7 @@ _is_stopping = False
 
 def serve(handle: int, experiment: str) -> None:
     """Execute the tasks that arrive through the pipe with the file descriptor `handle`, until None arrives."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # although SIGINT is blocked: Dagster copies SIGINT's handler to SIGTERM after each run
+    for number in SIGNALS:  # although SIGINT is blocked: Dagster copies SIGINT's handler to SIGTERM after each run
         signal.signal(number, _stop)
     pipe: Connection[Any, Any] = Connection(handle)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -48,23 +46,23 @@ def serve(handle: int, experiment: str) -> None:
 def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
     """Load the experiment. If an error occurs, send the error to the parent process and return False."""
     try:
-        _prepare(pipe, experiment)
+        if machine().executor != "in_process":  # Dagster stops the processes of steps by SIGINT
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
+        quiet()
+        load(experiment)
+        import torch
+
+        torch.set_num_threads(1)
     except Exception as error:
-        sentence = troubles.sentence(error)
-        _send(pipe, error if sentence is None else RuntimeError(sentence))
+        _send(pipe, _sent_as(error))
         return False
     return True
 
 
-def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
-    if machine().executor != "in_process":  # Dagster stops the processes of steps by SIGINT
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
-    quiet()
-    load(experiment)
-    import torch
-
-    torch.set_num_threads(1)
+def _sent_as(error: Exception) -> Exception:
+    sentence = troubles.sentence(error)
+    return error if sentence is None else RuntimeError(sentence)
 
 
 def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
@@ -105,8 +103,7 @@ def _run(experiment: str, task: Task) -> Any:
     try:
         return execute(experiment, task)
     except Exception as error:
-        sentence = troubles.sentence(error)
-        return error if sentence is None else RuntimeError(sentence)
+        return _sent_as(error)
     finally:
         _is_busy = False
         cards.release()

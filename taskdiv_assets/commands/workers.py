@@ -7,11 +7,13 @@ others. Stopping cannot hang: a process gets a limited time to end, and is then 
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 from taskdiv_assets.commands import stopping
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.settings import machine
+from taskdiv_assets.storage import processes
 
 POLL_S = 0.2
 STOP_S = 2.5  # time between a request to stop at once and the kill
@@ -109,13 +112,9 @@ class _Worker:
             self.pipe.send("warm up")
             self.is_warming = True
 
-    def dismiss(self) -> None:
+    def tell(self, message: str | None) -> None:
         with suppress(OSError):
-            self.pipe.send(None)
-
-    def stop(self) -> None:
-        with suppress(OSError):
-            self.pipe.send("stop")
+            self.pipe.send(message)
 
     def received(self) -> Iterator[Any]:
         try:
@@ -149,7 +148,7 @@ class Workers:
         try:
             if kind is None:
                 for worker in self._all:
-                    worker.dismiss()
+                    worker.tell(None)
                 stopping.wait_for([worker.process for worker in self._all], FAREWELL_S)
                 is_stopped = False
         finally:
@@ -158,7 +157,7 @@ class Workers:
     def _end(self, patience_s: float) -> None:
         with stopping.undisturbed():
             for worker in self._all:
-                worker.stop()
+                worker.tell("stop")
             stopping.end([worker.process for worker in self._all], patience_s)
             for worker in self._all:
                 worker.pipe.close()
@@ -243,14 +242,8 @@ class Workers:
                     raise WorkerDiedError(worker.task)
 
 
-# --- one run -------------------------------------------------------------------------------------------------------
-
-
 def quiet() -> None:
     """Suppress the progress bars and notices of libraries on the terminal. Dagster's event log still contains all messages."""
-    import logging
-    import warnings
-
     os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
     warnings.filterwarnings("ignore")
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
@@ -270,28 +263,24 @@ def execute(experiment: str, task: Task) -> Outcome:
 
     from taskdiv_assets.orchestration import engines, instance
     from taskdiv_assets.orchestration.run_launcher import host_tag
-    from taskdiv_assets.storage import processes
 
-    started = time.monotonic()
-    name = f"{experiment}_{task.job}"
+    started, name = time.monotonic(), f"{experiment}_{task.job}"
     places = [place(experiment, asset, task.key, is_full_pool=task.job == FULL_POOL) for asset in task.assets]
     assets, partition = [dg.AssetKey(one.path) for one in places], places[0].partition
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    tags = host_tag(processes.this())
+    how: dict[str, Any] = {
+        "run_config": {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        "tags": host_tag(processes.this()),
+    }
     result: Any
     with instance.open_for_run() as opened:
         if machine().executor == "in_process":
-            job = load(experiment).resolve_job_def(name)
-            result = job.execute_in_process(
-                instance=opened,
-                partition_key=partition,
-                asset_selection=assets,
-                raise_on_error=False,
-                run_config=quiet,
-                tags=tags,
+            job, partly = (
+                load(experiment).resolve_job_def(name),
+                {"partition_key": partition, "asset_selection": assets},
             )
+            result = job.execute_in_process(instance=opened, raise_on_error=False, **partly, **how)
         else:
-            result = engines.execute(name, assets, partition, opened, run_config=quiet, tags=tags)
+            result = engines.execute(name, assets, partition, opened, **how)
     message = "" if result.success else _failure(result)
     return Outcome(task.name, result.success, message, result.run_id, time.monotonic() - started)
 

@@ -41,9 +41,8 @@ def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding
         yield Finding("broken", what, f"DAGSTER_HOME is {variable}, but must be a local folder", advice)
         return
     if variable and not Path(variable).is_absolute():
-        yield Finding(
-            "look", what, f"DAGSTER_HOME={variable} is not absolute: Dagster refuses it", f"set it to {folder}"
-        )
+        found = f"DAGSTER_HOME={variable} is not absolute: Dagster refuses it"
+        yield Finding("look", what, found, f"set it to {folder}")
     try:
         with (
             tempfile.TemporaryDirectory(dir=existing(folder), prefix=PROBE) as scratch,

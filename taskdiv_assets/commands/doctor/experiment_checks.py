@@ -31,18 +31,16 @@ def read_experiments(url: str) -> ReadExperiments:
     try:
         files = within(STORE_TIMEOUT_S, lambda: experiment_file.sources(url)) if url else files
     except Exception as error:  # the protocol's library may raise anything
-        findings.append(
-            Finding("broken", "experiments", f"those in {url} cannot be listed: {reason(error)}", "run it again")
-        )
+        found = f"those in {url} cannot be listed: {reason(error)}"
+        findings.append(Finding("broken", "experiments", found, "run it again"))
     for name, source in files.items():
         try:
             read.append(within(STORE_TIMEOUT_S, partial(experiment_file.load, source)))
         except Exception as error:  # a mistake in the file, or an error of the protocol's library
             said = [line.strip() for line in str(error).splitlines()]
             found = f"{name} cannot be used: {said[1] if len(said) > 1 else reason(error)}"
-            findings.append(
-                Finding("broken", "experiments", found, f"correct it; `taskdiv plan {name}` lists every mistake")
-            )
+            advice = f"correct it; `taskdiv plan {name}` lists every mistake"
+            findings.append(Finding("broken", "experiments", found, advice))
     names = ", ".join(experiment.name for experiment in read)
     return ReadExperiments(tuple(read), (Finding("well", "experiments", f"can be used: {names}"), *findings))
 

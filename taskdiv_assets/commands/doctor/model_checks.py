@@ -41,9 +41,8 @@ def torch_build() -> TorchBuild | Finding:
         return Finding("broken", "torch", f"cannot be used: {reason(error)}", "install it again")
     made_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else ""
     made_for = f"ROCm {torch.version.hip}" if torch.version.hip else made_for
-    return TorchBuild(
-        torch.__version__, made_for, tuple(Card(card.name, card.total_memory, card.major >= 8) for card in found)
-    )
+    cards = tuple(Card(card.name, card.total_memory, card.major >= 8) for card in found)
+    return TorchBuild(torch.__version__, made_for, cards)
 
 
 def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Finding]:
@@ -62,10 +61,8 @@ def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Find
         yield Finding("well", "torch", found if present_n or build.cards else f"{found}; the machine has no GPU")
     for card in build.cards:
         said = f"{card.name}, {card.memory_bytes / GIB:,.0f} GiB, {'with' if card.has_bfloat16 else 'without'} bfloat16"
-        advice = (
-            "" if card.has_bfloat16 else "weights are float32 there and take twice the memory, unless `dtype` says more"
-        )
-        yield Finding("look" if advice else "well", "GPU", said, advice)
+        slow = "weights are float32 there and take twice the memory, unless `dtype` says more"
+        yield Finding("well", "GPU", said) if card.has_bfloat16 else Finding("look", "GPU", said, slow)
     if visible_n < present_n:
         found = f"CUDA_VISIBLE_DEVICES leaves {visible_n} of {present_n} GPU(s)"
         yield Finding("look", "GPU", found, "unset it unless other users need the others")
@@ -93,14 +90,12 @@ def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> 
         models = (entry.base_model, entry.confidence.model, *(other.model for other in entry.confidence.alternatives))
         for name in sorted({model.hub for model in models if model is not None and model.hub}):
             users.setdefault(name, []).append(entry.name)
-    wanted = (
-        "; ".join(f"{name} is taken by {', '.join(names)}" for name, names in users.items()) or "no experiment needs it"
-    )
+    taken = "; ".join(f"{name} is taken by {', '.join(names)}" for name, names in users.items())
+    wanted = taken or "no experiment needs it"
     advice = "experiments with a model of their own, such as demo, do not need it"
     if constants.is_offline_mode():
-        yield Finding(
-            "look", "hub", f"HF_HUB_OFFLINE is set, so only what was fetched before is found; {wanted}", advice
-        )
+        found = f"HF_HUB_OFFLINE is set, so only what was fetched before is found; {wanted}"
+        yield Finding("look", "hub", found, advice)
         return
     try:
         session, url = get_session(), f"{constants.ENDPOINT}/api/models?limit=1"
@@ -113,6 +108,5 @@ def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> 
     if status < 400:
         yield Finding("well", "hub", f"{constants.ENDPOINT} answers, and {token}; {wanted}")
     else:
-        yield Finding(
-            "look", "hub", f"{constants.ENDPOINT} answers with status {status}, and {token}; {wanted}", advice
-        )
+        found = f"{constants.ENDPOINT} answers with status {status}, and {token}; {wanted}"
+        yield Finding("look", "hub", found, advice)

@@ -38,10 +38,8 @@ def free_space(free_bytes: int) -> Finding:
     """Check that there is enough disk space for results."""
     found = f"{free_bytes / GIB:,.1f} GiB are free"
     if free_bytes < LEAST_FREE_BYTES:
-        advice = "free some, or set $TASKDIV_HOME to another disk"
-        return Finding(
-            "broken", "disk", f"{found}, less than the {LEAST_FREE_BYTES / GIB} that the demo may take", advice
-        )
+        found += f", less than the {LEAST_FREE_BYTES / GIB} that the demo may take"
+        return Finding("broken", "disk", found, "free some, or set $TASKDIV_HOME to another disk")
     if free_bytes < ROOMY_BYTES:
         advice = "`taskdiv plan EXPERIMENT` says what its adapters take"
         return Finding("look", "disk", f"{found}: enough for the demo, but 7B weights and a copy take 25", advice)
