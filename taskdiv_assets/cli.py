@@ -128,7 +128,7 @@ def run(
 def _wanted(
     source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, with_notes: bool
 ) -> tuple[Experiment, Filter]:
-    """Return the experiment and the selected part of it. Nothing is written."""
+    """Return the experiment and the filter of the selected part. Nothing is written."""
     chosen = open_experiment(source, is_kept=False, with_notes=with_notes)
     say_ignored(chosen)
     numbers = tuple(map(parse_budget, budget or ()))

@@ -95,7 +95,7 @@ def _is_unseen(character: str) -> bool:
 
 
 def folded(*columns: str, title: str | None = None) -> Table:
-    """Return a table. In a narrow terminal, the values are wrapped and not cut."""
+    """Return a table whose values are wrapped, not cut, in a narrow terminal."""
     table = Table(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold")

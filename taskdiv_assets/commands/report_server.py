@@ -86,7 +86,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handler of GET and HEAD requests. It rejects requests whose `Host` is not this machine: foreign web pages send them."""
+    """Handler of GET and HEAD requests. It rejects requests of foreign web pages, whose `Host` is not this machine."""
 
     server_version = "taskdiv"
     sys_version = ""

@@ -116,7 +116,7 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
 def later_tasks(
     experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
 ) -> list[Task]:
-    """Return the runs that follow those of `is_known_first`. Each run has the names of the runs that it waits for."""
+    """Return the runs that follow the runs of `is_known_first`. Each run has the names of the runs that it waits for."""
     due = [unit.asset for unit in missing if unit.key is None]
     tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
     made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
@@ -198,9 +198,9 @@ def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
 
 
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
-    """Return the number of missing answers of each waiting cell, the cells that can be trained, and a reason or "".
+    """Return the number of missing answers of each waiting cell, the cells that can be trained, and a reason.
 
-    The reason says why cells with all their answers have to wait for a learning rate.
+    The reason says why cells with all their answers have to wait for a learning rate. It is empty if no cell has to.
     """
     lineage = REGISTRY.look(experiment, store)
     labels = OpenLabels(store, lineage)

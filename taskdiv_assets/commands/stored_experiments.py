@@ -173,7 +173,7 @@ def named(text: str, name: str) -> str:
 
 @contextlib.contextmanager
 def opened_dagster() -> Iterator[DagsterInstance | None]:
-    """Yield Dagster's instance, or None if it does not exist. It is not created."""
+    """Yield Dagster's instance, or None if it does not exist. A missing instance is not created."""
     if not (instance.home_folder() / "dagster.yaml").exists():
         yield None
         return

@@ -1,4 +1,4 @@
-"""The code inside a worker process of `taskdiv run`. It loads an experiment once, then executes one run at a time.
+"""The code inside a worker process of `taskdiv run`. The process loads an experiment once, then executes one run at a time.
 
 The process receives messages through a pipe: a task, "warm up", "stop", or None to end. It sends outcomes, exceptions, "warm"
 and progress through the same pipe. A thread always reads the pipe, so that the process ends when its parent process has ended.
