@@ -126,6 +126,8 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
     budget = asked(question, given.budget, default, partial(checks.budget_problem, found, prompt))
     question = f"Folder of a base model, to score and train ({NONE}: lists only)?"
     model = asked(question, given.base_model, NONE, checks.model_problem)
+    if model != NONE and not remote.is_remote(model):
+        model = str(Path(model).expanduser().resolve())
     is_chat = prompt.kind == "chat"
     return Answers(
         name,
@@ -135,7 +137,7 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
         response=response,
         task=None if task == NONE else task,
         own_id=None if own_id == NONE else own_id,
-        base_model=None if model == NONE else located(model),
+        base_model=None if model == NONE else model,
     )
 
 
@@ -228,11 +230,6 @@ def refuse_existing(target: Path) -> None:
 def names_taken() -> list[str]:
     """Return the names that a new experiment cannot have: names of built-in and stored experiments, and "dagster"."""
     return ["dagster", *experiment_file.sources(home())]
-
-
-def located(model: str) -> str:
-    """Return the absolute path of a model's folder, or its URL unchanged."""
-    return model if remote.is_remote(model) else str(Path(model).expanduser().resolve())
 
 
 def write(found: FileLook, answers: Answers, target: Path) -> None:

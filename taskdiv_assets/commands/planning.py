@@ -76,6 +76,8 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
     open_ids = labels.open_in_all(chosen)
     is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also True if no strategy reads the table
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
+    scored = lineage.footer(Unit("confidence_table"))
+    per_s = None if scored is None else scored.notes.get("prompts_per_s")
     ranked = [unit for unit in units if unit.asset == "ranking" and unit.key in experiment.strategies]
     benchmarks: tuple[BenchmarkPlan, ...] = ()
     if "benchmark_scores" in wanted.assets(experiment):
@@ -94,7 +96,7 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
         examples_to_train_n=to_train_n,
         tokens_to_train_n=tokens_n,
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
-        scoring_s=0.0 if is_scored else _scoring_s(lineage.footer(Unit("confidence_table")), wanted_n),
+        scoring_s=0.0 if is_scored else wanted_n / per_s if per_s and wanted_n else None,
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
         benchmarks=benchmarks,
         standing=_standing(experiment, labels, cell_plans, {**unpartitioned, "strategy_report": report_status}),
@@ -203,8 +205,3 @@ def _sampling(experiment: Experiment, wanted_n: int | None, pool_n: int | None) 
         else f"at least: `confidence_sample` goes on until every task is known within {sample.tolerance:.1%}"
     )
     return f"{1 - wanted_n / pool_n:.0%} fewer than all; {rule}" if wanted_n is not None and pool_n else rule
-
-
-def _scoring_s(footer: Footer | None, prompts_n: int | None) -> float | None:
-    rate = footer.notes.get("prompts_per_s") if footer is not None else None
-    return prompts_n / rate if rate and prompts_n else None

@@ -160,13 +160,8 @@ def name_of(path: str, taken: Iterable[str]) -> str:
     return found
 
 
-def _words(name: str) -> list[str]:
-    return [word.lower() for word in WORD.findall(name)]
-
-
 def _rank(name: str, words: tuple[str, ...]) -> int | None:
-    found = [words.index(word) for word in _words(name) if word in words]
-    return min(found) if found else None
+    return min((words.index(word) for word in map(str.lower, WORD.findall(name)) if word in words), default=None)
 
 
 def _by_name(columns: Iterable[ColumnLook], words: tuple[str, ...], taken: Iterable[str]) -> str | None:
