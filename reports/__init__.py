@@ -61,8 +61,5 @@ def build(
     """
     from reports import writing
 
-    return writing.write(
-        render(str(results_dir), excluded, reference),
-        str(out_dir) if out_dir else f"{str(results_dir).rstrip('/')}/report",
-        footer,
-    )
+    rendered = render(str(results_dir), excluded, reference)
+    return writing.write(rendered, str(out_dir or f"{str(results_dir).rstrip('/')}/report"), footer)

@@ -5,39 +5,17 @@ Numbers come from `analysis`, sentences from `sentences` and `notes`, tables fro
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import analysis, envelope, expectation, figures, notes, provenance, records, sentences, tables, words
 from reports.analysis import Section
 from reports.confidence.confidence_parts import confidence_section, effects_section
-from reports.lists import list_parts as lists_parts
-from reports.pictures import Picture, picture
+from reports.lists import list_parts, list_sentences
 from reports.results import Results
 from reports.statistics import task_means
+from reports.svg import Picture, picture
 from reports.tables import Table
-
-
-class Part(NamedTuple):
-    """The page's content on one benchmark and metric."""
-
-    title: str
-    has_title: bool
-    notes: tuple[str, ...]
-    says_nothing: str  # why nothing can be compared; else empty
-    savings: Table | None
-    full_pool_savings: Table | None
-    full_pool_note: str
-    against_full_pool: Table | None
-    curves: Picture
-    curves_table: Table
-    primary: str
-    forest: Picture | None
-    areas: Table | None
-    by_budget: Table | None
-    heat_map: Picture | None
-    by_task: Table | None
-
 
 SHOWN_LENGTH = 400  # characters of the question and of the expectation
 
@@ -50,6 +28,7 @@ def render(results: Results, found: tuple[Section, ...]) -> str:
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
     experiment, is_scored = results.experiment, results.is_scored
     asked, expected = provenance.question(results)
+    reference, lists = found[0].reference if found else FULL_POOL_STRATEGY, results.lists
     context: dict[str, object] = {
         "experiment": experiment,
         "is_scored": is_scored,
@@ -60,41 +39,35 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "claims": sentences.answer(results, found),
         "missing_notes": notes.missing(results, found),
         "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found) if is_scored],
-        "allocation": _allocation(results, found[0].reference if found else FULL_POOL_STRATEGY) if is_scored else None,
-        **_lists(results),
-        "costs": _costs(results),
+        "allocation": _allocation(results, reference) if is_scored else None,
+        "status": list_parts.status(results),
+        "status_title": "Answers so far" if experiment.is_campaign else "Progress",
+        "chosen": None if is_scored else list_parts.chosen(results),
+        "firsts": list_parts.firsts(results),
+        "has_tasks": len(results.task_sizes) > 1,
+        "several_budgets": lists is not None and len(lists.budgets) > 1,
+        "costs": tables.costs(results),
         "confidence": confidence_section(results, _base_accuracy(found)),
         "effects": effects_section(results),
         "overlap": _overlap(results),
         "examples": results.examples,
-        "tokens": _filled(tables.tokens(results, found[0].reference if found else FULL_POOL_STRATEGY)),
-        "rejected": _filled(records.rejected(results)),
-        "warnings": _filled(records.warnings(results)),
-        "rules": _filled(records.rules(results)),
+        "tokens": tables.tokens(results, reference),
+        "rejected": records.rejected(results),
+        "warnings": records.warnings(results),
+        "rules": records.rules(results),
         "rules_summary": provenance.rules_summary(results),
         "facts": provenance.facts(results),
-        "cells": _filled(records.missing_cells(results)),
+        "cells": records.missing_cells(results),
         "cells_summary": provenance.cells_summary(results),
-        "stages": _filled(records.stages(results)),
-        "tuning": _filled(records.tuning(results)),
-        "identities": _filled(records.identities(results)),
+        "stages": records.stages(results),
+        "tuning": records.tuning(results),
+        "identities": records.identities(results),
         "problems": [*results.problems, *results.stale],
         "commands": provenance.commands(results),
         "experiment_text": words.clean_lines(results.experiment_text),
         "paper_claims": sentences.paper_claims(results, found),
     }
     return context | {"contents": _contents(context)}
-
-
-def _lists(results: Results) -> dict[str, object]:
-    return {
-        "status": lists_parts.status(results),
-        "status_title": "Answers so far" if results.experiment.is_campaign else "Progress",
-        "chosen": None if results.is_scored else lists_parts.chosen(results),
-        "firsts": lists_parts.firsts(results),
-        "has_tasks": len(results.task_sizes) > 1,
-        "several_budgets": results.lists is not None and len(results.lists.budgets) > 1,
-    }
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -123,40 +96,31 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _part(results: Results, section: Section, place: int, has_title: bool) -> Part:
+def _part(results: Results, section: Section, place: int, has_title: bool) -> dict[str, object]:
+    """Return the content on one benchmark and metric for the template."""
     name, primary = f"b{place}", section.primary
     areas = ((primary,) if primary else ()) + section.areas
     family = "the primary comparison is not corrected, Holm over the others" if primary else "Holm over all rows"
-    return Part(
-        title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.label, 40)}",
-        has_title=has_title,
-        notes=notes.scores(results, section),
-        says_nothing=section.says_nothing,
-        savings=_filled(tables.savings(section, f"{name}-savings", is_full=False)),
-        full_pool_savings=_filled(tables.savings(section, f"{name}-full-savings", is_full=True)),
-        full_pool_note=notes.full_pool(section),
-        against_full_pool=_filled(
-            tables.differences(
-                section.against_full_pool,
-                f"{name}-against-full",
-                "At its largest budget against the full pool; Holm over all rows",
-            )
-        ),
-        curves=picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
-        curves_table=tables.curves(section, f"{name}-curves-table"),
-        primary=notes.primary(section),
-        forest=_forest(section, areas, name),
-        areas=_filled(
-            tables.differences(
-                areas, f"{name}-areas", f"{section.area_title[0].upper()}{section.area_title[1:]}; {family}"
-            )
-        ),
-        by_budget=_filled(
-            tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm over all rows")
-        ),
-        heat_map=_heat_map(results, section, name),
-        by_task=tables.by_task(section, f"{name}-by-task"),
-    )
+    area_title = f"{section.area_title[0].upper()}{section.area_title[1:]}; {family}"
+    full_title = "At its largest budget against the full pool; Holm over all rows"
+    return {
+        "title": f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.label, 40)}",
+        "has_title": has_title,
+        "notes": notes.scores(results, section),
+        "says_nothing": section.says_nothing,
+        "savings": tables.savings(section, f"{name}-savings", is_full=False),
+        "full_pool_savings": tables.savings(section, f"{name}-full-savings", is_full=True),
+        "full_pool_note": notes.full_pool(section),
+        "against_full_pool": tables.differences(section.against_full_pool, f"{name}-against-full", full_title),
+        "curves": picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
+        "curves_table": tables.curves(section, f"{name}-curves-table"),
+        "primary": notes.primary(section),
+        "forest": _forest(section, areas, name),
+        "areas": tables.differences(areas, f"{name}-areas", area_title),
+        "by_budget": tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm over all rows"),
+        "heat_map": _heat_map(results, section, name),
+        "by_task": tables.by_task(section, f"{name}-by-task"),
+    }
 
 
 def _forest(section: Section, areas: tuple[analysis.Comparison, ...], name: str) -> Picture | None:
@@ -176,9 +140,8 @@ def _heat_map(results: Results, section: Section, name: str) -> Picture | None:
         f"Score minus {section.reference}'s by task at {found.budget_n:,} labels, highest mean difference first "
         f"(from {top} to {bottom}). Single tasks have few items: read patterns, not cells."
     )
-    return picture(
-        figures.task_heat_map(found, _marks(results, found.tasks)), f"{name}-heat", "Differences by task", caption
-    )
+    figure = figures.task_heat_map(found, _marks(results, found.tasks))
+    return picture(figure, f"{name}-heat", "Differences by task", caption)
 
 
 def _marks(results: Results, tasks: tuple[str, ...]) -> dict[str, str]:
@@ -201,21 +164,12 @@ def _allocation(results: Results, reference: str) -> tuple[Picture, Table] | Non
     budget = max(budgets)
     names = [name for name in results.experiment.strategies if (name, budget) in results.allocations]
     counts = {name: results.allocations[name, budget] for name in names}
-    skipped = {
-        name: sum(by_task.get(task, 0.0) == 0 for task in results.task_sizes) for name, by_task in counts.items()
-    }
-    left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
     caption = (
         f"Prompts chosen from each task against its size in the pool, at {budget:,} labels; each mark is a task. "
-        f"{words.listing(left) + '.' if left else 'Every strategy takes from every task.'}"
+        f"{list_sentences.left_out(results, counts)}"
     )
     figure = figures.allocation(counts, results.task_sizes, reference, results.experiment.strategies, budget)
     return picture(figure, "allocation-figure", "Allocation by task", caption), tables.allocation(results, budget)
-
-
-def _costs(results: Results) -> Table | None:
-    table = tables.costs(results)
-    return _filled(table) if table else None
 
 
 def _overlap(results: Results) -> tuple[Picture, Table] | None:
@@ -225,16 +179,11 @@ def _overlap(results: Results) -> tuple[Picture, Table] | None:
     chance = f" Two independent random choices would share {budget / results.pool_n:.2f}." if results.pool_n else ""
     own = {name: share for (name, other), share in results.overlaps.items() if name == other and math.isfinite(share)}
     redrawn = [name for name, share in own.items() if share < 1]
-    seeds = (
-        f" Seeds redraw {words.listing(redrawn)}; the other orders are the same under every seed." if redrawn else ""
-    )
+    same = "the other orders are the same under every seed"
+    seeds = f" Seeds redraw {words.listing(redrawn)}; {same}." if redrawn else ""
     diagonal = "; on the diagonal, two seeds of one strategy" if own else ""
     caption = (
         f"Share of the chosen prompts that two strategies have in common at {budget:,} labels{diagonal}.{chance}{seeds}"
     )
     figure = figures.overlap_heat_map(results.experiment.strategies, results.overlaps)
     return picture(figure, "overlap-figure", "Overlap between strategies", caption), tables.overlap(results)
-
-
-def _filled(table: Table) -> Table | None:
-    return table if table.rows else None

@@ -63,15 +63,13 @@ def facts(results: Results) -> list[tuple[str, str]]:
     made_with = [made_by(footer) for footer in footers]
     times = sorted(time for footer in footers for time in (footer.started_at, footer.finished_at) if time)
     runs = {footer.run_id for footer in footers if footer.run_id}
-    redrawn = (
-        "selection, initialisation and data order are redrawn with every seed"
-        if experiment.purpose == "study"
-        else "one selection; seeds redraw training only"
-    )
-    base = _noted(
-        results.footer_notes("base_model"), "source", "revision", "dtype", "dtype_reason", "attention", "parameters_n"
-    )
-    seeds = f"{_numbers(experiment.seeds)}; full pool: {_numbers(experiment.full_pool_seeds)}"
+    redrawn = "one selection; seeds redraw training only"
+    if experiment.purpose == "study":
+        redrawn = "selection, initialisation and data order are redrawn with every seed"
+    model = results.footer_notes("base_model")
+    base = _noted(model, "source", "revision", "dtype", "dtype_reason", "attention", "parameters_n")
+    has_confidence = results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
+    ordinary, full = (", ".join(map(str, own)) or "none" for own in (experiment.seeds, experiment.full_pool_seeds))
     dirty = any(one.dirty for one in made_with if one.commit)
     hardware = (f"{one.processor or one.platform}, {one.cores_n} cores, {one.gpu or 'no GPU'}" for one in made_with)
     versions = {f"{name} {version}" for one in made_with for name, version in one.versions.items()}
@@ -82,12 +80,12 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Strategies", words.listing([words.clean(name, 60) for name in experiment.strategies]) or "none"),
         ("Budgets", words.listing([f"{budget:,}" for budget in results.budgets]) or "none"),
         ("Base model", base if experiment.base_model else "none: the experiment file names none"),
-        *([("Confidence", _settings(experiment.confidence))] if _has_confidence(results) else []),
+        *([("Confidence", _settings(experiment.confidence))] if has_confidence else []),
         *([("Fine-tuning", _settings(experiment.tuning))] if experiment.base_model else []),
         *_learning_rate(results),
         *_other_versions(results),
         *([("Price", results.money.basis)] if results.money else []),
-        *([("Seeds", seeds)] if experiment.base_model else []),
+        *([("Seeds", f"{ordinary}; full pool: {full}")] if experiment.base_model else []),
         ("Commit", _distinct(one.commit for one in made_with) + (" (with uncommitted changes)" if dirty else "")),
         ("Hardware", _distinct(hardware)),
         ("Python", _distinct(one.python for one in made_with)),
@@ -127,8 +125,7 @@ def _pool(results: Results) -> str:
     if isinstance(source, str) and source.startswith("['") and source.endswith("']"):  # the repr of a list of paths
         notes["source"] = source[2:-2].replace("', '", " and ")
     said = _noted(notes, "source", "rows_read_n", "duplicates_n", "dropped_n", "responses_n")
-    tasks_n = len(results.task_sizes)
-    tasks = "no tasks" if set(results.task_sizes) == {ALL_PROMPTS} else words.count(tasks_n, "task")
+    tasks = "no tasks" if set(results.task_sizes) == {ALL_PROMPTS} else words.count(len(results.task_sizes), "task")
     return f"{results.pool_n or 0:,} prompts, {tasks}; {said}"
 
 
@@ -140,10 +137,6 @@ def _left_out(results: Results) -> list[tuple[str, str]]:
             said = [f"{_plain(n)} {words.clean(reason, 60)}" for reason, n in list(reasons.items())[:REASONS_LISTED_N]]
             found.append((title, words.listing(said)))
     return found
-
-
-def _has_confidence(results: Results) -> bool:
-    return results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
 
 
 def _learning_rate(results: Results) -> list[tuple[str, str]]:
@@ -191,10 +184,6 @@ def _noted(notes: Mapping[str, object], *names: str) -> str:
 def _settings(settings: Mapping[str, object]) -> str:
     pairs = (f"{words.clean(name, 60)} {_plain(value)}" for name, value in settings.items())
     return ", ".join(pairs) or "the defaults"
-
-
-def _numbers(values: tuple[int, ...]) -> str:
-    return ", ".join(map(str, values)) or "none"
 
 
 def _plain(value: object) -> str:

@@ -1,9 +1,9 @@
 """Reader of the columns of stored tables that the report needs."""
 
 import math
-from collections.abc import Iterable, Mapping
-from itertools import combinations
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, product
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +106,13 @@ class Reader(NamedTuple):
             if name == asset and key and BUDGET_PATTERN.fullmatch(budget):
                 yield key, (strategy, int(budget))
 
+    def cells(self, asset: str, *names: str, wanted: set[ArmKey] | None = None) -> Iterable[tuple[ArmKey, pa.Table]]:
+        """Yield (strategy, budget) and columns of each readable cell of an asset, only of the cells in `wanted` if given."""
+        for key, cell in self.keys(asset):
+            table = self.columns(asset, key, *names) if wanted is None or cell in wanted else None
+            if table is not None:
+                yield cell, table
+
     def task_sizes(self) -> dict[str, int]:
         """Return the number of prompts of each task from the task labels; without task labels, from the confidence by task."""
         labels = self.columns("task_labels", None, "task")
@@ -114,63 +121,52 @@ class Reader(NamedTuple):
         return {row.task: row.pool_n for row in self.confidence()}
 
     def confidence(self) -> tuple[TaskConfidence, ...]:
-        name = data_contracts.with_role("confidence_by_task")
-        table = self.columns(name, None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
-        return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
+        names = ("task", "pool_n", "scored_n", "mean_confidence", "standard_error")
+        rows = self._rows(data_contracts.with_role("confidence_by_task"), names)
+        return tuple(TaskConfidence(*row.values()) for row in rows)
 
     def compared(self) -> tuple[ComparedTask, ...]:
         """Return the rows of the comparison of sources and definitions of confidence."""
-        table = self.columns("confidence_comparison", None, *ComparedTask._fields)
-        return () if table is None else tuple(ComparedTask(**row) for row in table.to_pylist())
+        return tuple(ComparedTask(**row) for row in self._rows("confidence_comparison", ComparedTask._fields))
 
     def accuracy(self) -> tuple[TaskAccuracy, ...]:
-        table = self.columns("confidence_accuracy", None, *TaskAccuracy._fields)
-        return () if table is None else tuple(TaskAccuracy(**row) for row in table.to_pylist())
+        return tuple(TaskAccuracy(**row) for row in self._rows("confidence_accuracy", TaskAccuracy._fields))
+
+    def _rows(self, asset: str, names: Sequence[str]) -> list[dict[str, Any]]:
+        table = self.columns(asset, None, *names)
+        return [] if table is None else list(table.to_pylist())
 
     def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
         """Yield the stored item scores of the base model and of the wanted cells."""
         base = self.columns("base_scores", None, *scores_module.COLUMNS)
         if base is not None:
             yield scores_module.BASE, base
-        for key, (strategy, budget) in self.keys("benchmark_scores"):
-            table = (
-                self.columns("benchmark_scores", key, *scores_module.COLUMNS) if (strategy, budget) in wanted else None
-            )
-            if table is not None:
-                yield (strategy, budget), table
+        yield from self.cells("benchmark_scores", *scores_module.COLUMNS, wanted=wanted)
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
         """Return the prompts by task of each cell, and the overlaps at the largest budget that two strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
-        wanted = [(key, arm) for key, arm in self.keys("allocation") if arm[0] in strategies and arm[1] in budgets]
-        for key, arm in wanted:
-            table = self.columns("allocation", key, "selection_seed", "task")
-            if table is not None:
-                seeds_n = max(1, len(pc.unique(table["selection_seed"])))
-                seeds_of[arm] = seeds_n
-                counts[arm] = {task: n / seeds_n for task, n in _counts(table["task"]).items()}
+        wanted = set(product(strategies, budgets))
+        for arm, table in self.cells("allocation", "selection_seed", "task", wanted=wanted):
+            seeds_of[arm] = max(1, len(pc.unique(table["selection_seed"])))
+            counts[arm] = {task: n / seeds_of[arm] for task, n in _counts(table["task"]).items()}
         shared = [budget for budget in budgets if sum((name, budget) in counts for name in strategies) > 1]
         if not shared:
             return Selections(counts, seeds_of, {}, None)
         largest, chosen = max(shared), {}
-        for key, (name, budget) in wanted:
-            table = self.columns("allocation", key, "selection_seed", "prompt_id") if budget == largest else None
-            if table is not None:
-                seeds = table["selection_seed"].to_numpy()
-                ids = table["prompt_id"].cast(pa.string()).combine_chunks()
-                chosen[name] = {int(seed): ids.filter(pa.array(seeds == seed)) for seed in np.unique(seeds)}
+        wanted = set(product(strategies, [largest]))
+        for (name, _), table in self.cells("allocation", "selection_seed", "prompt_id", wanted=wanted):
+            seeds = table["selection_seed"].to_numpy()
+            ids = table["prompt_id"].cast(pa.string()).combine_chunks()
+            chosen[name] = {int(seed): ids.filter(pa.array(seeds == seed)) for seed in np.unique(seeds)}
         overlaps = _overlaps({name: chosen[name] for name in strategies if name in chosen})
         return Selections(counts, seeds_of, overlaps, largest)
 
     def adapters(self) -> tuple[AdapterRun, ...]:
         names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")
-        rows = []
-        for key, (strategy, budget) in self.keys("adapter"):
-            table = self.columns("adapter", key, *names)
-            if table is not None:
-                rows += [AdapterRun(strategy, budget, *(row[name] for name in names)) for row in table.to_pylist()]
-        return tuple(sorted(rows))
+        rows = [(cell, row) for cell, table in self.cells("adapter", *names) for row in table.to_pylist()]
+        return tuple(sorted(AdapterRun(*cell, *(row[name] for name in names)) for cell, row in rows))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

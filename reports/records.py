@@ -15,7 +15,7 @@ def rejected(results: Results) -> Table:
     """Return the table of rejected tables. They broke a rule of severity `error` and were not published."""
     rows = tuple(
         (
-            _title(entry.asset, entry.key),
+            f"{entry.asset} / {entry.key}" if entry.key else entry.asset,
             rule.rule,
             words.count(rule.unexpected_n, "row"),
             rule.observed,
@@ -38,12 +38,8 @@ def warnings(results: Results) -> Table:
         for rule in table.footer.rules
         if not rule.passed
     )
-    return Table(
-        "warnings",
-        "Rules that failed in published tables",
-        ("table", "rule", "severity", "failing", "observed", "examples"),
-        rows,
-    )
+    head = ("table", "rule", "severity", "failing", "observed", "examples")
+    return Table("warnings", "Rules that failed in published tables", head, rows)
 
 
 def rules(results: Results) -> Table:
@@ -78,24 +74,13 @@ def examples(rule: RuleResult) -> str:
 
 def missing_cells(results: Results) -> Table:
     """Return the table of expected cells that are not done."""
+    found = [(cell, " (full pool)" if cell.is_full_pool else "") for cell in results.cells if cell.status != "done"]
     rows = tuple(
-        (
-            cell.strategy,
-            f"{cell.budget_n:,}" + (" (full pool)" if cell.is_full_pool else ""),
-            cell.status,
-            cell.reason,
-            cell.command,
-        )
-        for cell in results.cells
-        if cell.status != "done"
+        (cell.strategy, f"{cell.budget_n:,}{full_pool}", cell.status, cell.reason, cell.command)
+        for cell, full_pool in found
     )
-    return Table(
-        "cells",
-        "Expected cells that are not done",
-        ("strategy", "labels", "status", "reason", "command"),
-        rows,
-        frozenset({1}),
-    )
+    head = ("strategy", "labels", "status", "reason", "command")
+    return Table("cells", "Expected cells that are not done", head, rows, frozenset({1}))
 
 
 def stages(results: Results) -> Table:
@@ -114,13 +99,8 @@ def stages(results: Results) -> Table:
         )
         for asset, members in found.items()
     )
-    return Table(
-        "stages",
-        "Time by stage, as recorded when each table was made",
-        ("stage", "tables", "rows", "time", "first started", "last finished"),
-        rows,
-        frozenset({1, 2, 3}),
-    )
+    head = ("stage", "tables", "rows", "time", "first started", "last finished")
+    return Table("stages", "Time by stage, as recorded when each table was made", head, rows, frozenset({1, 2, 3}))
 
 
 def identities(results: Results) -> Table:
@@ -150,10 +130,6 @@ def tuning(results: Results) -> Table:
     )
     head = ("strategy", "labels", "adapters", "tokens each", "time each", "last step's loss")
     return Table("tuning", "Fine-tuning by cell, means over seeds", head, rows, frozenset({1, 2, 3, 4, 5}))
-
-
-def _title(asset: str, key: str | None) -> str:
-    return f"{asset} / {key}" if key else asset
 
 
 def _sorted(results: Results) -> list[StoredTable]:

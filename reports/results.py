@@ -76,7 +76,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     files = stored.open_folder(results_dir)
     experiment, text = read_experiment(files, results_dir)
     found, excluded = stored.list_tables(files), excluded or {}
-    kept = {unit: table for unit, table in found.tables.items() if _unit_name(*unit) not in excluded}
+    kept = {unit: table for unit, table in found.tables.items() if "/".join(filter(None, unit)) not in excluded}
     reader = Reader(files, found._replace(tables=kept), list(found.problems))
     sizes = reader.task_sizes()
     pool = kept.get(("raw_pool", None))
@@ -127,7 +127,7 @@ def _cells(
 ) -> tuple[Cell, ...]:
     """Return the expected cells. A cell with excluded scores has the reason of the exclusion."""
     found = expected_cells.cells(experiment, budgets, listing, sets)
-    units = [_unit_name("benchmark_scores", cell_key(cell.budget_n, cell.strategy)) for cell in found]
+    units = [f"benchmark_scores/{cell_key(cell.budget_n, cell.strategy)}" for cell in found]
     return tuple(
         cell._replace(reason=excluded.get(unit) or cell.reason) for cell, unit in zip(found, units, strict=True)
     )
@@ -176,7 +176,3 @@ def stale_tables(listing: Listing) -> tuple[str, ...]:
             if now and now != identity:
                 sentences.append(f"{table.name} was made from an older {name}")
     return tuple(sorted(sentences))
-
-
-def _unit_name(asset: str, key: str | None) -> str:
-    return asset if key is None else f"{asset}/{key}"

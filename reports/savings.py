@@ -4,25 +4,15 @@ The learning curve is piecewise linear in log₂ budget. At each budget of a gri
 The confidence set is found by inverting these tests. It can be open at both ends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from reports.difference import Arm, compare, interval_of
-from reports.variance import (
-    FloatArray,
-    IntArray,
-    Part,
-    Strata,
-    item_part_of,
-    residual_part_of,
-    strata,
-    total,
-    unseen_part_of,
-    with_unseen,
-)
+from reports import variance
+from reports.difference import Arm, Difference, compare, interval_of
+from reports.variance import FloatArray, IntArray, Part, Strata, strata
 
 PRODUCTS = ((0, 0), (0, 1), (1, 1))
 BINOMIAL = (1, 3, 3, 1)
@@ -95,18 +85,9 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
     # Use the estimates of the test at the budgets, so that the crossing and the set use the same seeds.
     gaps = [against[min(step * POINTS_PER_SEGMENT_N, len(grid) - 1)].estimate for step in range(len(budgets))]
     goal = float(strata(tasks).macro_mean(target.scores.mean(axis=0)))
-    return Savings(
-        goal,
-        _first_crossing(log_budgets, gaps),
-        low,
-        high,
-        budgets[0],
-        budgets[-1],
-        is_empty,
-        against[-1].has_seed_uncertainty,
-        against[-1].seeds_n,
-        is_borrowed=len(target.seeds) == 1 and len(common) > 1,
-    )
+    crossing, last, ends = _first_crossing(log_budgets, gaps), against[-1], (budgets[0], budgets[-1])
+    is_borrowed = len(target.seeds) == 1 and len(common) > 1
+    return Savings(goal, crossing, low, high, *ends, is_empty, last.has_seed_uncertainty, last.seeds_n, is_borrowed)
 
 
 class _Gap(NamedTuple):
@@ -117,7 +98,9 @@ class _Gap(NamedTuple):
     seeds_n: int
 
 
-def _gaps(curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks: IntArray, level: float) -> list[_Gap]:
+def _gaps(
+    curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks: IntArray, level: float
+) -> Sequence[_Gap | Difference]:
     """Return the difference from the target at each grid point."""
     budgets = sorted(curve)
     rows = [curve[budget].at(common).scores for budget in budgets]
@@ -132,8 +115,7 @@ def _gaps(curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks:
             return _along(rows, target.scores, groups, level, seeds_factor=1 + len(common))
     log_budgets = np.log2(np.asarray(budgets, dtype=np.float64))
     arms = [Arm(_interpolate(rows, log_budgets, point), common) for point in _grid(log_budgets)]
-    found = [compare(arm, target, tasks, level=level) for arm in arms]
-    return [_Gap(gap.estimate, gap.low, gap.high, gap.has_seed_uncertainty, gap.seeds_n) for gap in found]
+    return [compare(arm, target, tasks, level=level) for arm in arms]
 
 
 def _along(
@@ -146,43 +128,37 @@ def _along(
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):
-        line = _Line(left - target, right - left, groups, seeds_factor)
-        gaps += [line.at(w, level) for w in np.linspace(0, 1, POINTS_PER_SEGMENT_N, endpoint=False)]
-    return [*gaps, line.at(1.0, level)]
+        gaps[-1:] = _segment(left - target, right - left, groups, level, seeds_factor)  # replaces the shared point
+    return gaps
 
 
-class _Line:
-    """Differences `first` + w · `step` (S, I) for w in 0..1. `seeds_factor` multiplies the variances of seeds and residual."""
-
-    def __init__(self, first: FloatArray, step: FloatArray, groups: Strata, seeds_factor: int) -> None:
-        self.sizes, self.factor = groups.sizes, seeds_factor
-        ends = np.stack([first, step])
-        by_task = groups.means(ends)
-        self.seed_means = by_task.mean(axis=-1)  # (2, S)
-        centred = ends - by_task[..., groups.of_item]
-        items = centred.mean(axis=1)  # (2, I)
-        self.items = [groups.sums(items[i] * items[j]) for i, j in PRODUCTS]
-        self.cubes = [groups.sums(items[0] ** (3 - k) * items[1] ** k) for k in range(4)]
-        rest = centred - items[:, None]
-        self.rest = [groups.sums((rest[i] * rest[j]).sum(axis=0)) for i, j in PRODUCTS]
-
-    def at(self, w: float, level: float) -> _Gap:
+def _segment(first: FloatArray, step: FloatArray, groups: Strata, level: float, factor: int) -> Iterator[_Gap]:
+    """Yield the gap of the differences `first` + w · `step` (S, I) at each w. `factor` multiplies seed and residual variance."""
+    sizes, seeds_n, ends = groups.sizes, len(first), np.stack([first, step])
+    by_task = groups.means(ends)
+    seed_means = by_task.mean(axis=-1)  # (2, S)
+    centred = ends - by_task[..., groups.of_item]
+    item_means = centred.mean(axis=1)  # (2, I)
+    item_sums = [groups.sums(item_means[i] * item_means[j]) for i, j in PRODUCTS]
+    cube_sums = [groups.sums(item_means[0] ** (3 - k) * item_means[1] ** k) for k in range(4)]
+    deviations = centred - item_means[:, None]
+    rest_sums = [groups.sums((deviations[i] * deviations[j]).sum(axis=0)) for i, j in PRODUCTS]
+    for w in np.linspace(0, 1, POINTS_PER_SEGMENT_N + 1):
         powers = (1.0, 2 * w, w * w)
-        means = self.seed_means[0] + w * self.seed_means[1]
+        means = seed_means[0] + w * seed_means[1]
         items, rest = (
-            np.maximum(sum(power * part for power, part in zip(powers, parts, strict=True)), 0.0)
-            for parts in (self.items, self.rest)
+            np.maximum(sum(power * part for power, part in zip(powers, sums, strict=True)), 0.0)
+            for sums in (item_sums, rest_sums)
         )
-        seeds_n = len(means)
-        seeds = Part(self.factor * float(means.var(ddof=1)) / seeds_n, seeds_n - 1.0)
-        one = residual_part_of(rest, self.sizes, seeds_n)
-        residual = Part(self.factor * one.variance, one.df)
-        cubes = np.asarray(sum(n * w**k * part for k, (n, part) in enumerate(zip(BINOMIAL, self.cubes, strict=True))))
-        unseen = unseen_part_of(items, cubes, self.sizes)
-        whole = with_unseen(total(item_part_of(items, self.sizes), seeds, residual), unseen)
+        cubes = np.asarray(sum(n * w**k * part for k, (n, part) in enumerate(zip(BINOMIAL, cube_sums, strict=True))))
+        seeds = Part(factor * float(means.var(ddof=1)) / seeds_n, seeds_n - 1.0)
+        one = variance.stratified(rest, (sizes - 1) * (seeds_n - 1), sizes * seeds_n)
+        whole = variance.total(variance.stratified(items, sizes - 1, sizes), seeds, Part(factor * one.variance, one.df))
         estimate = float(means.mean())
-        low, high, _ = interval_of(estimate, whole, level)
-        return _Gap(estimate, low, high, True, seeds_n)
+        low, high, _ = interval_of(
+            estimate, variance.with_unseen(whole, variance.unseen_part_of(items, cubes, sizes)), level
+        )
+        yield _Gap(estimate, low, high, True, seeds_n)
 
 
 def _grid(log_budgets: FloatArray) -> FloatArray:
@@ -203,7 +179,7 @@ def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
     tolerance = 1e-12  # rounding error of the mean of equal scores
     if gaps[0] >= -tolerance:
         return float(2.0 ** log_budgets[0])
-    for left, right in zip(range(len(gaps) - 1), range(1, len(gaps)), strict=True):
+    for left, right in pairwise(range(len(gaps))):
         if gaps[right] >= -tolerance:
             share = min(1.0, gaps[left] / (gaps[left] - gaps[right]))
             return float(2.0 ** (log_budgets[left] + share * (log_budgets[right] - log_budgets[left])))
@@ -215,11 +191,9 @@ def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, floa
 
     A sign is −1 if the curve is below the target at this budget, 1 if above, and 0 if the test does not decide.
     """
-    not_below = np.flatnonzero(signs >= 0)
+    not_below, above = np.flatnonzero(signs >= 0), np.flatnonzero(signs > 0)
     if len(not_below) == 0:
         return float(budgets[-1]), None, True
     # Both ends are the grid points just outside the set, so the grid can make the set a little larger, but not smaller.
     low = None if not_below[0] == 0 else float(budgets[not_below[0] - 1])
-    above = np.flatnonzero(signs > 0)
-    high = float(budgets[above[0]]) if len(above) else None
-    return low, high, False
+    return low, float(budgets[above[0]]) if len(above) else None, False

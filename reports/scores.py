@@ -50,22 +50,18 @@ class _Codes:
     """Integer codes of strings. A string has the same code in all tables."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
         self._of: dict[str, int] = {}
         self._last: tuple[pa.Array, IntArray] | None = None
 
-    def of(self, name: str) -> int:
-        if name not in self._of:
-            self._of[name] = len(self.names)
-            self.names.append(name)
-        return self._of[name]
+    @property
+    def names(self) -> list[str]:
+        return list(self._of)
 
     def encode(self, column: pa.ChunkedArray) -> IntArray:
-        encoded = (
-            column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
-        ).combine_chunks()
+        is_encoded = pa.types.is_dictionary(column.type)
+        encoded = (column if is_encoded else column.cast(pa.string()).dictionary_encode()).combine_chunks()
         if self._last is None or not encoded.dictionary.equals(self._last[0]):  # equal dictionaries are looked up once
-            codes = [self.of(str(name)) for name in encoded.dictionary.to_pylist()]
+            codes = [self._of.setdefault(str(name), len(self._of)) for name in encoded.dictionary.to_pylist()]
             self._last = encoded.dictionary, np.array(codes, dtype=np.int64)
         table = self._last[1]
         indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -33,9 +33,8 @@ def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
     """Return the claims in the order of the page."""
     if not results.is_scored:
         return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
-    claims: list[Claim] = []
-    for section in sections:
-        claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
+    where = [f" on {section.scores.benchmark}" if len(sections) > 1 else "" for section in sections]
+    claims = [claim for section, place in zip(sections, where, strict=True) for claim in _claims(section, place)]
     if claims:
         return [*_unscored_primary(results, sections), *claims, *selection_price(results), _testable(results, sections)]
     return [Claim("No answer yet", "No stored score belongs to a strategy of the experiment file.", "missing")]
@@ -79,17 +78,15 @@ def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
     said = " ".join(f"“{claim.rstrip('.')}”: {here}" for claim, here in can)
     tail = f" {said}" if can else " Methods and limits says why."
     how = f"{len(can)} of {len(claims)}"
-    return Claim(
-        "The paper’s claims", f"This run can test {how} of the paper’s published claims.{tail}", f"{how} testable"
-    )
+    text = f"This run can test {how} of the paper’s published claims.{tail}"
+    return Claim("The paper’s claims", text, f"{how} testable")
 
 
 def _claims(section: Section, where: str) -> list[Claim]:
     if section.says_nothing:
-        metric = f" ({words.clean(section.scores.benchmark, 40)}, {words.clean(section.scores.label, 40)})"
-        return [
-            Claim("What the scores say" + where, section.says_nothing.rstrip(".") + metric + ".", "nothing to compare")
-        ]
+        metric = f"({words.clean(section.scores.benchmark, 40)}, {words.clean(section.scores.label, 40)})"
+        text = f"{section.says_nothing.rstrip('.')} {metric}."
+        return [Claim("What the scores say" + where, text, "nothing to compare")]
     claims = []
     topic = "Primary comparison" + (" (the default, not declared)" if section.has_default_primary else "") + where
     if section.primary:
@@ -133,16 +130,11 @@ def compared(one: Comparison, section: Section) -> str:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
     side = "above" if gap.estimate >= 0 else "below"
     span = words.listing([f"{budget:,}" for budget in one.budgets])
-    what = (
-        f"area under the curve over {span} labels"
-        if len(one.budgets) > 1
-        else f"score at {span} labels, the only budget in common"
-    )
-    adjusted = (
-        ""
-        if one.p_adjusted is None or not math.isfinite(one.p_adjusted)
-        else f"; Holm-adjusted {words.p_equals(one.p_adjusted)}"
-    )
+    what = f"area under the curve over {span} labels"
+    if len(one.budgets) == 1:
+        what = f"score at {span} labels, the only budget in common"
+    has_p = one.p_adjusted is not None and math.isfinite(one.p_adjusted)
+    adjusted = f"; Holm-adjusted {words.p_equals(one.p_adjusted)}" if has_p else ""
     return (
         f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
         f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.label}; {words.basis(gap)}).{_before(one)}"
@@ -153,11 +145,9 @@ def _before(one: Comparison) -> str:
     """Return a sentence if the interval excludes 0 but the corrected verdict is "not separable from noise"; else empty text."""
     gap = one.difference
     is_clear_alone = gap.low > 0 or gap.high < 0
-    if one.verdict == "not separable from noise" and is_clear_alone and one.p_adjusted is not None:
-        return (
-            " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
-        )
-    return ""
+    if one.verdict != "not separable from noise" or not is_clear_alone or one.p_adjusted is None:
+        return ""
+    return " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
 
 
 def other_strategies(section: Section) -> Claim | None:
@@ -177,11 +167,8 @@ def other_strategies(section: Section) -> Claim | None:
         f"Against {section.reference}, {section.area_title} with 95% intervals and verdicts after Holm’s correction: "
         f"{'; '.join(parts)}{f' ({basis.pop()})' if len(basis) == 1 else ''}."
     )
-    return Claim(
-        "Other strategies",
-        text,
-        rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}",
-    )
+    verdict = rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}"
+    return Claim("Other strategies", text, verdict)
 
 
 def best_by_budget(section: Section) -> str:
@@ -198,7 +185,7 @@ def best_by_budget(section: Section) -> str:
             parts.append(f"at {budget:,} labels only {best.best} is scored")
             continue
         mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
-        level = f"{words.score(mean.estimate)} [{words.score_interval(mean)}]"
+        level = f"{words.score(mean.estimate)} [{words.interval(mean, words.score)}]"
         among = _among(section, budget)
         if best.is_single:
             others = "the others of them" if among else "every other strategy"
@@ -239,9 +226,8 @@ def saved(name: str, one: Savings, section: Section) -> str:
     """Return sentences on the labels that a strategy needs to match the reference at its largest budget."""
     budget = section.savings_budget_n or 0
     goal = f"the score of {section.reference} at {budget:,} labels ({words.score(one.target_score)})"
-    basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + (
-        "" if one.has_seed_uncertainty else "; items only"
-    )
+    items = "" if one.has_seed_uncertainty else "; items only"
+    basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}{items}"
     money = section.money
     if not one.is_reached:
         spent = f" {one.largest_n:,} labels {money.verb} {money.said(name, one.largest_n)}." if money else ""
@@ -288,11 +274,9 @@ def full_pool(section: Section) -> str:
 
 def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
     """Return the paper's published claims: pairs of a claim and a sentence on the result of this run."""
-    setting = (
-        "on the lab's designed pool, which is not the paper's setting"
-        if results.experiment.is_lab
-        else "on this base model and pool"
-    )
+    setting = "on this base model and pool"
+    if results.experiment.is_lab:
+        setting = "on the lab's designed pool, which is not the paper's setting"
     less = _less_annotation(next((one for one in sections if one.full_pool is not None), None), setting)
     more = _more_mmlu([one for one in sections if one.scores.benchmark == "mmlu"], setting)
     return [

@@ -148,23 +148,17 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
     pairs = list(combinations(ranked, 2))
     differences = [compare(arms[first], arms[second], tasks) for first, second in pairs]
     adjusted = holm([difference.p_value_cautious for difference in differences])
-    verdicts = {
-        second: verdict(difference, float(p_value), alpha)
-        for (first, second), difference, p_value in zip(pairs, differences, adjusted, strict=True)
-        if first == ranked[0]
-    }
+    found = tuple((*pair, gap, float(p)) for pair, gap, p in zip(pairs, differences, adjusted, strict=True))
+    verdicts = {second: verdict(gap, p, alpha) for first, second, gap, p in found if first == ranked[0]}
     others = tuple(name for name in ranked[1:] if verdicts[name] != "better")
-    can_tell = bool(verdicts) and all(word != "too few seeds to say" for word in verdicts.values())
-    found = [(*pair, gap, float(p)) for pair, gap, p in zip(pairs, differences, adjusted, strict=True)]
-    return Best(ranked[0], others, can_tell, tuple(found))
+    can_tell = bool(verdicts) and "too few seeds to say" not in verdicts.values()
+    return Best(ranked[0], others, can_tell, found)
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:
     """Return the weights of the points in the trapezoid rule, which sum to 1: (B,)."""
     if len(positions) == 1:
         return np.ones(1)
-    widths = np.diff(positions)
-    weights = np.zeros(len(positions))
-    weights[:-1] += widths / 2
-    weights[1:] += widths / 2
+    halves = np.diff(positions) / 2
+    weights = np.append(halves, 0) + np.append(0, halves)
     return np.asarray(weights / (positions[-1] - positions[0]), dtype=np.float64)

@@ -9,30 +9,22 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from reports import words
+
 INK, MUTED, LINE, SURFACE = "#1b1f24", "#59626e", "#d3d9e0", "#fefefe"
-BLUE, VERMILLION, GREEN, PURPLE = (
-    "#0072b2",
-    "#bd4b00",
-    "#00805f",
-    "#a0508a",
-)  # colours of Okabe and Ito, some darker for a contrast of 4.5:1
-VARIABLES: Mapping[str, str] = {
-    INK: "--ink",
-    MUTED: "--muted",
-    LINE: "--line",
-    SURFACE: "--surface",
-    BLUE: "--blue",
-    VERMILLION: "--vermillion",
-    GREEN: "--green",
-    PURPLE: "--purple",
-}
+# The colours of Okabe and Ito, some darker for a contrast of 4.5:1.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#bd4b00", "#00805f", "#a0508a"
+_NAMES = ("ink", "muted", "line", "surface", "blue", "vermillion", "green", "purple")
+_LIGHT = (INK, MUTED, LINE, SURFACE, BLUE, VERMILLION, GREEN, PURPLE)
+VARIABLES: Mapping[str, str] = {colour: f"--{name}" for colour, name in zip(_LIGHT, _NAMES, strict=True)}
 _COLOURS = re.compile("|".join(VARIABLES))
 _IDS = re.compile(r'( id="|url\(#| href="#)([^")]+)')
 # Patterns of a mark or text on a line of its own, and of another one with the same style.
@@ -46,19 +38,13 @@ _SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Lite
     "font.size": 10.0,
     "text.parse_math": False,
     "text.color": INK,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "none"),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 1.0,
     "axes.unicode_minus": True,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "grid.color": LINE,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "path.simplify": False,
@@ -68,6 +54,18 @@ _SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Lite
 def style() -> AbstractContextManager[None]:
     """Return a context manager that sets the matplotlib style of all figures."""
     return mpl.rc_context(_SETTINGS)
+
+
+class Picture(NamedTuple):
+    """A figure as SVG, and its caption. The SVG contains the caption as alternative text."""
+
+    svg: Markup
+    caption: str
+
+
+def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    """Convert a figure to a picture of the page. All ids in the SVG start with `name`."""
+    return Picture(Markup(to_svg(figure, name, words.clean(title), words.clean(caption, 600))), caption)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
@@ -80,14 +78,12 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.S)
-    text = _flat(text, f"{name}-")
-    text = re.sub(rf"{_SHAPE[0]}(?:{_SHAPE[1]})+", _together, text)
+    text = re.sub(rf"{_SHAPE[0]}(?:{_SHAPE[1]})+", _together, _flat(text, f"{name}-"))
     text = re.sub(r'(<[^<>]*?) style="([^"]*)"', _as_attributes, text)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (float(number) for number in box.groups()) if box else (0.0, 0.0)
     head = (
-        '<svg xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {width:g} {height:g}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
     )

@@ -1,6 +1,7 @@
 """The page's tables of results, as formatted text. Tables of records are in `records`."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +26,9 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[int] = frozenset()  # right-aligned columns
 
+    def __bool__(self) -> bool:  # the page leaves a table without rows out
+        return bool(self.rows)
+
 
 def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
     """Keep only the first and the last rows of a table with more than `rows_n` rows, and add a note to the caption."""
@@ -39,11 +43,8 @@ def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
 def curves(section: Section, name: str) -> Table:
     """Return the table of mean scores and intervals at each budget, with those of the base model and the full pool."""
     money = section.money
-    lines = [
-        (strategy, strategy, point.budget_n, point.mean)
-        for strategy, points in section.curves.items()
-        for point in points
-    ]
+    curves = section.curves.items()
+    lines = [(strategy, strategy, point.budget_n, point.mean) for strategy, points in curves for point in points]
     lines += [("base model", "", 0, section.base)] if section.base is not None else []
     if section.full_pool is not None:
         lines.append(("random, full pool", FULL_POOL_STRATEGY, section.full_pool_n or 0, section.full_pool))
@@ -53,7 +54,7 @@ def curves(section: Section, name: str) -> Table:
             f"{budget_n:,}",
             *([money.listed(strategy, budget_n)] if money else []),
             words.score(mean.estimate),
-            words.score_interval(mean),
+            words.interval(mean, words.score),
             str(mean.seeds_n) if budget_n else "–",
         )
         for label, strategy, budget_n, mean in lines
@@ -113,11 +114,8 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
 
 
 def _counted(one: Savings) -> str:
-    if not one.has_seed_uncertainty:
-        return "items only"
-    return (
-        "items and seeds; the target’s one seed is assumed to vary as these" if one.is_borrowed else "items and seeds"
-    )
+    borrowed = "; the target’s one seed is assumed to vary as these" if one.is_borrowed else ""
+    return f"items and seeds{borrowed}" if one.has_seed_uncertainty else "items only"
 
 
 def _costs(section: Section, strategy: str, one: Savings) -> tuple[str, ...]:
@@ -141,13 +139,12 @@ def costs(results: Results) -> Table | None:
     if money.is_hypothetical:
         rows = tuple((f"{n:,}", money.listed("", n)) for n in results.budgets)
         rows += () if full_n is None else ((f"{full_n:,} (full pool)", money.listed("", full_n)),)
-        return Table(
-            "costs", f"One list of each budget{_price(money)}", ("labels", money.head(money.verb)), rows, frozenset({1})
-        )
+        head: tuple[str, ...] = ("labels", money.head(money.verb))
+        return Table("costs", f"One list of each budget{_price(money)}", head, rows, frozenset({1}))
     bills = tuple(
         (
             bill.strategy,
-            f"{bill.budget_n:,}" + (" (full pool)" if bill.budget_n == full_n else ""),
+            f"{bill.budget_n:,}{' (full pool)' if bill.budget_n == full_n else ''}",
             f"{bill.annotations_n:,}",
             f"{money.price * bill.annotations_n:,.2f}",
             "not known" if bill.bought_n is None else f"{bill.bought_n:,}",
@@ -192,43 +189,45 @@ def _of_task(mean: float, items_n: int) -> str:
     return f"{words.score(mean)} [{words.score(float(low))}, {words.score(float(high))}]"
 
 
-def allocation(results: Results, budget: int) -> Table:
-    """Return the table of prompts chosen from each task by each strategy."""
-    names = [name for name in results.experiment.strategies if (name, budget) in results.allocations]
+def allocation(results: Results, budget_n: int, *, has_shares: bool = False) -> Table:
+    """Return the table of prompts by task, in the pool and in the choice of each strategy. `has_shares` adds percentages."""
+    names = [name for name in results.experiment.strategies if (name, budget_n) in results.allocations]
+    columns: list[Mapping[str, float]] = [results.task_sizes, *(results.allocations[name, budget_n] for name in names)]
+    totals = [sum(column.values()) if has_shares else 0.0 for column in columns]
     rows = tuple(
-        (
-            task,
-            f"{size:,}",
-            *(f"{results.allocations[name, budget].get(task, 0.0):,.1f}".removesuffix(".0") for name in names),
-        )
-        for task, size in sorted(results.task_sizes.items(), key=lambda pair: (-pair[1], pair[0]))
+        (task, *(_part(column.get(task, 0.0), total) for column, total in zip(columns, totals, strict=True)))
+        for task in sorted(results.task_sizes, key=lambda task: (-results.task_sizes[task], task))
     )
-    caption = f"Prompts chosen from each task at {budget:,} labels, mean over selection seeds"
+    caption = f"Prompts chosen from each task at {budget_n:,} labels, mean over selection seeds"
+    if has_shares:
+        caption = f"Prompts of each task and their share, in the pool and among those chosen at {budget_n:,} labels"
     head = ("task", "in the pool", *names)
     return shortened(Table("allocation", caption, head, rows, frozenset(range(1, len(head)))))
+
+
+def _part(count_n: float, whole_n: float) -> str:
+    number = f"{count_n:,.1f}".removesuffix(".0")
+    return f"{number} ({words.share(count_n / whole_n)})" if whole_n else number
 
 
 def overlap(results: Results) -> Table:
     """Return the table of the shares of common prompts of each pair of strategies."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
     is_one_list = not any(math.isfinite(results.overlaps[name, name]) for name in names)
-    rows = tuple((first, *(_shared(results.overlaps.get((first, second), 0.0)) for second in names)) for first in names)
-    caption = f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels" + (
-        "" if is_one_list else ", mean over selection seeds; on the diagonal, between a strategy’s own seeds"
-    )
+    shares = [[results.overlaps.get((first, second), 0.0) for second in names] for first in names]
+    texts = ([f"{share:.2f}" if math.isfinite(share) else "–" for share in row] for row in shares)
+    rows = tuple((name, *row) for name, row in zip(names, texts, strict=True))
+    by_seed = "" if is_one_list else ", mean over selection seeds; on the diagonal, between a strategy’s own seeds"
+    caption = f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels{by_seed}"
     return Table("overlap", caption, ("strategy", *names), rows, frozenset(range(1, 1 + len(names))))
-
-
-def _shared(share: float) -> str:
-    return f"{share:.2f}" if math.isfinite(share) else "–"
 
 
 def tokens(results: Results, reference: str) -> Table:
     """Return the table of training tokens over all epochs, by strategy and budget."""
-    means: dict[tuple[str, int], float] = {}
-    for strategy, budget in {(run.strategy, run.budget_n) for run in results.adapters}:
-        own = [run.tokens_n for run in results.adapters if (run.strategy, run.budget_n) == (strategy, budget)]
-        means[strategy, budget] = sum(own) / len(own)
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for run in results.adapters:
+        found[run.strategy, run.budget_n].append(run.tokens_n)
+    means = {cell: sum(own) / len(own) for cell, own in found.items()}
     budgets = [budget for budget in results.budgets if any(key[1] == budget for key in means)]
     names = [name for name in results.experiment.strategies if any(key[0] == name for key in means)]
     rows = tuple((name, *(_tokens(means, name, budget, reference) for budget in budgets)) for name in names)

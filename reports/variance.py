@@ -61,8 +61,7 @@ class Strata(NamedTuple):
     def sums(self, values: FloatArray) -> FloatArray:
         """Return the sum over the items of each task: (..., I) → (..., T)."""
         by_task = values if self.is_sorted else values[..., self.order]
-        summed: FloatArray = np.add.reduceat(by_task, self.starts, axis=-1)
-        return summed
+        return np.asarray(np.add.reduceat(by_task, self.starts, axis=-1), dtype=np.float64)
 
     def means(self, values: FloatArray) -> FloatArray:
         """Return the mean over the items of each task: (..., I) → (..., T)."""
@@ -99,15 +98,7 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
     deviations, strata_used = _within(item_means, groups)
-    return item_part_of(strata_used.sums(deviations**2), strata_used.sizes)
-
-
-def item_part_of(squares: FloatArray, sizes: IntArray) -> Part:
-    """Return `item_part` from the sums of squares within each task, (T,). At least one task must have two items."""
-    free = (sizes - 1).astype(np.float64)
-    pooled = squares.sum() / free.sum()
-    spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
-    return _stratified(spread / sizes, np.where(free > 0, free, free.sum()))
+    return stratified(strata_used.sums(deviations**2), strata_used.sizes - 1, strata_used.sizes)
 
 
 def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
@@ -174,20 +165,11 @@ def residual_part(scores: FloatArray, groups: Strata) -> Part:
     analysis of variance. Our addition: a task with one item has the pooled mean square.
     """
     seeds_n = len(scores)
-    free = ((groups.sizes - 1) * (seeds_n - 1)).astype(np.float64)
-    if free.sum() == 0:
+    if seeds_n < 2 or groups.sizes.max() < 2:
         return Part(0.0, 0.0)
-    of_item = groups.of_item
-    centred = scores - groups.means(scores)[:, of_item]
-    return residual_part_of(groups.sums((centred - centred.mean(axis=0)) ** 2).sum(axis=0), groups.sizes, seeds_n)
-
-
-def residual_part_of(squares: FloatArray, sizes: IntArray, seeds_n: int) -> Part:
-    """Return `residual_part` from the sums of squares within each task, (T,). Some task must have two items, and S ≥ 2."""
-    free = ((sizes - 1) * (seeds_n - 1)).astype(np.float64)
-    pooled = squares.sum() / free.sum()
-    spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
-    return _stratified(spread / (sizes * seeds_n), np.where(free > 0, free, free.sum()))
+    centred = scores - groups.means(scores)[:, groups.of_item]
+    squares = groups.sums((centred - centred.mean(axis=0)) ** 2).sum(axis=0)
+    return stratified(squares, (groups.sizes - 1) * (seeds_n - 1), groups.sizes * seeds_n)
 
 
 def add(*parts: Part) -> Part:
@@ -226,9 +208,13 @@ def satterthwaite(variance: float, *parts: Part) -> float:
     return variance**2 / below if below > 0 else max(part.df for part in parts)
 
 
-def _stratified(variances: FloatArray, df: FloatArray) -> Part:
-    """Return the variance of the unweighted mean over T strata from their variances and degrees of freedom, (T,)."""
-    shares = variances / len(variances) ** 2
-    whole = float(shares.sum())
-    below = float((shares**2 / df).sum())
+def stratified(squares: FloatArray, free: IntArray, counts: IntArray) -> Part:
+    """Return the variance of the unweighted mean over T strata, from sums of squares, degrees of freedom (df) and counts, (T,).
+
+    A stratum without df has the pooled mean square and the df of all strata. At least one stratum must have df.
+    """
+    pooled, all_df = squares.sum() / free.sum(), float(free.sum())
+    spread, df = np.where(free > 0, squares / np.maximum(free, 1), pooled), np.where(free > 0, free, all_df)
+    shares = spread / counts / len(counts) ** 2
+    whole, below = float(shares.sum()), float((shares**2 / df).sum())
     return Part(whole, whole**2 / below if below > 0 else float(df.sum()))

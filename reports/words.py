@@ -68,23 +68,15 @@ def correlation(value: float | None) -> str:
     return "cannot be estimated" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
-def interval(difference: Difference) -> str:
-    """Return the ends of the 95% interval of a difference."""
-    if not math.isfinite(difference.low):
-        return "no interval"
-    return f"{signed(difference.low)} to {signed(difference.high)}"
+def interval(difference: Difference, form: Callable[[float], str] = signed) -> str:
+    """Return the ends of the 95% interval of a difference or, with `form=score`, of a score."""
+    return f"{form(difference.low)} to {form(difference.high)}" if math.isfinite(difference.low) else "no interval"
 
 
 def interval_of_difference(difference: Difference) -> str:
     """Return a phrase with the 95% interval of a difference, for the middle of a sentence."""
-    if not math.isfinite(difference.low):
-        return "too few items for an interval"
-    return f"95% interval of the difference {interval(difference)}"
-
-
-def score_interval(mean: Difference) -> str:
-    """Return the ends of the 95% interval of a score."""
-    return f"{score(mean.low)} to {score(mean.high)}" if math.isfinite(mean.low) else "no interval"
+    known = f"95% interval of the difference {interval(difference)}"
+    return known if math.isfinite(difference.low) else "too few items for an interval"
 
 
 def p_value(value: float | None) -> str:
@@ -143,16 +135,13 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
     """Return the confidence set of needed labels as text. `form` formats labels, or the cost of labels."""
     if one.is_empty:
         return f"more than {form(one.largest_n)}"
-    if one.low_n is None and one.high_n is None and not one.has_curve:
-        return "not known from one budget"
     if one.low_n is None and one.high_n is None:
-        return f"open at both ends of {form(one.smallest_n)} to {form(one.largest_n)}"
+        both = f"open at both ends of {form(one.smallest_n)} to {form(one.largest_n)}"
+        return both if one.has_curve else "not known from one budget"
     if one.low_n is None:
-        high = one.high_n or one.largest_n
-        return f"at most {form(high)}"
-    if one.high_n is None:
-        return f"{form(one.low_n)} or more, open-ended"
-    return f"{form(one.low_n)} to {form(one.high_n)}"
+        return f"at most {form(one.high_n or one.largest_n)}"
+    low = form(one.low_n)
+    return f"{low} or more, open-ended" if one.high_n is None else f"{low} to {form(one.high_n)}"
 
 
 def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:

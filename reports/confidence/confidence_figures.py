@@ -7,13 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import svg
-from reports.confidence.confidence_numbers import (
-    Comparison,
-    confident_and_wrong,
-    half_width,
-    is_all_scored,
-    moved_labels,
-)
+from reports.confidence import confidence_numbers as numbers
+from reports.confidence.confidence_numbers import Comparison
 from reports.confidence.point_labels import Label, label_marks
 from reports.reader import TaskAccuracy, TaskConfidence
 from reports.svg import BLUE, INK, LINE, MUTED, SURFACE, VERMILLION
@@ -24,6 +19,7 @@ from reports.words import clean
 LABELLED_MAX_N = 8  # names in one scatter
 INTERVALS_MAX_N = 150  # tasks; a larger scatter has intervals only for trap tasks and confident-and-wrong tasks
 MOVED_MAX_N = 30  # rows of the picture of moved labels
+NAME_LENGTH_N = 36  # characters of a variant's name above a column
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
@@ -43,7 +39,7 @@ def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], ma
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         top = 1 + 0.16 / (height - 0.9)
-        what = "● mean confidence on the pool" + ("" if is_all_scored(rows) else ", 95% interval")
+        what = "● mean confidence on the pool" + ("" if numbers.is_all_scored(rows) else ", 95% interval")
         axes.text(0.0, top, what, transform=axes.transAxes, color=BLUE, fontsize=9.5)
         if accuracy:
             what = "◇ base model’s score on the benchmark"
@@ -56,7 +52,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
         axes.plot([row.mean, score], [y, y], color=LINE, linewidth=1.2, zorder=1)
         axes.plot([score], [y], marker="D", markersize=5.5, color=VERMILLION, markerfacecolor=SURFACE,
                   markeredgewidth=1.4, zorder=2)  # fmt: skip
-    reach = half_width(row)
+    reach = numbers.half_width(row)
     if reach is not None:
         ends = [max(0.0, row.mean - reach), min(1.0, row.mean + reach)]
         axes.plot(ends, [y, y], color=BLUE, linewidth=2, alpha=0.75, zorder=3)
@@ -65,7 +61,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
     """Draw accuracy against mean confidence, one mark for each task, with the names of tasks that are confident and wrong."""
-    wrong = confident_and_wrong(rows)
+    wrong = numbers.confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]
     traps = [row for row in others if row.task in marks]
     is_few = len(rows) <= INTERVALS_MAX_N
@@ -116,10 +112,8 @@ def _marks(axes: Axes, rows: Sequence[TaskAccuracy], colour: str, marker: str, s
 
 
 def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
-    texts = [
-        ("○ a task, 95% interval" if has_intervals else "● a task", BLUE),
-        ("· · as often right as confident", MUTED),
-    ]
+    task = "○ a task, 95% interval" if has_intervals else "● a task"
+    texts = [(task, BLUE), ("· · as often right as confident", MUTED)]
     texts += [("◆ confident and wrong", VERMILLION)] if has_wrong else []
     for place, (text, colour) in enumerate(texts):
         axes.text(0.31 * place, 1.035, text, transform=axes.transAxes, color=colour, fontsize=9.5)
@@ -127,23 +121,16 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
     """Draw how many labels more or fewer each variant gives to each task at the largest budget, least confident task first."""
-    tasks, values = tuple(sorted(found.tasks, key=lambda task: (found.chosen.means[task], task))), moved_labels(found)
-    values = values[:, [found.tasks.index(task) for task in tasks]]
-    rows, reach = picked(tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
+    values = numbers.moved_labels(found)
+    rows, reach = picked(found.tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
     with svg.style():
         width, height = 2.6 + 1.15 * len(values), 0.235 * len(rows) + 0.55
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes((2.35 / width, 0.05 / height, 1 - 2.4 / width, 1 - 0.55 / height))
         for row, task in enumerate(rows):
-            for column, value in enumerate(values[:, tasks.index(task)]):
+            for column, value in enumerate(values[:, found.tasks.index(task)]):
                 strength = float(np.sign(value) * np.sqrt(abs(value) / reach))  # the root keeps small values visible
                 tile(axes, column, row, strength, f"{value:+,.0f}".replace("-", "−") if value else "0")
-        columns = [column_name(found, place) for place in range(1, len(found.effects))]
+        columns = [clean(one.name, NAME_LENGTH_N) for one in found.effects[1:]]
         grid_labels(axes, columns, [named(task, marks) for task in rows])
         return figure
-
-
-def column_name(found: Comparison, place: int) -> str:
-    """Return a short name of a variant: the definition if it has the chosen source, otherwise the source."""
-    one = found.effects[place]
-    return clean(one.variant.definition if one.is_same_pass else one.variant.source, 36)

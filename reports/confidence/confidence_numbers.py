@@ -34,11 +34,16 @@ class Effect(NamedTuple):
     is_same_pass: bool  # has the source of the chosen variant, so nothing more is scored
     time_share: float | None  # scoring time over that of the chosen variant; None if that is 0
 
+    @property
+    def name(self) -> str:
+        """The definition if the variant has the chosen source, otherwise the source."""
+        return self.variant.definition if self.is_same_pass else self.variant.source
+
 
 class Comparison(NamedTuple):
     """All variants compared with the chosen variant."""
 
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...]  # least confident first
     budgets: tuple[int, ...]
     effects: tuple[Effect, ...]  # the chosen variant first
 
@@ -66,7 +71,8 @@ def comparison(rows: Sequence[ComparedTask]) -> Comparison | None:
     others = [one for one in variants if one is not chosen]
     others.sort(key=lambda one: (one.source != chosen.source, one.source, one.definition))
     effects = tuple(_effect(one, chosen) for one in [chosen, *others])
-    return Comparison(tuple(sorted(chosen.means)), tuple(sorted(chosen.counts)), effects)
+    tasks = sorted(chosen.means, key=lambda task: (chosen.means[task], task))
+    return Comparison(tuple(tasks), tuple(sorted(chosen.counts)), effects)
 
 
 def _variant(rows: Sequence[ComparedTask]) -> Variant:

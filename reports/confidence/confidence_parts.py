@@ -7,8 +7,8 @@ from reports.confidence import confidence_figures as figures
 from reports.confidence import confidence_numbers as numbers
 from reports.confidence import confidence_sentences as sentences
 from reports.confidence import confidence_tables as tables
-from reports.pictures import Picture, picture
 from reports.results import Results
+from reports.svg import Picture, picture
 from reports.tables import Table
 
 
@@ -55,17 +55,11 @@ def effects_section(results: Results) -> EffectsSection:
     found, sample = numbers.comparison(results.compared), numbers.sampled(results.compared)
     if found is None:
         return EffectsSection(sentences.no_comparison(results), None, None, "", None)
-    return EffectsSection(
-        sentences.comparison(found),
-        tables.comparison(found, results.experiment.confidence),
-        _moved(results, found),
-        sentences.sampling(results, sample) if sample else "",
-        tables.sampling(results, sample) if sample else None,
-    )
-
-
-def _moved(results: Results, found: numbers.Comparison) -> tuple[Picture, Table] | None:
-    if not numbers.moved_labels(found).any():
-        return None
-    drawn = figures.moved(found, results.experiment.marks)
-    return picture(drawn, "moved-figure", "Labels that would move", sentences.moved(found)), tables.moved(found)
+    moved = None
+    if numbers.moved_labels(found).any():
+        drawn = figures.moved(found, results.experiment.marks)
+        shown = picture(drawn, "moved-figure", "Labels that would move", sentences.moved(found))
+        moved = shown, tables.moved(found)
+    text, table = (sentences.sampling(results, sample), tables.sampling(results, sample)) if sample else ("", None)
+    compared = tables.comparison(found, results.experiment.confidence)
+    return EffectsSection(sentences.comparison(found), compared, moved, text, table)

@@ -5,17 +5,9 @@ from typing import Any
 
 from data_contracts.shared_statistics import PAIRS_MIN_N
 from reports import words
+from reports.confidence import confidence_numbers as numbers
 from reports.confidence.confidence_figures import INTERVALS_MAX_N, LABELLED_MAX_N
-from reports.confidence.confidence_numbers import (
-    CONFIDENT_AND_WRONG,
-    Comparison,
-    Effect,
-    Sampled,
-    accuracy_correlation,
-    below_even_share,
-    confident_and_wrong,
-    is_all_scored,
-)
+from reports.confidence.confidence_numbers import CONFIDENT_AND_WRONG, Comparison, Effect, Sampled
 from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.results import Results
 
@@ -40,7 +32,8 @@ _MEANINGS = {  # by what is scored
 def by_task(results: Results, has_scores: bool) -> str:
     """Return the caption of the figure of confidence by task, and explain its intervals."""
     rows = results.confidence
-    least, most = (pick(rows, key=lambda row: (row.mean, row.task)) for pick in (min, max))
+    by_mean = sorted(rows, key=lambda row: (row.mean, row.task))
+    least, most = by_mean[0], by_mean[-1]
     return (
         f"Mean confidence by task, from {words.clean(least.task, 40)} ({words.score(least.mean)}) to "
         f"{words.clean(most.task, 40)} ({words.score(most.mean)}). {scored(rows)}"
@@ -51,7 +44,7 @@ def by_task(results: Results, has_scores: bool) -> str:
 def scored(rows: Sequence[TaskConfidence]) -> str:
     """Return sentences on how many prompts were scored and what the intervals mean."""
     scored_n, pool_n = sum(row.scored_n for row in rows), sum(row.pool_n for row in rows)
-    if is_all_scored(rows):
+    if numbers.is_all_scored(rows):
         return f"All {words.count(pool_n, 'prompt')} scored: these are the pool’s own means and have no interval."
     whole_n = sum(row.scored_n >= row.pool_n for row in rows)
     unknown_n = sum(row.scored_n < row.pool_n and row.standard_error is None for row in rows)
@@ -68,7 +61,7 @@ def scored(rows: Sequence[TaskConfidence]) -> str:
 
 def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
     """Return the caption of the figure of confidence against accuracy. `compared` gives the labels of each task."""
-    wrong = confident_and_wrong(rows)
+    wrong = numbers.confident_and_wrong(rows)
     which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
     text = (
         "Each mark is a task: mean confidence on its validation items, and the share answered right with its 95% interval "
@@ -77,7 +70,9 @@ def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[Compare
     if not wrong:
         return f"{text}no task."
     names = [f"{words.clean(row.task, 24)} ({row.mean_confidence:.2f}, right {row.accuracy:.2f})" for row in wrong]
-    return f"{text}{words.listing(names, most_n=LABELLED_MAX_N)}{_few_labels(wrong, below_even_share(compared))}."
+    return (
+        f"{text}{words.listing(names, most_n=LABELLED_MAX_N)}{_few_labels(wrong, numbers.below_even_share(compared))}."
+    )
 
 
 def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
@@ -93,7 +88,7 @@ def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
 def correlation_with_right(results: Results) -> str:
     """Return sentences on the correlation of confidence and accuracy, on the items, and on what counts as right."""
     rows = results.accuracy
-    found, tasks = accuracy_correlation(rows), words.count(len(rows), "task")
+    found, tasks = numbers.accuracy_correlation(rows), words.count(len(rows), "task")
     if found is None:
         why = f"fewer than {PAIRS_MIN_N} tasks" if len(rows) < PAIRS_MIN_N else "all tasks have the same value"
         text = (
@@ -158,7 +153,10 @@ def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
     definition = one.variant.definition
     text = _MEANINGS[of].get(definition, definition)
     model = entry.get("model")
-    return f"{text}, by {_model(model)}" if isinstance(model, Mapping) else text
+    if not isinstance(model, Mapping):
+        return text
+    source = next((model[kind] for kind in ("hub", "path") if model.get(kind)), None)
+    return f"{text}, by {words.clean(source, 80) if source else 'another base of the lab'}"
 
 
 def _alternative(settings: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -168,25 +166,17 @@ def _alternative(settings: Mapping[str, Any], name: str) -> Mapping[str, Any] | 
     return next((entry for entry in entries if isinstance(entry, Mapping) and entry.get("name") == name), None)
 
 
-def _model(model: Mapping[str, Any]) -> str:
-    source = next((model[kind] for kind in ("hub", "path") if model.get(kind)), None)
-    return words.clean(source, 80) if source else "another base of the lab"
-
-
 def moved(found: Comparison) -> str:
     """Return the caption of the figure of labels by task under other sources and definitions."""
     budget = found.budgets[-1]
     known = [one for one in found.effects[1:] if budget in one.distances]
-    least, most = (pick(known, key=lambda one: one.distances[budget]) for pick in (min, max))
-    ends = " to ".join(f"{words.share(one.distances[budget])} ({_name(one)})" for one in (least, most))
+    least = min(known, key=lambda one: one.distances[budget])
+    most = max(known, key=lambda one: one.distances[budget])
+    ends = " to ".join(f"{words.share(one.distances[budget])} ({words.clean(one.name, 40)})" for one in (least, most))
     return (
         f"Labels more or fewer by task than by {words.clean(found.chosen.definition, 40)}, at {budget:,} labels, least "
         f"confident task first. From {ends} of the labels would go to other tasks."
     )
-
-
-def _name(one: Effect) -> str:
-    return words.clean(one.variant.definition if one.is_same_pass else one.variant.source, 40)
 
 
 def sampling(results: Results, found: Sampled) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports import words
-from reports.confidence.confidence_figures import column_name
+from reports.confidence.confidence_figures import NAME_LENGTH_N
 from reports.confidence.confidence_numbers import Comparison, Effect, Sampled, half_width
 from reports.confidence.confidence_sentences import meaning, scored
 from reports.reader import TaskAccuracy, TaskConfidence
@@ -22,8 +22,7 @@ def by_task(results: Results, accuracy: Mapping[str, float]) -> Table:
             f"{row.pool_n:,}",
             f"{row.scored_n:,}",
             words.score(row.mean),
-            _standard_error(row),
-            _interval(row),
+            *_uncertainty(row),
             words.score(accuracy[row.task]) if row.task in accuracy else "–",
         )
         for row in sorted(results.confidence, key=lambda row: (row.mean, row.task))
@@ -33,19 +32,14 @@ def by_task(results: Results, accuracy: Mapping[str, float]) -> Table:
     return shortened(Table("confidence", caption, head, rows, frozenset(range(1, len(head)))))
 
 
-def _standard_error(row: TaskConfidence) -> str:
+def _uncertainty(row: TaskConfidence) -> tuple[str, str]:
+    """Return the standard error and the 95% interval as text."""
     if row.scored_n >= row.pool_n:
-        return "0"
-    return "–" if row.standard_error is None else words.score(row.standard_error)
-
-
-def _interval(row: TaskConfidence) -> str:
-    if row.scored_n >= row.pool_n:
-        return "all prompts scored"
-    reach = half_width(row)
+        return "0", "all prompts scored"
+    error, reach = "–" if row.standard_error is None else words.score(row.standard_error), half_width(row)
     if reach is None:
-        return "cannot be estimated"
-    return f"{words.score(max(0.0, row.mean - reach))} to {words.score(min(1.0, row.mean + reach))}"
+        return error, "cannot be estimated"
+    return error, f"{words.score(max(0.0, row.mean - reach))} to {words.score(min(1.0, row.mean + reach))}"
 
 
 def against_being_right(rows: tuple[TaskAccuracy, ...]) -> Table:
@@ -88,26 +82,19 @@ def _compared(one: Effect, found: Comparison) -> tuple[str, ...]:
         name, none = f"{variant.definition} (chosen)", ["–"] * (1 + len(budgets))
         return variant.source, name, *none, words.duration(variant.score_s)
     moved = [words.share(one.distances[budget]) if budget in one.distances else "–" for budget in budgets]
-    return variant.source, variant.definition, words.correlation(one.correlation), *moved, _time(one)
-
-
-def _time(one: Effect) -> str:
-    if one.is_same_pass:
-        return "the same pass"
-    taken = words.duration(one.variant.score_s)
-    return taken if one.time_share is None else f"{taken} ({one.time_share:.0%})"
+    taken = "the same pass" if one.is_same_pass else words.duration(variant.score_s)
+    if not one.is_same_pass and one.time_share is not None:
+        taken += f" ({one.time_share:.0%})"
+    return variant.source, variant.definition, words.correlation(one.correlation), *moved, taken
 
 
 def moved(found: Comparison) -> Table:
     """Return the table of labels by task and variant, at the largest budget."""
     budget = found.budgets[-1]
     counts = [one.variant.counts.get(budget, {}) for one in found.effects]
-    rows = tuple(
-        (task, *(f"{by_task.get(task, 0):,}" for by_task in counts))
-        for task in sorted(found.tasks, key=lambda task: (found.chosen.means[task], task))
-    )
-    names = [column_name(found, place) for place in range(1, len(counts))]
-    head = ("task", f"{words.clean(found.chosen.definition, 36)} (chosen)", *names)
+    rows = tuple((task, *(f"{by_task.get(task, 0):,}" for by_task in counts)) for task in found.tasks)
+    names = [words.clean(one.name, NAME_LENGTH_N) for one in found.effects[1:]]
+    head = ("task", f"{words.clean(found.chosen.definition, NAME_LENGTH_N)} (chosen)", *names)
     caption = f"Labels by task at {budget:,} labels, by every source and definition, least confident task first"
     return shortened(Table("moved", caption, head, rows, frozenset(range(1, len(head)))))
 

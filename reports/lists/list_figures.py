@@ -39,9 +39,7 @@ def by_task(
         axes.set_yticks(rows, [clean(task, 26) for task in tasks])
         axes.set_ylim(len(tasks) - 0.4, -0.6)
         most = max(float(np.max(own)) for own in shares.values())
-        scale = ""
-        if any(is_uneven(own.tolist()) for own in shares.values()):
-            scale = f" ({root_scale(axes.xaxis, most)})"
+        scale = f" ({root_scale(axes.xaxis, most)})" if any(is_uneven(own.tolist()) for own in shares.values()) else ""
         axes.set_xlim(0, 1.05 * most or 1)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

@@ -1,6 +1,7 @@
 """Counts of chosen, sent, answered and missing prompts, for each list and for all lists. Totals count each prompt once."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -52,9 +53,7 @@ class Lists(NamedTuple):
     exports: tuple[Export, ...]
     answers: Answers
     firsts: Mapping[str, tuple[FirstPrompt, ...]]  # by strategy: beginning of its largest list; empty if scored
-    lengths: Mapping[
-        str, IntArray
-    ]  # characters by strategy ("" is the pool); empty if scored or if the page compares tasks
+    lengths: Mapping[str, IntArray]  # characters by strategy ("" is the pool); empty if scored or if tasks are compared
 
     def of(self, strategy: str) -> list[ListState]:
         """Return the lists of one strategy, the smallest budget first."""
@@ -81,9 +80,7 @@ def read_lists(
     reader: Reader, strategies: Sequence[str], budgets: Collection[int], *, is_scored: bool, has_tasks: bool
 ) -> Lists:
     """Read lists, exports and imported answers. `is_scored` leaves out first prompts and lengths, `has_tasks` only lengths."""
-    chosen = sorted(
-        _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)
-    )
+    chosen = _chosen(reader, strategies, budgets)
     exports, answers = ledger.read_exports(reader), ledger.read_answers(reader)
     sent = frozenset[str]().union(*(export.prompt_ids for export in exports))
     every = frozenset(prompt_id for one in chosen for prompt_id in one.ids)
@@ -93,25 +90,20 @@ def read_lists(
         for one in chosen
     )
     largest = {one.strategy: one for one in chosen}  # the largest budget comes last
-    return Lists(
-        states,
-        _count(every, sent, answers.prompt_ids, own),
-        exports,
-        answers,
-        {} if is_scored else _firsts(reader, largest),
-        {} if is_scored or has_tasks else _lengths(reader, largest),
-    )
+    firsts = {} if is_scored else _firsts(reader, largest)
+    lengths = {} if is_scored or has_tasks else _lengths(reader, largest)
+    return Lists(states, _count(every, sent, answers.prompt_ids, own), exports, answers, firsts, lengths)
 
 
-def _chosen(reader: Reader, strategies: Sequence[str], budgets: Collection[int]) -> Iterable[_Chosen]:
-    for key, (strategy, budget_n) in reader.keys("allocation"):
-        if strategy in strategies and budget_n in budgets:
-            table = reader.columns("allocation", key, "selection_seed", "rank", "prompt_id", "task")
-            if table is not None and table.num_rows:
-                rows = table.sort_by([("selection_seed", "ascending"), ("rank", "ascending")])
-                seeds = tuple(sorted(set(rows["selection_seed"].to_pylist())))
-                ids, tasks = (tuple(map(str, rows[name].to_pylist())) for name in ("prompt_id", "task"))
-                yield _Chosen(strategy, budget_n, seeds, ids, tasks)
+def _chosen(reader: Reader, strategies: Sequence[str], budgets: Collection[int]) -> list[_Chosen]:
+    found, wanted = [], set(product(strategies, budgets))
+    for cell, table in reader.cells("allocation", "selection_seed", "rank", "prompt_id", "task", wanted=wanted):
+        if table.num_rows:
+            rows = table.sort_by([("selection_seed", "ascending"), ("rank", "ascending")])
+            seeds = tuple(sorted(set(rows["selection_seed"].to_pylist())))
+            ids, tasks = (tuple(map(str, rows[name].to_pylist())) for name in ("prompt_id", "task"))
+            found.append(_Chosen(*cell, seeds, ids, tasks))
+    return sorted(found, key=lambda one: (strategies.index(one.strategy), one.budget_n))
 
 
 def _count(ids: frozenset[str], sent: frozenset[str], answered: frozenset[str], known: frozenset[str]) -> Counts:
@@ -153,8 +145,5 @@ def _lengths(reader: Reader, lists: Mapping[str, _Chosen]) -> dict[str, IntArray
         return {}
     lengths = np.asarray(pc.fill_null(pc.utf8_length(pool["prompt"].cast(pa.string())), 0).to_numpy(), dtype=np.int64)
     ids = pool["prompt_id"].cast(pa.string()).combine_chunks()
-    found = {"": lengths}
-    for name, one in lists.items():
-        places = pc.index_in(pa.array(one.ids, pa.string()), value_set=ids).drop_null().to_numpy()
-        found[name] = lengths[places]
-    return found
+    places = {name: pc.index_in(pa.array(one.ids, pa.string()), value_set=ids) for name, one in lists.items()}
+    return {"": lengths} | {name: lengths[found.drop_null().to_numpy()] for name, found in places.items()}

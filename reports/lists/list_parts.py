@@ -11,9 +11,9 @@ from reports.lists import list_figures as figures
 from reports.lists import list_sentences as sentences
 from reports.lists import list_tables as tables
 from reports.lists.list_numbers import Counts, FirstPrompt, Lists
-from reports.pictures import Picture, picture
 from reports.results import Results
-from reports.tables import Table
+from reports.svg import Picture, picture
+from reports.tables import Table, allocation
 from reports.variance import FloatArray
 
 NAMES_DRAWN_N = 13  # strategies in one picture
@@ -33,7 +33,7 @@ class StatusSection(NamedTuple):
     strip: tuple[Step, ...]
     note: str  # on imports
     states: Table | None  # None if there is only one list, because `strip` has its numbers
-    exports: Table | None
+    exports: Table
 
 
 class ChosenSection(NamedTuple):
@@ -49,7 +49,6 @@ class FirstList(NamedTuple):
 
     strategy: str
     budget_n: int
-    chosen_n: int
     prompts: tuple[FirstPrompt, ...]
 
 
@@ -58,12 +57,11 @@ def status(results: Results) -> StatusSection | None:
     lists = results.lists
     if lists is None or not lists.states:
         return None
-    return StatusSection(
-        _strip(results, lists.total),
-        _imports(lists),
-        tables.states(results, lists) if len(lists.states) > 1 else None,
-        tables.exports(lists) if lists.exports else None,
-    )
+    states = tables.states(results, lists) if len(lists.states) > 1 else None
+    answers = lists.answers
+    last = f", the last at {answers.last_at} UTC" if answers.last_at else ""
+    note = f"Answers came back in {words.count(answers.imports_n, 'import')}{last}." if answers.imports_n else ""
+    return StatusSection(_strip(results, lists.total), note, states, tables.exports(lists))
 
 
 def _strip(results: Results, total: Counts) -> tuple[Step, ...]:
@@ -75,14 +73,6 @@ def _strip(results: Results, total: Counts) -> tuple[Step, ...]:
     if total.known_n:
         steps.append(Step(f"{total.known_n:,}", "known from the pool", ""))
     return (*steps, Step(f"{total.missing_n:,}", "missing", "" if total.missing_n else "nothing is open"))
-
-
-def _imports(lists: Lists) -> str:
-    answers = lists.answers
-    if not answers.imports_n:
-        return ""
-    last = f", the last at {answers.last_at} UTC" if answers.last_at else ""
-    return f"Answers came back in {words.count(answers.imports_n, 'import')}{last}."
 
 
 def chosen(results: Results) -> ChosenSection | None:
@@ -116,7 +106,8 @@ def _by_task(results: Results) -> tuple[Picture, Table]:
     rest = f" The picture has the {len(tasks)} largest tasks; {more:,} more are in the table." if more else ""
     figure = figures.by_task(shares, tasks, FULL_POOL_STRATEGY, results.experiment.strategies)
     caption = sentences.by_task(results, budget_n, names) + rest
-    return picture(figure, "allocation-figure", "Chosen by task", caption), tables.by_task(results, budget_n)
+    table = allocation(results, budget_n, has_shares=True)
+    return picture(figure, "allocation-figure", "Chosen by task", caption), table
 
 
 def _percent(counts: Mapping[str, float], tasks: list[str], whole_n: float) -> FloatArray:
@@ -128,8 +119,4 @@ def firsts(results: Results) -> list[FirstList]:
     lists = results.lists
     if lists is None:
         return []
-    return [
-        FirstList(name, lists.of(name)[-1].budget_n, lists.of(name)[-1].counts.chosen_n, prompts)
-        for name, prompts in lists.firsts.items()
-        if prompts
-    ]
+    return [FirstList(name, lists.of(name)[-1].budget_n, first) for name, first in lists.firsts.items() if first]

@@ -1,15 +1,14 @@
 """Sentences on lists before there are scores, and the commands of the next steps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from reports import words
 from reports.analysis import Section
-from reports.lists.list_numbers import Counts, Lists, ListState
+from reports.lists.list_numbers import Counts, Lists
 from reports.results import Results
-from reports.variance import IntArray
 
 NAMES_LISTED_N = 5
 COMMANDS_N = 3  # exports with their command; a campaign may have many lists
@@ -27,11 +26,11 @@ def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str
 
 
 def _chosen(results: Results, lists: Lists) -> tuple[str, str, str]:
+    of, chosen_n = f" of {results.pool_n:,}" if results.pool_n is not None else "", lists.total.chosen_n
     if not lists.states:
-        of = f" of {results.pool_n:,}" if results.pool_n is not None else ""
         return "Chosen prompts", f"0{of} prompts are chosen: no list exists yet.", "missing"
-    text = f"{_of_pool(results, lists.total.chosen_n)} chosen by {_who(lists)}; {progress(results, lists.total)}."
-    return "Chosen prompts", text, _verdict(lists.total)
+    text = f"{chosen_n:,}{of} prompts {'is' if chosen_n == 1 else 'are'} chosen by {_who(lists)}"
+    return "Chosen prompts", f"{text}; {progress(results, lists.total)}.", _verdict(lists.total)
 
 
 def progress(results: Results, counts: Counts) -> str:
@@ -39,22 +38,14 @@ def progress(results: Results, counts: Counts) -> str:
     parts = []
     if results.experiment.is_campaign or counts.sent_n:
         back = "answer" if counts.answered_n == 1 else "answers"
-        parts = [f"{_are(counts.sent_n)} sent out", f"{counts.answered_n:,} {back} came back"]
+        sent = f"{counts.sent_n:,} {'is' if counts.sent_n == 1 else 'are'} sent out"
+        parts = [sent, f"{counts.answered_n:,} {back} came back"]
     if counts.known_n:
         answer = "has its answer" if counts.known_n == 1 else "have their answer"
         parts.append(f"{counts.known_n:,} {answer} from the pool")
     if not parts or (counts.missing_n and counts.missing_n != counts.chosen_n):
         parts.append("1 answer is missing" if counts.missing_n == 1 else f"{counts.missing_n:,} answers are missing")
     return "; ".join(parts)
-
-
-def _of_pool(results: Results, chosen_n: int) -> str:
-    of = f" of {results.pool_n:,}" if results.pool_n is not None else ""
-    return f"{chosen_n:,}{of} prompts {'is' if chosen_n == 1 else 'are'}"
-
-
-def _are(count_n: int) -> str:
-    return f"{count_n:,} {'is' if count_n == 1 else 'are'}"
 
 
 def _who(lists: Lists) -> str:
@@ -75,11 +66,9 @@ def _verdict(total: Counts) -> str:
 
 def _unscored(results: Results, sections: Sequence[Section]) -> tuple[str, str, str]:
     several = len(results.experiment.strategies) > 1
-    what = (
-        "so no strategy can be compared with another"
-        if several
-        else "so it is not known yet whether the choice is good"
-    )
+    what = "so no strategy can be compared with another"
+    if not several:
+        what = "so it is not known yet whether the choice is good"
     text = f"No benchmark scores are stored, {what}."
     levels = [
         f"{words.score(section.base.estimate)} on {words.clean(section.scores.benchmark, 40)} "
@@ -129,10 +118,8 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
     steps += _exports(results, lists)
     if lists.total.waiting_n:
         out_n = lists.total.waiting_n
-        waits = (
-            "prompt is sent out and waits for its answer" if out_n == 1 else "prompts are sent out and wait for answers"
-        )
-        steps.append((f"{out_n:,} {waits}.", f"taskdiv annotations import {name} FILE"))
+        one, more = "prompt is sent out and waits for its answer", "prompts are sent out and wait for answers"
+        steps.append((f"{out_n:,} {one if out_n == 1 else more}.", f"taskdiv annotations import {name} FILE"))
     return [*steps, *_trainings(results, lists)]
 
 
@@ -157,15 +144,13 @@ def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
 def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
     """Return at most one pair of sentence and command: how to train and score the lists that have all answers."""
     experiment = results.experiment
-    whole = [state for state in lists.states if not state.counts.missing_n and not _is_done(results, state)]
+    done = {(cell.strategy, cell.budget_n) for cell in results.cells if cell.status == "done" and not cell.is_full_pool}
+    answered = [state for state in lists.states if not state.counts.missing_n]
+    whole = [state for state in answered if (state.strategy, state.budget_n) not in done]
     if experiment.stages[-1] != "benchmark_scores":
         if lists.total.missing_n or not lists.states:
             return []
-        named = [
-            key
-            for key, value in (("base_model", experiment.base_model), ("benchmarks", experiment.benchmarks))
-            if not value
-        ]
+        named = [key for key in ("base_model", "benchmarks") if key not in experiment.has]
         text = f"All answers are stored. To train and score, add {words.listing(named)} to the experiment file, then run it."
         return [(text, f"taskdiv run {experiment.name}")]
     if not whole:
@@ -176,14 +161,6 @@ def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
     have = "has" if len(whole) == 1 else "have"
     text = f"{words.count(len(whole), 'list')} of {len(lists.states)} {have} every answer: train and score."
     return [(text, f"taskdiv run {experiment.name} --budget {one.budget_n} --strategy {one.strategy}")]
-
-
-def _is_done(results: Results, state: ListState) -> bool:
-    return any(
-        cell.status == "done"
-        for cell in results.cells
-        if (cell.strategy, cell.budget_n) == (state.strategy, state.budget_n) and not cell.is_full_pool
-    )
 
 
 def no_tasks(results: Results) -> str:
@@ -198,7 +175,8 @@ def no_tasks(results: Results) -> str:
 
 def lengths(lists: Lists) -> str:
     """Return the caption of the figure of lengths, with the median length of the pool and of each list."""
-    medians = {name: _median(values) for name, values in lists.lengths.items() if len(values)}
+    lengths = {name: values for name, values in lists.lengths.items() if len(values)}
+    medians = {name: float(np.quantile(own, 0.5, method="inverted_cdf")) for name, own in lengths.items()}
     named = [f"{median:,.0f} characters for {name}" for name, median in medians.items() if name]
     chosen = words.listing(named, most_n=NAMES_LISTED_N)
     return (
@@ -207,16 +185,16 @@ def lengths(lists: Lists) -> str:
     )
 
 
-def _median(values: IntArray) -> float:
-    return float(np.quantile(values, 0.5, method="inverted_cdf"))
-
-
 def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
     """Return the caption of the figure of chosen prompts by task, with the strategies that leave tasks out."""
-    counts = {name: results.allocations[name, budget_n] for name in names}
-    skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
-    left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
-    end = f"{words.listing(left, most_n=NAMES_LISTED_N)}." if left else "Every strategy takes from every task."
+    end = left_out(results, {name: results.allocations[name, budget_n] for name in names}, NAMES_LISTED_N)
     return (
         f"Share of each task in the pool and among the prompts chosen at {budget_n:,} labels, largest task first. {end}"
     )
+
+
+def left_out(results: Results, counts: Mapping[str, Mapping[str, float]], most_n: int = 99) -> str:
+    """Return a sentence on the tasks from which strategies take no prompt. `counts` has the prompts by strategy and task."""
+    skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
+    left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
+    return f"{words.listing(left, most_n=most_n)}." if left else "Every strategy takes from every task."

@@ -9,13 +9,13 @@ from reports.results import Results
 from reports.tables import Table, shortened
 
 EXPORTS_MAX_N = 200
-QUANTILES = (
-    ("shortest", 0.0),
-    ("a tenth have at most", 0.1),
-    ("half have at most", 0.5),
-    ("nine tenths have at most", 0.9),
-    ("longest", 1.0),
-)
+QUANTILES = {
+    "shortest": 0.0,
+    "a tenth have at most": 0.1,
+    "half have at most": 0.5,
+    "nine tenths have at most": 0.9,
+    "longest": 1.0,
+}
 
 
 def states(results: Results, lists: Lists) -> Table:
@@ -57,39 +57,16 @@ def exports(lists: Lists) -> Table:
     return shortened(Table("exports", "Exports, the oldest first", head, rows, frozenset({2, 3, 4})), EXPORTS_MAX_N)
 
 
-def by_task(results: Results, budget_n: int) -> Table:
-    """Return the table of prompts by task with their shares, in the pool and in the choice of each strategy."""
-    names = [name for name in results.experiment.strategies if (name, budget_n) in results.allocations]
-    totals = {name: sum(results.allocations[name, budget_n].values()) for name in names}
-    pool_n = sum(results.task_sizes.values())
-    rows = tuple(
-        (
-            task,
-            _part(size, pool_n),
-            *(_part(results.allocations[name, budget_n].get(task, 0.0), totals[name]) for name in names),
-        )
-        for task, size in sorted(results.task_sizes.items(), key=lambda pair: (-pair[1], pair[0]))
-    )
-    caption = f"Prompts of each task and their share, in the pool and among those chosen at {budget_n:,} labels"
-    head = ("task", "in the pool", *names)
-    return shortened(Table("allocation", caption, head, rows, frozenset(range(1, len(head)))))
-
-
-def _part(count_n: float, whole_n: float) -> str:
-    number = f"{count_n:,.1f}".removesuffix(".0")
-    return f"{number} ({words.share(count_n / whole_n)})" if whole_n else number
-
-
 def lengths(lists: Lists) -> Table:
     """Return the table of quantiles of prompt length, in the pool and in the largest list of each strategy."""
     rows = tuple(
         (
             name or POOL,
             f"{len(values):,}",
-            *(f"{float(np.quantile(values, share, method='inverted_cdf')):,.0f}" for _, share in QUANTILES),
+            *(f"{float(np.quantile(values, share, method='inverted_cdf')):,.0f}" for share in QUANTILES.values()),
         )
         for name, values in lists.lengths.items()
         if len(values)
     )
-    head = ("prompts of", "prompts", *(title for title, _ in QUANTILES))
+    head = ("prompts of", "prompts", *QUANTILES)
     return Table("lengths", "Characters of a prompt", head, rows, frozenset(range(1, len(head))))

@@ -17,8 +17,6 @@ from reports.reader import Reader
 
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # times in the ledger
 SHOWN_FORMAT = "%Y-%m-%d %H:%M"
-
-
 COPIES_NOTE = "copies_file"  # note in the footer of raw_pool: path of the table of dropped copies
 
 
