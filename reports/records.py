@@ -84,7 +84,7 @@ def missing_cells(results: Results) -> Table:
 
 
 def stages(results: Results) -> Table:
-    """Return the table of stages (assets): number of stored tables, rows, total time, and dates."""
+    """Return the table of stages (assets), with the number of tables and rows, the total time, and the first and last time."""
     found: dict[str, list[StoredTable]] = defaultdict(list)
     for table in _sorted(results):
         found[table.asset].append(table)

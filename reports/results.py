@@ -165,7 +165,7 @@ def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
 
 
 def stale_tables(listing: Listing) -> tuple[str, ...]:
-    """Return a sentence for each recorded input of a table that has another identity in the store now."""
+    """Return a sentence for each table input whose stored identity differs from the recorded one."""
     sentences = []
     for table in listing.tables.values():
         for name, identity in sorted(table.footer.inputs.items()):

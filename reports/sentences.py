@@ -1,6 +1,6 @@
 """Sentences for the claims of the report: estimate, interval, basis and verdict.
 
-A sentence names a winner only after a separable difference, and gives no verdict from one seed.
+A sentence names a winner only if the difference is separable, and gives no verdict from one seed.
 """
 
 import math
@@ -112,7 +112,7 @@ def _claims(section: Section, where: str) -> list[Claim]:
 def _saved(section: Section, where: str) -> list[Claim]:
     """Return at most one claim on saved labels. A curve with one budget gives no claim.
 
-    The claim is about the first strategy of this order: primary comparison, weighted diversity, plain diversity, all others.
+    The strategy is that of the primary comparison, else weighted diversity, else plain diversity, else the first one.
     """
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]

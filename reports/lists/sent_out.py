@@ -75,7 +75,7 @@ def _imports(reader: Reader) -> Iterable[pa.Table]:
 
 
 def read_kept(reader: Reader) -> Mapping[str, str]:
-    """Return the id of the kept prompt by the id of each dropped copy; empty if no copies are recorded."""
+    """Return a mapping from each dropped copy to the kept prompt, both as ids; empty if no copies are recorded."""
     table = reader.listing.tables.get(("raw_pool", None))
     path = None if table is None else table.footer.notes.get(COPIES_NOTE)
     if not isinstance(path, str) or not path.startswith("copies/") or ".." in path:
