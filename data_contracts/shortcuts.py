@@ -1,9 +1,10 @@
-"""Fast Arrow checks of large views, which run before Great Expectations.
+"""Fast checks by Arrow, which run before Great Expectations.
 
 A check can show that a rule is met, but not that a rule is broken.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+ROW_COUNT = "expect_table_row_count_to_be_between"
 UNIQUE = frozenset({"expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"})
 ROW_BY_ROW = frozenset(
     {
@@ -27,6 +29,8 @@ ROW_BY_ROW = frozenset(
 
 def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> bool:
     """Return True only if no row of the view fails the expectation. False means that Great Expectations must check."""
+    if not view.num_rows and expectation in UNIQUE | ROW_BY_ROW:
+        return True
     look = _LOOKS.get(expectation)
     return look is not None and set(kwargs) <= look[1] and look[0](view, **kwargs)
 
@@ -116,15 +120,32 @@ def _is_pair_greater(view: pa.Table, column_A: str, column_B: str, or_equal: boo
 
 
 def _is_in_set(view: pa.Table, column: str, value_set: Sequence[object]) -> bool:
-    return pa.types.is_boolean(view[column].type) and list(value_set) == [True] and _is_all(view[column])
+    allowed = {*value_set, None}
+    return all(value in allowed for value in _values(view[column]))
+
+
+def _matches(view: pa.Table, column: str, regex: str) -> bool:
+    """Search with Python's `re`, as pandas does. Arrow's regular expressions differ in white space and Unicode."""
+    search = re.compile(regex).search
+    return all(value is None or (isinstance(value, str) and search(value)) for value in _values(view[column]))
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[Any]:
+    """Yield the distinct values of each slice of rows, so that few Python objects exist at once."""
+    for start in range(0, len(column), 100_000):
+        yield from pc.unique(column.slice(start, 100_000)).to_pylist()
 
 
 def _is_unique(view: pa.Table, column: str) -> bool:
-    return is_sorted(view, [column], strictly=True)
+    return _are_unique(view, [column])
 
 
 def _are_unique(view: pa.Table, column_list: Sequence[str]) -> bool:
-    return is_sorted(view, column_list, strictly=True)
+    return is_sorted(view, column_list, strictly=True) or not repeated(view, column_list).any()
+
+
+def _has_rows(view: pa.Table, min_value: int | None = None, max_value: int | None = None) -> bool:
+    return (min_value is None or view.num_rows >= min_value) and (max_value is None or view.num_rows <= max_value)
 
 
 # By expectation: the check, and the arguments that the check supports. With any other argument, `is_clear` returns False.
@@ -141,6 +162,8 @@ _LOOKS: Mapping[str, tuple[Callable[..., bool], frozenset[str]]] = {
         frozenset({"column_A", "column_B", "or_equal"}),
     ),
     "expect_column_values_to_be_in_set": (_is_in_set, frozenset({"column", "value_set"})),
+    "expect_column_values_to_match_regex": (_matches, frozenset({"column", "regex"})),
+    ROW_COUNT: (_has_rows, frozenset({"min_value", "max_value"})),
     "expect_column_values_to_be_unique": (_is_unique, frozenset({"column"})),
     "expect_compound_columns_to_be_unique": (_are_unique, frozenset({"column_list"})),
 }

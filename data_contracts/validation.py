@@ -1,8 +1,9 @@
 """Validation of a table against its contract. The results are stored with the table."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -52,9 +53,9 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
         broken = _result(schema, False, len(differences), shown, "; ".join(differences))
         return ValidationResult((broken, *unchecked))
     results = {schema.name: _result(schema, True, 0, (), f"{table.num_columns} columns as in the contract")}
-    source = expectations.open_source()
+    open_source = cache(expectations.open_source)
     for group in _by_view(others):
-        results |= _run(source, contract, group, table)
+        results |= _run(open_source, contract, group, table)
     return ValidationResult(tuple(results[rule.name] for rule in rules))
 
 
@@ -104,7 +105,7 @@ def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
 
 
 def _run(
-    source: "BatchDefinition[Any]", contract: Contract, rules: list[Rule], table: pa.Table
+    open_source: "Callable[[], BatchDefinition[Any]]", contract: Contract, rules: list[Rule], table: pa.Table
 ) -> dict[str, RuleResult]:
     first = rules[0]
     place = f"contract {contract.name}, {', '.join(rule.name for rule in rules)}"
@@ -113,7 +114,7 @@ def _run(
     except (ValueError, pa.ArrowTypeError) as error:  # Arrow's error for a wrong value is a ValueError
         raise ValueError(f"{place}: a parameter does not fit the table: {error}") from error
     results = {}
-    for rule, outcomes in zip(rules, expectations.run(source, rules, view, contract.key).values(), strict=True):
+    for rule, outcomes in zip(rules, expectations.run(open_source, rules, view, contract.key).values(), strict=True):
         failing = [outcome for outcome in outcomes if not outcome.passed]
         examples = tuple(example for outcome in failing for example in outcome.examples)[: expectations.EXAMPLES_N]
         observed = "; ".join(dict.fromkeys(outcome.observed for outcome in failing or outcomes))
