@@ -6,38 +6,38 @@ lm-eval builds the prompts, extracts the answers and computes the metrics. The a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from taskdiv_assets.benchmarks.item_sampling import standard_error
-from taskdiv_assets.benchmarks.kinds import (
-    HarnessSettings,
-    expected_items,
-    holds,
-    settings_identity,
-    suite_of,
-    task_sizes,
+import pyarrow as pa
+
+from taskdiv_assets.benchmarks import bbh, harness, mmlu
+from taskdiv_assets.benchmarks import lab_benchmark as lab
+from taskdiv_assets.benchmarks.alpaca.instructions import read_instructions
+from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers
+from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
+from taskdiv_assets.benchmarks.item_sampling import items_by_task, standard_error
+from taskdiv_assets.benchmarks.questions import questions as questions_of
+from taskdiv_assets.benchmarks.tasks import Suite, written_by
+from taskdiv_assets.experiment.benchmark_settings import (
+    HUB,
+    AlpacaEvalBenchmark,
+    BbhBenchmark,
+    Benchmark,
+    Extent,
+    HarnessBenchmark,
+    LabBenchmark,
+    MmluBenchmark,
+    Written,
 )
-from taskdiv_assets.experiment.benchmark_settings import Written
 from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.language_model.control_marks import held_in
+from taskdiv_assets.language_model.loading import LanguageModel
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from taskdiv_assets.benchmarks.answering import Answer, Answers
-    from taskdiv_assets.language_model.loading import LanguageModel
-
-__all__ = [
-    "HarnessSettings",
-    "Scored",
-    "Scorer",
-    "expected_items",
-    "holds",
-    "settings_identity",
-    "task_sizes",
-]
+__all__ = ["HarnessSettings", "Scored", "Scorer", "expected_items", "holds", "settings_identity", "task_sizes"]
 
 Progress = Callable[[int, int], None]
+HarnessSettings = LabBenchmark | BbhBenchmark | MmluBenchmark | HarnessBenchmark
 
 
 class Notes(NamedTuple):
@@ -78,12 +78,9 @@ class Scorer:
         template: str = "{prompt}",
         log: Callable[[str], None] | None = None,
     ) -> None:
-        from taskdiv_assets.benchmarks.answering import Answerer
-        from taskdiv_assets.benchmarks.questions import questions
-
         self.benchmark = benchmark
         made = suite_of(benchmark, pool=pool, template=template, lm=lm)
-        self.questions = questions(made.suite, made.extent)
+        self.questions = questions_of(made.suite, made.extent)
         self.is_sample = made.extent.sample is not None
         self.answerer = Answerer(lm, self.questions.requests, as_trained=made.as_trained, written=made.written, log=log)
 
@@ -109,15 +106,12 @@ class Scorer:
 
     def scored(self, answers: Mapping[str, Answer]) -> Scored:
         """Return the scores of `answers`, which contains one answer for each question."""
-        from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
-
         strip = isinstance(self.benchmark, Written) and self.benchmark.strip
-        rows, outputs, blanks_n = scored_items(
-            self.benchmark.name, self.questions, answers, self.benchmark.metrics, strip=strip
-        )
+        name, metrics = self.benchmark.name, self.benchmark.metrics
+        rows, outputs, blanks_n = scored_items(name, self.questions, answers, metrics, strip=strip)
         cut_n = sum(not self.answerer.cut.isdisjoint(item.keys) for item in self.questions.items)
         errors: dict[str, float | None] = {}
-        for metric in self.benchmark.metrics if self.is_sample else ():
+        for metric in metrics if self.is_sample else ():
             by_task: dict[str, list[float]] = {task: [] for task in self.questions.sizes}
             for row in rows:
                 if row.metric == metric:
@@ -128,8 +122,71 @@ class Scorer:
         notes = Notes(len(self.questions.items), items_n, cut_n, unread_n, errors, blanks_n)
         return Scored(scores_table(rows), outputs_table(outputs), notes)
 
-    def questions_table(self) -> pa.Table:
-        """Return the questions for display: task, item_id, question, prompt, answer, target, prompt_hash."""
-        from taskdiv_assets.benchmarks.evaluation import questions_table
 
-        return questions_table(self.questions)
+class Made(NamedTuple):
+    """The tasks of a benchmark, and the settings of their questions."""
+
+    suite: Suite
+    extent: Extent
+    as_trained: bool = False  # separate prompt and answer as fine-tuning does
+    written: Sequence[str] = ()  # texts that the tasks write around their items
+
+
+def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: LanguageModel) -> Made:
+    """Load a benchmark's tasks; raise ValueError if a source or task name is invalid, or if data cannot be downloaded."""
+    if isinstance(benchmark, LabBenchmark):
+        end = lm.tokenizer.eos_token
+        if not end:
+            raise ValueError(
+                "the base model's tokenizer has no end-of-sequence token; benchmark `lab` scores answer and end"
+            )
+        return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template,))
+    try:
+        suite: Suite = _module_of(benchmark).suite(benchmark)
+    except (OSError, RuntimeError) as error:  # raised by `datasets` and the hub: not found, no network, no access
+        raise ValueError(
+            f"the data of benchmark {benchmark.name!r} cannot be fetched ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); check the network and your access to the hub, or name a local copy as `source`"
+        ) from error
+    written = [text for task in suite.task_dict["tasks"].values() for text in written_by(task)]
+    return Made(suite, benchmark, written=written)
+
+
+def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
+    """Return the number of items of each task, asked or not. No model is loaded. Only tasks of `harness` may need a download."""
+    if isinstance(benchmark, LabBenchmark):
+        return lab.task_sizes(benchmark, pool)
+    sizes: dict[str, int] = _module_of(benchmark).task_sizes(benchmark)
+    return sizes
+
+
+def expected_items(benchmark: HarnessSettings, pool: Pool) -> int:
+    """Return the number of rows of a complete table for one seed: items times metrics."""
+    sizes = task_sizes(benchmark, pool)
+    extent = benchmark if isinstance(benchmark, Extent) else Extent()
+    return sum(items_by_task(extent, sizes).values()) * len(benchmark.metrics)
+
+
+def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
+    """Return True if a local source of a benchmark contains the text of one of the special tokens `names`.
+
+    BBH, MMLU and AlpacaEval on the hub contain none. The data of lm-eval's own tasks are not loaded for this check.
+    """
+    if isinstance(benchmark, BbhBenchmark | MmluBenchmark):
+        rows = bbh.local_rows(benchmark) if isinstance(benchmark, BbhBenchmark) else mmlu.local_rows(benchmark)
+        return held_in([[*task.documents, *task.dev] for task in (rows or {}).values()], names)
+    if isinstance(benchmark, AlpacaEvalBenchmark):
+        return benchmark.source != HUB and held_in([one.text for one in read_instructions(benchmark.source)], names)
+    return isinstance(benchmark, HarnessBenchmark) and held_in(harness.data_texts(benchmark), names)
+
+
+def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
+    """Return everything on which the scores of a given model depend, as JSON values."""
+    if isinstance(benchmark, LabBenchmark):
+        return lab.settings_identity(benchmark, pool, template=template)
+    identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)
+    return identity
+
+
+def _module_of(benchmark: BbhBenchmark | MmluBenchmark | HarnessBenchmark) -> Any:
+    return bbh if isinstance(benchmark, BbhBenchmark) else mmlu if isinstance(benchmark, MmluBenchmark) else harness

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.quiet import quiet_peft
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-    from taskdiv_assets.language_model.loading import LanguageModel
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -54,9 +53,9 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
 def _activate(wrapped: PeftModel, seed: int | None) -> None:
     if seed is None:
         wrapped.base_model.disable_adapter_layers()
-        return
-    wrapped.base_model.enable_adapter_layers()
-    wrapped.set_adapter(_name(seed))
+    else:
+        wrapped.base_model.enable_adapter_layers()
+        wrapped.set_adapter(_name(seed))
 
 
 def _name(seed: int) -> str:
@@ -81,9 +80,9 @@ def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -
         result = wrapped.load_adapter(str(folder), adapter_name=name, torch_device=device, low_cpu_mem_usage=True)
     except RuntimeError as error:
         refuse_full(error)
-        raise ValueError(
-            f"adapter of training seed {seed} does not fit this base model: {_first_line(error)}"
-        ) from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[min(1, len(lines) - 1)]  # PyTorch's first line only states that something does not fit
+        raise ValueError(f"adapter of training seed {seed} does not fit this base model: {reason}") from None
     strangers = [*result.missing_keys, *result.unexpected_keys]
     if strangers:
         raise ValueError(
@@ -96,9 +95,3 @@ def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -
                 f"adapter of training seed {seed} holds weights that are not finite ({key}): its training diverged; "
                 "expected a lower `learning_rate`"
             )
-
-
-def _first_line(error: Exception) -> str:
-    """Return the second line of an error text. PyTorch's first line only states that something does not fit."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[1] if len(lines) > 1 else lines[0]

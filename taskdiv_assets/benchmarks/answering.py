@@ -6,7 +6,7 @@ Questions are planned once for all adapters. Answers are yielded in batches, so 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
+from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.quiet import quiet_harness
-
-if TYPE_CHECKING:
-    from taskdiv_assets.language_model.loading import LanguageModel
 
 HARNESS_BATCH = 8
 
@@ -75,13 +73,11 @@ class Answerer:
             values = zip(found.positions.tolist(), found.nats.tolist(), found.is_greedy.tolist(), strict=True)
             yield {keys[place]: Answer(None, nats, is_greedy) for place, nats, is_greedy in values}
         keys = list(self.wanted)
-        if self.by_harness:
-            yield from self._by_harness([key for key in keys if key not in known])
+        if not self.by_harness:
+            for written in self.writing.run(np.array([key in known for key in keys], np.bool_)):
+                yield {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
             return
-        for written in self.writing.run(np.array([key in known for key in keys], np.bool_)):
-            yield {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
-
-    def _by_harness(self, keys: Sequence[str]) -> Iterator[Answers]:
+        keys = [key for key in keys if key not in known]
         for start in range(0, len(keys), HARNESS_BATCH):
             some = keys[start : start + HARNESS_BATCH]
             texts = self._generated([self.requests[key] for key in some])

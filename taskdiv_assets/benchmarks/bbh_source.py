@@ -71,10 +71,8 @@ def _from_parquet(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
     empty = [name for name, rows in found.items() if not rows]
     if empty:
         raise ValueError(f"{LABEL} {source!r} has no rows of task {', '.join(empty)}; name the `tasks` that it holds")
-    return {
-        name: TaskRows(
-            [{"input": row["input"], "target": row["target"]} for row in rows],
-            [str(row["id"]) for row in rows] if "id" in table.column_names else None,
-        )
-        for name, rows in found.items()
-    }
+    tasks = {}
+    for name, rows in found.items():
+        ids = [str(row["id"]) for row in rows] if "id" in table.column_names else None
+        tasks[name] = TaskRows([{"input": row["input"], "target": row["target"]} for row in rows], ids)
+    return tasks

@@ -6,17 +6,13 @@ import copy
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from taskdiv_assets.language_model.continuation import Wanted
 from taskdiv_assets.language_model.control import Piece, control_names, ids_of, names_pattern
 from taskdiv_assets.language_model.likelihood import Asked
-from taskdiv_assets.language_model.loading import context_tokens
+from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.quiet import quiet_harness
-
-if TYPE_CHECKING:
-    from taskdiv_assets.language_model.loading import LanguageModel
-
 
 # Keys of `generation_kwargs` that only decide where an answer ends, or that have an effect only if answers are sampled.
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -93,11 +89,9 @@ class Encoder:
 
     def _with_end(self, text: str) -> list[int]:
         """Return the tokens of a prompt with its answer. The answer may end in the end token that training adds."""
-        end = str(self.harness.tokenizer.eos_token or "")
-        before = self._pieces(text.removesuffix(end))
-        return ids_of(
-            self.harness.tokenizer, (*before, Piece(text[len(text.removesuffix(end)) :], False)), "a question"
-        )
+        before = text.removesuffix(str(self.harness.tokenizer.eos_token or ""))
+        pieces = (*self._pieces(before), Piece(text[len(before) :], False))
+        return ids_of(self.harness.tokenizer, pieces, "a question")
 
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
         """Return the tokens of `_tokens` and their mask for lm-eval's own loop, padded on the left."""
@@ -119,9 +113,7 @@ class Encoder:
         Raises:
             ValueError: the answer, or the maximum length of the answer, leaves no room for a prompt in the model's context.
         """
-        if request.request_type == "loglikelihood":
-            return self._asked(*request.args)
-        return self._wanted(*request.args)
+        return self._asked(*request.args) if request.request_type == "loglikelihood" else self._wanted(*request.args)
 
     def _asked(self, context: str, answer: str) -> Encoded:
         before, after = self._parts(context, answer)

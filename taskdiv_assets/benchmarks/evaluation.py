@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.questions import Item, Questions
 from taskdiv_assets.benchmarks.tasks import cached_templates
 from taskdiv_assets.language_model.quiet import quiet_harness
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 NOTHING_READ = "[invalid]"  # the result of lm-eval's filters for a text without an answer
 
@@ -62,38 +61,31 @@ def scored_items(
     Raises:
         ValueError: a log-likelihood or a score is not finite, a score is outside 0..1, or a metric does not exist.
     """
-    found = Evaluated([], [], 0)
-    by_task: dict[str, list[Item]] = {}
-    for item in asked.items:
-        by_task.setdefault(item.harness_name, []).append(item)
+    rows: list[ScoredItem] = []
+    outputs: list[Output] = []
+    blanks_n = 0
     with quiet_harness(), cached_templates():
-        for harness_name, items in by_task.items():
-            task = asked.suite.task_dict["tasks"][harness_name]
-            _put(items, answers)
-            _filter(task, items)
+        for harness_name, group in groupby(asked.items, key=lambda item: item.harness_name):
+            items, task = list(group), asked.suite.task_dict["tasks"][harness_name]
+            _filter(task, items, answers)
             for item in items:
                 stock = _metrics(task, item, strip=False)
                 bare = _metrics(task, item, strip=True) if _has_blanks(item) else stock
-                rows = list(_rows(benchmark, item, metrics, bare if strip else stock))
-                is_higher = any(_is_higher(bare[metric], stock[metric]) for metric in metrics)
-                found.rows.extend(rows)
-                found.outputs.extend(_outputs(item, answers, strip=strip))
-                found = found._replace(blanks_n=found.blanks_n + is_higher)
-    return found
+                rows += _rows(benchmark, item, metrics, bare if strip else stock)
+                blanks_n += any(_is_higher(bare[metric], stock[metric]) for metric in metrics)
+                outputs += _outputs(item, answers, strip=strip)
+    return Evaluated(rows, outputs, blanks_n)
 
 
-def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
+def _filter(task: Any, items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
+    """Apply the task's filters to the answers. If a filter fails for an item, the extracted answers are NOTHING_READ.
+
+    Two of lm-eval's filters fail for texts such as "two thousand thousand". Such a text must not stop the scoring.
+    """
     for item in items:
         for request, key in zip(item.requests, item.keys, strict=True):
             request.resps = [answers[key].response] * (request.repeats or 1)
             request.filtered_resps = {}
-
-
-def _filter(task: Any, items: Sequence[Item]) -> None:
-    """Apply the task's filters. If a filter raises an exception for an item, the extracted answers are NOTHING_READ.
-
-    Two of lm-eval's filters raise one for texts such as "two thousand thousand". Such a text must not stop the scoring.
-    """
     for ensemble in task._filters:
         try:
             ensemble.apply(task.instances)
@@ -139,14 +131,8 @@ def _rows(benchmark: str, item: Item, metrics: Sequence[str], found: Mapping[str
             f"{', '.join(sorted(found))}"
         )
     for metric in metrics:
-        yield ScoredItem(
-            benchmark,
-            item.task,
-            item.item_id,
-            metric,
-            _checked(benchmark, item, metric, found[metric]),
-            item.prompt_hash,
-        )
+        score = _checked(benchmark, item, metric, found[metric])
+        yield ScoredItem(benchmark, item.task, item.item_id, metric, score, item.prompt_hash)
 
 
 def _checked(benchmark: str, item: Item, metric: str, value: Any) -> float:
@@ -176,19 +162,14 @@ def _outputs(item: Item, answers: Mapping[str, Answer], *, strip: bool) -> Itera
 
 def scores_table(rows: Sequence[ScoredItem]) -> pa.Table:
     """Return the scores as a table, sorted by (task, item_id, metric)."""
-    import pyarrow as pa
-
     rows = sorted(rows, key=lambda row: (row.task, row.item_id, row.metric))
-    fields = [
-        pa.field(name, pa.float64() if name == "score" else pa.string(), nullable=False) for name in ScoredItem._fields
-    ]
-    return pa.table([[row[i] for row in rows] for i in range(len(fields))], schema=pa.schema(fields))
+    types = {"score": pa.float64()}
+    schema = pa.schema([pa.field(name, types.get(name, pa.string()), nullable=False) for name in ScoredItem._fields])
+    return pa.table([[row[i] for row in rows] for i in range(len(schema))], schema=schema)
 
 
 def outputs_table(outputs: Sequence[Output]) -> pa.Table:
     """Return the answers as a table, sorted by (task, item_id, question)."""
-    import pyarrow as pa
-
     outputs = sorted(outputs, key=lambda row: (row.task, row.item_id, row.question))
     types = {"question": pa.int32(), "nats": pa.float64(), "is_greedy": pa.bool_()}
     schema = pa.schema([pa.field(name, types.get(name, pa.string())) for name in Output._fields])
@@ -197,19 +178,12 @@ def outputs_table(outputs: Sequence[Output]) -> pa.Table:
 
 def questions_table(asked: Questions) -> pa.Table:
     """Return the questions as a table, sorted by (task, item_id, question). The table is the same for every adapter."""
-    import pyarrow as pa
-
-    rows = [
-        (item.task, item.item_id, place, request.args[0], _choice(request), item.target, item.prompt_hash)
-        for item in asked.items
-        for place, request in enumerate(item.requests)
-    ]
+    rows = []
+    for item in asked.items:
+        for place, request in enumerate(item.requests):
+            answer = str(request.args[1]) if request.request_type == "loglikelihood" else None  # None: the model writes
+            rows.append((item.task, item.item_id, place, request.args[0], answer, item.target, item.prompt_hash))
     rows.sort(key=lambda row: row[:3])
     names = ("task", "item_id", "question", "prompt", "answer", "target", "prompt_hash")
     schema = pa.schema([(name, pa.int32() if name == "question" else pa.string()) for name in names])
     return pa.table([[row[i] for row in rows] for i in range(len(schema))], schema=schema)
-
-
-def _choice(request: Any) -> str | None:
-    """Return the answer whose likelihood is computed; None if the model generates a text."""
-    return str(request.args[1]) if request.request_type == "loglikelihood" else None

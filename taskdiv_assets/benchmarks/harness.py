@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskdiv_assets.benchmarks import own_tasks
 from taskdiv_assets.benchmarks.tasks import Suite
@@ -28,15 +28,14 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
     """
     names = benchmark.task_names
     content = folder_sha256(benchmark.folder) if benchmark.folder else None
-    own = _index(benchmark.folder, content, is_whole=False) if benchmark.folder else None
-    if own is not None:
-        _check_files(benchmark, own.manager.all_tasks)
-    if own is None or any(name not in own.manager.all_tasks for name in names):
-        own = _index(benchmark.folder, content, is_whole=True)  # takes seconds: the index of all tasks of lm-eval
-    manager = own.manager
+    manager, generated = _index(benchmark.folder, content, is_whole=not benchmark.folder)
+    if benchmark.folder:
+        _check_files(benchmark, manager.all_tasks)
+        if any(name not in manager.all_tasks for name in names):
+            manager, generated = _index(benchmark.folder, content, is_whole=True)
     _check_names(benchmark, manager.all_tasks)
     if benchmark.folder:
-        own_tasks.bind_data(manager.task_index, names, Path(benchmark.folder), Path(own.generated.name))
+        own_tasks.bind_data(manager.task_index, names, Path(benchmark.folder), Path(generated.name))
     with quiet_harness():
         try:
             loaded = manager.load(list(names))
@@ -93,34 +92,30 @@ def folder_sha256(folder: str) -> str:
 
 
 def data_texts(benchmark: HarnessBenchmark) -> list[str]:
-    """Return the content of the data files in the benchmark's folder, without task files: they may use special tokens."""
+    """Return the content of the data files in the benchmark's folder. Task files are left out: they may use special tokens."""
     files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
-    kept = [path for path in files if path.suffix in DATA_FILES]
-    return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
-
-
-class _Index(NamedTuple):
-    """lm-eval's index of tasks, and the temporary folder for generated YAML files."""
-
-    manager: Any
-    generated: TemporaryDirectory[str]
+    kept = [path for path in files if path.suffix in DATA_FILES and path.is_file()]
+    return [path.read_text(encoding="utf-8", errors="replace") for path in kept]
 
 
 @cache
-def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index:
-    """Return the index of tasks. The cache key contains `content`, so that a changed folder is read again."""
+def _index(folder: str | None, content: str | None, *, is_whole: bool) -> tuple[Any, TemporaryDirectory[str]]:
+    """Return lm-eval's index of tasks, and a temporary folder for generated YAML files.
+
+    `content` is part of the cache key, so that a changed folder is read again. With `is_whole`, the index contains all tasks of
+    lm-eval, which takes seconds.
+    """
     with quiet_harness():
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_path=folder, include_defaults=is_whole)
-    return _Index(manager, TemporaryDirectory(prefix="taskdiv-own-tasks-"))
+    return manager, TemporaryDirectory(prefix="taskdiv-own-tasks-")
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
     """Raise ValueError for a user's task that lm-eval skipped. This check saves the seconds that lm-eval's own index takes."""
     for name in benchmark.task_names:
-        problem = "" if name in known else own_tasks.why_not_found(name, Path(benchmark.folder or "."))
-        if problem:
+        if name not in known and (problem := own_tasks.why_not_found(name, Path(benchmark.folder or "."))):
             raise ValueError(f"benchmark {benchmark.name!r}, task {name!r}: {problem}")
 
 

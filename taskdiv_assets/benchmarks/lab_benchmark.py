@@ -27,18 +27,10 @@ def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Su
     by_task: dict[str, list[LabItem]] = {}
     for item in items_of(benchmark, pool):
         by_task.setdefault(item.task, []).append(item)
-    tasks = [
-        LocalTask(
-            name=name,
-            harness_name=f"lab_{name}",
-            stock_file=STOCK_FILE,
-            rows=[
-                {"prompt": template.replace("{prompt}", item.prompt), "target": item.response + end} for item in items
-            ],
-            item_ids=[item.item_id for item in items],
-        )
-        for name, items in by_task.items()
-    ]
+    tasks = []
+    for name, items in by_task.items():
+        rows = [{"prompt": template.replace("{prompt}", one.prompt), "target": one.response + end} for one in items]
+        tasks.append(LocalTask(name, f"lab_{name}", STOCK_FILE, rows, [item.item_id for item in items]))
     return load_local("lab", tasks)
 
 

@@ -62,9 +62,7 @@ def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, Tas
     """
     wanted = [(split, name) for name in names for split in (("dev", "test") if few_shot else ("test",))]
     found = _raw_rows(source, wanted)
-    documents = {
-        key: [_document(source, key, n, row.cells) for n, row in enumerate(rows)] for key, rows in found.items()
-    }
+    documents = {key: [_document(source, key, n, row) for n, row in enumerate(rows)] for key, rows in found.items()}
     tasks = {}
     for name in names:
         dev = documents.get(("dev", name), [])
@@ -81,10 +79,8 @@ def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, Tas
 
 
 def _raw_rows(source: str, wanted: Sequence[Key]) -> Mapping[Key, Sequence[Row]]:
-    expected = (
-        f"a Parquet file with the columns {', '.join(COLUMNS)}, or a folder or tar archive of the original CSV files"
-    )
-    if is_folder("mmlu", source, expected):
+    files = "a folder or tar archive of the original CSV files"
+    if is_folder("mmlu", source, f"a Parquet file with the columns {', '.join(COLUMNS)}, or {files}"):
         return _from_files(source, wanted, lambda name: file_bytes(f"{source.rstrip('/')}/{name}"))
     with remote.fetched(source) as local, local.open("rb") as file:
         is_parquet = file.read(4) == b"PAR1"
@@ -94,9 +90,9 @@ def _raw_rows(source: str, wanted: Sequence[Key]) -> Mapping[Key, Sequence[Row]]
     return _from_files(source, wanted, members.__getitem__)
 
 
-def _document(source: str, key: Key, row_n: int, cells: Sequence[Any]) -> dict[str, Any]:
+def _document(source: str, key: Key, row_n: int, row: Row) -> dict[str, Any]:
     split, subject = key
-    question, *choices, answer = cells
+    question, *choices, answer = row.cells
     place = f"{LABEL} {source!r}, subject {subject!r}, split {split}, row {row_n}"
     if not all(isinstance(text, str) and text.strip() for text in (question, *choices)):
         raise ValueError(f"{place}: expected text in question, A, B, C and D")
@@ -137,11 +133,7 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     prefixes: set[str] = set()
     try:
-        with (
-            remote.fetched(source) as local,
-            local.open("rb") as file,
-            tarfile.open(fileobj=file, mode="r:*") as archive,
-        ):
+        with remote.fetched(source) as local, tarfile.open(local, mode="r:*") as archive:
             for member in archive:
                 name = "/".join(member.name.split("/")[-2:])
                 content = archive.extractfile(member) if name in names and member.isreg() else None
@@ -164,11 +156,8 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
 
 def _from_parquet(source: str, wanted: Sequence[Key]) -> dict[Key, list[Row]]:
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder or tar archive of CSV files")
-    has_ids = "id" in table.column_names
     found: dict[Key, list[Row]] = {key: [] for key in wanted}
     for row in table.to_pylist():
-        key = (row["split"], row["subject"])
-        if key in found:
-            cells = [row[column] for column in COLUMNS[2:]]
-            found[key].append(Row(cells, str(row["id"]) if has_ids else None))
+        if (key := (row["split"], row["subject"])) in found:
+            found[key].append(Row([row[column] for column in COLUMNS[2:]], str(row["id"]) if "id" in row else None))
     return found

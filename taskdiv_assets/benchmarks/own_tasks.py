@@ -1,7 +1,7 @@
 """Task files in a user's own folder: paths of data files, and reasons why lm-eval skips a task file.
 
-lm-eval resolves relative paths of data from the current directory, but this project from the YAML file that contains the path. So
-lm-eval reads a generated YAML file that includes the user's file and contains absolute paths.
+lm-eval resolves relative paths of data from the current directory. This project resolves them from the YAML file that contains
+the path. So lm-eval reads a generated YAML file that includes the user's file and contains absolute paths.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from data_contracts import plain_yaml
 
 # Readers of `datasets` for local files. For any other `dataset_path`, `data_files` are files inside that data set.
 FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset", "imagefolder"})
-PATH_KEYS = ("dataset_path", "dataset_kwargs")
 
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
@@ -28,13 +27,11 @@ def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, ge
     """
     root = folder.resolve()
     for name, entry in members(index, names):
-        if entry.yaml_path is None or not Path(entry.yaml_path).resolve().is_relative_to(root):
-            continue
-        path = Path(entry.yaml_path).resolve()
-        _refuse_inline_data(name, entry.cfg or {}, path)
-        changes = changed_paths(name, path, entry.cfg or {}, root)
-        if changes:
-            entry.yaml_path = _generated(path, changes, generated)
+        path = entry.yaml_path and Path(entry.yaml_path).resolve()
+        if path and path.is_relative_to(root):
+            _refuse_inline_data(name, entry.cfg or {}, path)
+            if changes := changed_paths(name, path, entry.cfg or {}, root):
+                entry.yaml_path = _generated(path, changes, generated)
 
 
 def members(index: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -67,19 +64,18 @@ def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> 
             f"{label} loads its data by the script {source!r}, which `datasets` no longer runs; "
             "write the rows to a file, such as `dataset_path: json` with `data_files`"
         )
+    is_file = source in FILE_READERS
     kwargs = cfg.get("dataset_kwargs")
     kwargs = kwargs if isinstance(kwargs, dict) else {}
-    stated = _folder_of(path, "dataset_kwargs") or path.parent
-    changes: dict[str, Any] = {}
-    if source in FILE_READERS:
-        keys = ("data_dir",) if "data_dir" in kwargs else ("data_files",)  # files are relative to `data_dir`
-        found = {key: _bound(kwargs[key], label, stated, root) for key in keys if key in kwargs}
-        if any(found[key] != kwargs[key] for key in found):
-            changes["dataset_kwargs"] = {**kwargs, **found}
-    elif (_folder_of(path, "dataset_path") or path.parent).joinpath(source).exists() or source.startswith("."):
-        bound = _bound(source, label, _folder_of(path, "dataset_path") or path.parent, root)
-        changes = {"dataset_path": bound} if bound != source else {}
-    return changes
+    stated = _folder_of(path, "dataset_kwargs" if is_file else "dataset_path") or path.parent
+    if is_file:
+        key = "data_dir" if "data_dir" in kwargs else "data_files"  # files are relative to `data_dir`
+        bound = _bound(kwargs.get(key), label, stated, root)
+        return {} if bound == kwargs.get(key) else {"dataset_kwargs": {**kwargs, key: bound}}
+    if not source.startswith(".") and not stated.joinpath(source).exists():
+        return {}
+    bound = _bound(source, label, stated, root)
+    return {} if bound == source else {"dataset_path": bound}
 
 
 def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
@@ -90,8 +86,7 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
     if not isinstance(value, str) or "://" in value or value.startswith("~") or Path(value).is_absolute():
         return value
     found = folder / value
-    is_there = any(folder.glob(value)) if has_magic(value) else found.exists()
-    if not is_there:
+    if not (any(folder.glob(value)) if has_magic(value) else found.exists()):
         raise ValueError(
             f"{label} names the data {value!r}, but {found} does not exist; paths are relative to the YAML file"
         )
@@ -144,8 +139,8 @@ def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
 def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
     """Write a YAML file that includes a user's file and changes some keys. The values are JSON, which is valid YAML."""
     made = folder / f"{len(list(folder.iterdir()))}.yaml"
-    lines = [f"include: {json.dumps(str(path))}", *(f"{key}: {json.dumps(value)}" for key, value in changes.items())]
-    made.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    content = {"include": str(path), **changes}
+    made.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in content.items()), encoding="utf-8")
     return made
 
 

@@ -11,13 +11,13 @@ import io
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from taskdiv_assets.experiment.benchmark_settings import HUB
 from taskdiv_assets.storage import remote
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class TaskRows(NamedTuple):
@@ -68,9 +68,6 @@ def file_bytes(source: str) -> bytes:
 
 def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:
     """Return the named columns of a Parquet file, and the column `id` if it exists and has no nulls."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         table = pq.read_table(io.BytesIO(file_bytes(source)))
     except (pa.ArrowInvalid, OSError):  # OSError: a damaged page, found while it is unpacked

@@ -47,11 +47,9 @@ def questions(suite: Suite, extent: Extent) -> Questions:
     with quiet_harness(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
         asked = items_by_task(extent, sizes)
-        items = [
-            item
-            for harness_name, name in suite.task_names.items()
-            for item in _items(suite, name, harness_name, asked[name], is_sample=extent.sample is not None)
-        ]
+        items: list[Item] = []
+        for harness_name, name in suite.task_names.items():
+            items += _items(suite, name, harness_name, asked[name], is_sample=extent.sample is not None)
     requests = {key: one for item in items for key, one in zip(item.keys, item.requests, strict=True)}
     return Questions(suite, tuple(items), requests, sizes)
 
@@ -59,11 +57,9 @@ def questions(suite: Suite, extent: Extent) -> Questions:
 def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
     """Yield the items of one task. The second and later items with the same id get a number."""
     task = suite.task_dict["tasks"][harness_name]
-    own_ids = suite.item_ids[name]
-    places = list(range(asked_n))
+    own_ids, places = suite.item_ids[name], list(range(asked_n))
     if is_sample:
-        docs = task.eval_docs
-        places = drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n)
+        places = drawn(own_ids or [_doc_hash(doc) for doc in task.eval_docs], asked_n)
     try:
         task.build_all_requests(samples=frozenset(places) if is_sample else None, limit=None if is_sample else asked_n)
     except (AssertionError, ValueError) as error:  # raised by lm-eval's samplers of worked examples
@@ -79,18 +75,11 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
         requests.sort(key=lambda request: request.idx)
         item_id = own_ids[places[doc_id]] if own_ids is not None else _doc_hash(requests[0].doc)
         seen[item_id] += 1
-        yield Item(
-            name,
-            harness_name,
-            item_id
-            if seen[item_id] == 1
-            else f"{item_id}-{seen[item_id]}",  # BBH has two rows that occur twice in their task
-            requests[0].doc,
-            tuple(requests),
-            tuple(map(key_of, requests)),
-            str(task.doc_to_target(requests[0].doc)),
-            hashlib.sha256(requests[0].args[0].encode()).hexdigest(),
-        )
+        if seen[item_id] > 1:  # BBH has two rows that occur twice in their task
+            item_id = f"{item_id}-{seen[item_id]}"
+        doc, keys = requests[0].doc, tuple(map(key_of, requests))
+        target, prompt_hash = str(task.doc_to_target(doc)), hashlib.sha256(requests[0].args[0].encode()).hexdigest()
+        yield Item(name, harness_name, item_id, doc, tuple(requests), keys, target, prompt_hash)
 
 
 def key_of(request: Any) -> str:

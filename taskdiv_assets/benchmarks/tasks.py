@@ -22,14 +22,8 @@ from taskdiv_assets.language_model.quiet import quiet_harness
 
 # Keys of a task's configuration that determine the text of a question.
 WRITTEN = (
-    "doc_to_text",
-    "doc_to_target",
-    "doc_to_choice",
-    "description",
-    "target_delimiter",
-    "fewshot_delimiter",
-    "gen_prefix",
-    "process_docs",
+    *("doc_to_text", "doc_to_target", "doc_to_choice", "description"),
+    *("target_delimiter", "fewshot_delimiter", "gen_prefix", "process_docs"),
 )
 HOOK = "taskdiv_assets.benchmarks.hooks.read_rows"
 
@@ -60,18 +54,8 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
         for task in tasks:
             _write(Path(folder), task)
         task_dict = _load(Path(folder), [task.harness_name for task in tasks])
-    return Suite(
-        benchmark,
-        task_dict,
-        {task.harness_name: task.name for task in tasks},
-        {task.name: task.item_ids for task in tasks},
-    )
-
-
-def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> Suite:
-    """Load tasks that come with lm-eval, the keys of `task_names`, from one folder."""
-    task_dict = _load(folder, list(task_names))
-    return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
+    names = {task.harness_name: task.name for task in tasks}
+    return Suite(benchmark, task_dict, names, {task.name: task.item_ids for task in tasks})
 
 
 def load_chosen(
@@ -83,18 +67,16 @@ def load_chosen(
 ) -> Suite:
     """Load some tasks that come with lm-eval, with local rows if `rows` is given."""
     if rows is None:
-        return load_stock(benchmark, folder, names)
-    tasks = [
-        LocalTask(
-            name, harness_name, folder / file.format(name=name), rows[name].documents, rows[name].ids, rows[name].dev
-        )
+        return Suite(benchmark, _load(folder, list(names)), names, dict.fromkeys(names.values()))
+    tasks = (
+        LocalTask(name, harness_name, folder / file.format(name=name), *rows[name])
         for harness_name, name in names.items()
-    ]
+    )
     return load_local(benchmark, tasks)
 
 
 def stock_folder(*parts: str) -> Path:
-    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without importing lm-eval (seconds)."""
+    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"). An import of lm-eval would take seconds."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ValueError("lm-eval is not installed; install this package with its dependencies")
@@ -117,10 +99,8 @@ def written_by(task: Any) -> list[str]:
     found: list[str] = []
     for key in WRITTEN:
         value = getattr(task.config, key, None)
-        if callable(value):
-            found += _written_by_code(value, set())
-        else:
-            found += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
+        values = value if isinstance(value, list) else [value]
+        found += _written_by_code(value, set()) if callable(value) else [str(one) for one in values if one is not None]
     return found
 
 
@@ -143,9 +123,10 @@ def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
 def _used_by(code: CodeType) -> tuple[list[object], set[str]]:
     """Return the constants and the names in a function's code, inner functions included."""
     constants, names = [*code.co_consts], {*code.co_names}
-    for inner in [one for one in code.co_consts if isinstance(one, CodeType)]:
-        more, others = _used_by(inner)
-        constants, names = constants + more, names | others
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            more, others = _used_by(inner)
+            constants, names = constants + more, names | others
     return constants, names
 
 
@@ -153,7 +134,7 @@ def _texts_in(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        return [text for pair in value.items() for one in pair for text in _texts_in(one)]
+        value = tuple(value.items())
     return (
         [text for one in value for text in _texts_in(one)] if isinstance(value, list | tuple | set | frozenset) else []
     )
@@ -185,10 +166,8 @@ def _write(folder: Path, task: LocalTask) -> None:
     """Write one task's rows and its YAML file. The values are JSON, which is valid YAML."""
     rows_file = folder / f"{task.harness_name}.json"
     rows_file.write_text(json.dumps({"test": list(task.rows), "dev": list(task.dev_rows)}), encoding="utf-8")
-    lines = [
-        f"include: {json.dumps(str(task.stock_file))}",
-        f"task: {json.dumps(task.harness_name)}",
-        f"custom_dataset: !function {HOOK}",
-        f"dataset_kwargs: {json.dumps({'file': str(rows_file)})}",
-    ]
-    (folder / f"{task.harness_name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    content = (
+        f"include: {json.dumps(str(task.stock_file))}\ntask: {json.dumps(task.harness_name)}\n"
+        f"custom_dataset: !function {HOOK}\ndataset_kwargs: {json.dumps({'file': str(rows_file)})}\n"
+    )
+    (folder / f"{task.harness_name}.yaml").write_text(content, encoding="utf-8")

@@ -37,7 +37,7 @@ class AnswerParts:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Add new answers. Every few seconds, store all answers that are not stored yet."""
+        """Add new answers. If a part is due, store all answers that are not stored yet."""
         self.waiting |= answers
         if self.parts.is_due(len(self.waiting)):
             self.put()

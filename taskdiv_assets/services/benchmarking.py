@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.benchmarks.evaluation import questions_table
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Written, asked
 from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.drawings import bars
@@ -20,10 +20,16 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.services.answer_parts import AnswerParts
 from taskdiv_assets.services.candidates import Candidates
-from taskdiv_assets.services.judged_outputs import chosen_instructions, judge_outputs, unjudged, verdict_counts
+from taskdiv_assets.services.judged_outputs import (
+    SCORES_FILE,
+    chosen_instructions,
+    judge_outputs,
+    store_tables,
+    unjudged,
+    verdict_counts,
+)
 from taskdiv_assets.storage.store import DamagedError, parquet_table
 
-SCORES_FILE = "scores.parquet"
 OUTPUTS_FILE = "outputs.parquet"  # the model's answers, for display
 QUESTIONS_FILE = "questions.parquet"  # the same for all models
 ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", "item_id", "metric")]
@@ -43,8 +49,9 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
                 if isinstance(benchmark, AlpacaEvalBenchmark):
                     judge_outputs(work, candidates, benchmark, missing)
                 else:
-                    _score(work, candidates, benchmark, missing, folders)
-            left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
+                    _score(work, candidates, benchmark, missing)
+            notes = [_manifest_notes(work, identity) for identity in wanted.values()]
+            left_out = pa.array(sorted(unjudged([note for note in notes if "unjudged" in note])), pa.string())
             for seed, identity in wanted.items():
                 folder = work.store.locate("folders", identity)
                 advice = f"remove {folder}, and `taskdiv run {work.experiment.name}` scores again"
@@ -60,12 +67,6 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
     return {seed: pa.concat_tables(tables) for seed, tables in parts.items()}
 
 
-def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
-    """Return the items that a judge left open for some seed. Raise an error if scores of the experiment are not stored."""
-    notes = [_manifest_notes(work, identity) for identity in wanted]
-    return unjudged([note for note in notes if "unjudged" in note])
-
-
 def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     manifest = work.store.read_manifest(identity)
     if manifest is None:
@@ -78,13 +79,7 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     return notes
 
 
-def _score(
-    work: Work,
-    candidates: Candidates,
-    benchmark: HarnessSettings,
-    missing: Mapping[int | None, str],
-    folders: Mapping[int | None, str],
-) -> None:
+def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
     """Compute the scores of one benchmark for the models in `missing`, and store each model's scores."""
     scorer: Scorer | None = None
     questions = work.lineage.scoring.questions(benchmark)
@@ -97,8 +92,8 @@ def _score(
             del lm
             parts = AnswerParts(work, identity)
             if work.store.read_manifest(questions) is None:
-                _store(work, questions, {QUESTIONS_FILE: scorer.questions_table()})
-            known = {**_compared_otherwise(work, scorer, benchmark, folders[seed]), **parts.known}
+                store_tables(work, questions, {QUESTIONS_FILE: questions_table(scorer.questions)})
+            known = {**_compared_otherwise(work, scorer, benchmark, candidates.folders[seed]), **parts.known}
             progress.before_n += len(scorer.questions.requests.keys() & known.keys())
             before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
@@ -113,15 +108,8 @@ def _score(
                 parts.put()
                 raise
             notes = {**scored.notes._asdict(), "questions": questions}
-            _store(work, identity, {SCORES_FILE: scored.table, OUTPUTS_FILE: scored.outputs}, notes=notes)
+            store_tables(work, identity, {SCORES_FILE: scored.table, OUTPUTS_FILE: scored.outputs}, notes=notes)
             parts.remove()
-
-
-def _store(work: Work, identity: str, tables: Mapping[str, pa.Table], **content: Any) -> None:
-    with work.store.scratch() as folder:
-        for name, table in tables.items():
-            pq.write_table(table, folder / name, compression="zstd")
-        work.store.write_folder(identity, folder, **content)
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
@@ -157,37 +145,26 @@ def item_counts(work: Work) -> dict[str, Any]:
     `expected_items` is the number of rows (items × metrics) of one seed, by benchmark. `lost_to_blanks` contains a benchmark's
     name once for each item that would score higher without blanks around the answer.
     """
-    pool = work.experiment.pool
     counts: dict[str, int] = {}
-    for benchmark in asked(work.experiment.benchmarks):
-        if isinstance(benchmark, AlpacaEvalBenchmark):
-            counts[benchmark.name] = len(benchmark.metrics) * _judged_n(work, benchmark)
-        else:
-            counts[benchmark.name] = expected_items(benchmark, pool)
-    return {"expected_items": counts, "lost_to_blanks": _lost_to_blanks(work)}
-
-
-def _lost_to_blanks(work: Work) -> list[str]:
     lost: list[str] = []
     for benchmark in asked(work.experiment.benchmarks):
+        if isinstance(benchmark, AlpacaEvalBenchmark):
+            judged_n = len(chosen_instructions(benchmark)) - len(unjudged(_stored_notes(work, benchmark)))
+            counts[benchmark.name] = len(benchmark.metrics) * judged_n
+        else:
+            counts[benchmark.name] = expected_items(benchmark, work.experiment.pool)
         if isinstance(benchmark, Written) and not benchmark.strip:
-            identities = [work.lineage.scoring.scores(folder, benchmark) for folder in _folders(work)]
-            lost += [benchmark.name] * sum(_manifest_notes(work, one).get("blanks_n", 0) for one in identities)
-    return lost
+            lost += [benchmark.name] * sum(note.get("blanks_n", 0) for note in _stored_notes(work, benchmark))
+    return {"expected_items": counts, "lost_to_blanks": lost}
 
 
-def _folders(work: Work) -> list[str]:
-    """Return the identities of the models whose scores the table contains."""
+def _stored_notes(work: Work, benchmark: AlpacaEvalBenchmark | HarnessSettings) -> list[Mapping[str, Any]]:
+    """Return the notes about the stored scores of each model in the table."""
     if work.unit.asset == "base_scores":
-        return [work.lineage.fresh(Unit("base_model")).identity]
-    return [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
-
-
-def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
-    """Return the number of instructions for which all seeds of the table have a judge's preference."""
-    folders = _folders(work)
-    wanted = [work.lineage.scoring.scores(folder, benchmark) for folder in folders]
-    return len(chosen_instructions(benchmark)) - len(_left_out(work, wanted))
+        folders = [work.lineage.fresh(Unit("base_model")).identity]
+    else:
+        folders = work.read("adapter", work.unit.key)["folder"].to_pylist()
+    return [_manifest_notes(work, work.lineage.scoring.scores(folder, benchmark)) for folder in folders]
 
 
 def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
@@ -197,14 +174,11 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
         notes = [_manifest_notes(work, identity) for identity in identities]
         errors = [error for note in notes for error in note["sampling_error"].values() if error is not None]
+        names = ["base" if seed is None else str(seed) for seed in folders]
         found[benchmark.name] = {
-            "scores": {
-                "base" if seed is None else str(seed): one for seed, one in zip(folders, identities, strict=True)
-            },
-            "asked_n": notes[0]["asked_n"],
-            "items_n": notes[0]["items_n"],
-            "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
-            "unread_n": sum(note["unread_n"] for note in notes),
+            "scores": dict(zip(names, identities, strict=True)),
+            **{name: notes[0][name] for name in ("asked_n", "items_n")},
+            **{name: sum(note[name] for note in notes) for name in ("cut_prompts_n", "unread_n")},
             "blanks_n": sum(note.get("blanks_n", 0) for note in notes),  # scores of earlier versions lack it
             "sampling_error": max(errors, default=None),
         }

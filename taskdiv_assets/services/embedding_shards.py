@@ -12,15 +12,7 @@ import pyarrow as pa
 
 from taskdiv_assets.graph.needs import scorers_n
 from taskdiv_assets.graph.work import Work
-from taskdiv_assets.language_model.embeddings import (
-    SHARD_ROWS_N,
-    Shard,
-    dimensions,
-    embed,
-    is_npy,
-    plan_shards,
-    to_npy,
-)
+from taskdiv_assets.language_model.embeddings import SHARD_ROWS_N, Shard, dimensions, embed, is_npy, plan_shards, to_npy
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.services import shards
 from taskdiv_assets.services.scoring import load_base
@@ -47,9 +39,8 @@ def write_embeddings(
         work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
         progress.before_n = done_n
     for shard in [shard for shard in planned if shard.name not in files]:
-        tell = _shifted(progress, done_n, len(prompts))
         texts = prompts.slice(shard.start, shard.rows_n).to_pylist()
-        files[shard.name] = _put_shard(work, lm, shard, texts, tell)
+        files[shard.name] = _put_shard(work, lm, shard, texts, _shifted(progress, done_n, len(prompts)))
         done_n += shard.rows_n
     work.store.finish_folder(identity, files, rows_n=len(prompts), dimensions_n=dimensions(lm))
 

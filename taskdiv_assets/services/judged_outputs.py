@@ -49,7 +49,7 @@ def judge_outputs(
 ) -> None:
     """Judge the outputs of the models in `missing`, and store the scores of each model. Missing outputs are written first.
 
-    All outputs are written before the judge is called, so that its calls for all models are counted before the first call.
+    All outputs are written before the judge is called, so that the calls for all models are counted before the first call.
     """
     judge = benchmark.judge
     if judge is None:
@@ -64,22 +64,26 @@ def judge_outputs(
     for seed, folder in outputs.items():
         if work.store.read_manifest(folder) is None:
             _write(work, candidates.activate(seed), benchmark, instructions, folder)
-    compared = {
-        work.store.locate("folders", folder, FILE_NAME): pairs_of(work, instructions, folder)
-        for folder in outputs.values()
-    }
+    files = {seed: work.store.locate("folders", folder, FILE_NAME) for seed, folder in outputs.items()}
+    compared = {files[seed]: pairs_of(work, instructions, folder) for seed, folder in outputs.items()}
     found = verdicts_on(work, judge, compared)
     for seed, identity in missing.items():
-        where = work.store.locate("folders", outputs[seed], FILE_NAME)
+        where = files[seed]
         rows, notes = scored(instructions, compared[where], found[where], difficulties)
         cut_n = (work.store.read_manifest(outputs[seed]) or {})["notes"]["cut_prompts_n"]
         counts: dict[str, Any] = {"asked_n": len(instructions), "items_n": len(every), "cut_prompts_n": cut_n}
         counts |= {"unread_n": 0, "sampling_error": _sampling_errors(benchmark, rows, len(every))}
-        with work.store.scratch() as scratch:
-            pq.write_table(scores_table(rows), scratch / SCORES_FILE, compression="zstd")
-            pq.write_table(to_table(found[where]), scratch / VERDICTS_FILE, compression="zstd")
-            pq.write_table(lengths_table(instructions, compared[where]), scratch / LENGTHS_FILE, compression="zstd")
-            work.store.write_folder(identity, scratch, notes={**counts, **notes, "outputs": outputs[seed]})
+        tables = {SCORES_FILE: scores_table(rows), VERDICTS_FILE: to_table(found[where])}
+        tables[LENGTHS_FILE] = lengths_table(instructions, compared[where])
+        store_tables(work, identity, tables, notes={**counts, **notes, "outputs": outputs[seed]})
+
+
+def store_tables(work: Work, identity: str, tables: Mapping[str, pa.Table], **content: Any) -> None:
+    """Store tables by their file name in one folder. `content` is part of the manifest."""
+    with work.store.scratch() as folder:
+        for name, table in tables.items():
+            pq.write_table(table, folder / name, compression="zstd")
+        work.store.write_folder(identity, folder, **content)
 
 
 def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
@@ -141,13 +145,10 @@ def _difficulties(
 
 def lengths_table(instructions: Sequence[Instruction], pairs: Sequence[Pair]) -> pa.Table:
     """Return the number of characters of the model's and the reference's output, by item."""
-    return pa.table(
-        {
-            "item_id": [_item_id(one) for one in instructions],
-            "model_chars": pa.array([len(pair.model_output) for pair in pairs], pa.int64()),
-            "reference_chars": pa.array([len(pair.reference_output) for pair in pairs], pa.int64()),
-        }
-    )
+    model_chars = pa.array([len(pair.model_output) for pair in pairs], pa.int64())
+    reference_chars = pa.array([len(pair.reference_output) for pair in pairs], pa.int64())
+    ids = [_prompt_hash(one)[:16] for one in instructions]
+    return pa.table({"item_id": ids, "model_chars": model_chars, "reference_chars": reference_chars})
 
 
 def scored(
@@ -161,13 +162,10 @@ def scored(
     A score of `win_rate` is the preference. A score of `length_controlled_win_rate` is an item's pseudo-value, which may be
     outside 0..1 (`alpaca.win_rate`).
     """
-    ids = [_item_id(one) for one in instructions]
+    hashes = [_prompt_hash(one) for one in instructions]
     kinds = Counter(verdict.kind for verdict in verdicts)
     places = [place for place, verdict in enumerate(verdicts) if verdict.preference is not None]
-    notes: dict[str, Any] = {
-        "verdicts": dict(kinds),
-        "unjudged": [ids[place] for place in range(len(ids)) if verdicts[place].preference is None],
-    }
+    open_ids = [one[:16] for one, verdict in zip(hashes, verdicts, strict=True) if verdict.preference is None]
     if not places:
         raise ValueError(
             f"the judge gave no preference on any of {len(pairs)} outputs "
@@ -179,7 +177,9 @@ def scored(
         difficulties = difficulties._replace(of_item=difficulties.of_item[places])
     plain = win_rate(preferences)
     controlled = length_controlled(preferences, lengths[0], lengths[1], difficulties)
-    notes |= {
+    notes: dict[str, Any] = {
+        "verdicts": dict(kinds),
+        "unjudged": open_ids,
         "win_rate": plain.win_rate,
         "length_controlled_win_rate": controlled.win_rate,
         "length_coefficient": controlled.length_coefficient,
@@ -188,15 +188,11 @@ def scored(
     }
     columns = {"win_rate": preferences, "length_controlled_win_rate": controlled.pseudo_values}
     rows = [
-        ScoredItem("alpaca_eval", TASK, ids[place], metric, float(values[i]), _prompt_hash(instructions[place]))
+        ScoredItem("alpaca_eval", TASK, hashes[place][:16], metric, float(value), hashes[place])
         for metric, values in columns.items()
-        for i, place in enumerate(places)
+        for place, value in zip(places, values, strict=True)
     ]
     return rows, notes
-
-
-def _item_id(instruction: Instruction) -> str:
-    return hashlib.sha256(instruction.text.encode()).hexdigest()[:16]
 
 
 def _prompt_hash(instruction: Instruction) -> str:
@@ -208,13 +204,11 @@ def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     `plain_for_length` counts, by reason, the seeds for which the plain win rate is used instead of the regression.
     """
-    counts: Counter[str] = Counter()
-    for note in notes:
-        counts.update(note["verdicts"])
+    counts = sum((Counter(note["verdicts"]) for note in notes), Counter[str]())
     reasons = Counter(note["length_reason"] for note in notes if note["length_reason"])
     return {"verdicts": dict(counts), "left_out_n": len(unjudged(notes)), "plain_for_length": dict(reasons)}
 
 
 def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the items without a preference for some seed. They are left out for all seeds, so that all have the same items."""
+    """Return the items without a preference for some seed. They are left out, so that all seeds have the same items."""
     return {item for note in notes for item in note["unjudged"]}

@@ -22,7 +22,7 @@ from taskdiv_assets.graph.models import BATCHING, READING
 from taskdiv_assets.graph.needs import scorers_n
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
-from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
+from taskdiv_assets.language_model.confidence import Columns, Scorer, empty_columns
 from taskdiv_assets.language_model.control_marks import holding
 from taskdiv_assets.language_model.counted import notes_of
 from taskdiv_assets.language_model.loading import LanguageModel, load, resolve_source
@@ -31,7 +31,6 @@ from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.services import shards
 from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.parts import Parts
-from taskdiv_assets.storage.progress import Progress
 
 SECONDS_KEY = b"score_s"
 # Marks parts in which the text of a special token was read as text. Older parts have no mark.
@@ -55,7 +54,8 @@ class PromptScores:
         self.is_pool = False  # True if row i is row i of raw_pool, which workers can read
         self.identity = work.lineage.models.scorer(source).identity
         self.parts = Parts(work.store, "scores", self.identity, *([shard] if shard else []))
-        self.prompt_ids, self.prompts = np.array(prompt_ids), prompts
+        self.prompt_ids = np.array(prompt_ids)
+        self.prompts = prompts if isinstance(prompts, pa.ChunkedArray) else pa.array(prompts, pa.large_string())
         self.columns = empty_columns(len(prompts))
         self.is_known = np.zeros(len(prompts), np.bool_)
         self.is_cut = np.zeros(len(prompts), np.bool_)
@@ -97,11 +97,30 @@ class PromptScores:
         self.is_cut[rows[scorer.cut]] = True
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = known_n
-        keeper = _Keeper(self, rows, progress)
+        waiting: list[NDArray[np.int64]] = []
+        tokens_n, started = 0, time.monotonic()
+        self.parts.since_s = started
         for scored in scorer.run(self.is_known[rows]):
-            keeper.take(scored)
-        keeper.put()
+            places = rows[scored.positions]
+            self.note(places, scored.columns)
+            waiting.append(places)
+            known_n += len(places)
+            tokens_n += int(scored.columns["generated_n"].sum())
+            progress(known_n, len(rows), f"{tokens_n / max(time.monotonic() - started, 1e-9):,.0f} tokens/s")
+            if self.parts.is_due(sum(map(len, waiting))):
+                self._put(waiting)
+        self._put(waiting)
         self.halvings_n += scorer.room.halvings_n
+
+    def _put(self, waiting: list[NDArray[np.int64]]) -> None:
+        """Store the rows in `waiting` as one part, and clear the list. Parts of equal prompts have equal names."""
+        if waiting:
+            rows = np.concatenate(waiting)
+            score_s = round(time.monotonic() - self.parts.since_s, 3)
+            part = self.known(rows, score_s)
+            self.parts.put(part, hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16])
+            self.seconds[rows] = score_s / len(rows)
+            waiting.clear()
 
     def _share_out(self, rows: NDArray[np.int64]) -> None:
         """Let workers score some rows, shard by shard, and read their parts from the store."""
@@ -115,16 +134,12 @@ class PromptScores:
                 self.halvings_n += result["halvings_n"]
                 progress(done_n, len(rows), f"shard {result['shard']} by process {result['worker']}")
         self._find()
-        if not self.is_known[rows].all():
-            raise RuntimeError(
-                f"{int((~self.is_known[rows]).sum())} prompts are in no part though their shards were scored"
-            )
+        if missing_n := int((~self.is_known[rows]).sum()):
+            raise RuntimeError(f"{missing_n} prompts are in no part though their shards were scored")
 
     def _texts(self, rows: NDArray[np.int64]) -> list[str]:
-        if isinstance(self.prompts, pa.ChunkedArray):
-            found: list[str] = self.prompts.take(pa.array(rows)).to_pylist()
-            return found
-        return [self.prompts[row] for row in rows.tolist()]
+        found: list[str] = self.prompts.take(pa.array(rows)).to_pylist()
+        return found
 
     @cached_property
     def _template(self) -> str:
@@ -146,10 +161,7 @@ class PromptScores:
 
     @cached_property
     def _is_held(self) -> NDArray[np.bool_]:
-        prompts = (
-            self.prompts if isinstance(self.prompts, pa.ChunkedArray) else pa.array(self.prompts, pa.large_string())
-        )
-        return holding(prompts, self.work.lineage.models.control(self.source.model))
+        return holding(self.prompts, self.work.lineage.models.control(self.source.model))
 
     def _skip(self, where: str) -> None:
         self.work.log(f"{where} is not a whole part of these scores and is skipped; its prompts are scored again")
@@ -165,38 +177,6 @@ class PromptScores:
         columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
         part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})
         return part.cast(PART_SCHEMA).replace_schema_metadata({SECONDS_KEY: f"{score_s:.3f}", TEXT_KEY: "text"})
-
-
-class _Keeper:
-    def __init__(self, scores: PromptScores, rows: NDArray[np.int64], progress: Progress) -> None:
-        self.scores, self.rows, self.progress = scores, rows, progress
-        self.done_n = int(scores.is_known[rows].sum())
-        self.tokens_n = 0
-        self.parts = scores.parts
-        self.started = self.parts.since_s = time.monotonic()
-        self.waiting: list[NDArray[np.int64]] = []
-
-    def take(self, scored: Scored) -> None:
-        rows = self.rows[scored.positions]
-        self.scores.note(rows, scored.columns)
-        self.waiting.append(rows)
-        self.done_n += len(rows)
-        self.tokens_n += int(scored.columns["generated_n"].sum())
-        rate = self.tokens_n / max(time.monotonic() - self.started, 1e-9)
-        self.progress(self.done_n, len(self.rows), f"{rate:,.0f} tokens/s")
-        if self.parts.is_due(sum(map(len, self.waiting))):
-            self.put()
-
-    def put(self) -> None:
-        """Store the rows that are not stored yet. The part's name is a hash of the prompts, so equal parts have equal names."""
-        if not self.waiting:
-            return
-        rows = np.concatenate(self.waiting)
-        score_s = round(time.monotonic() - self.parts.since_s, 3)
-        part = self.scores.known(rows, score_s)
-        self.parts.put(part, hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16])
-        self.scores.seconds[rows] = score_s / len(rows)
-        self.waiting = []
 
 
 PART_SCHEMA = pa.schema(
@@ -229,17 +209,14 @@ def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
     return score
 
 
-def load_base(work: Work) -> LanguageModel:
-    """Load the base model of an experiment with its stored number format and attention implementation."""
+def load_base(work: Work, tuned: str | None = None) -> LanguageModel:
+    """Load the base model, or the fully tuned model with the identity `tuned`.
+
+    A tuned model gets the base model's number format and attention implementation.
+    """
     footer = work.lineage.fresh(Unit("base_model"))
-    folder = work.store.fetch_folder(footer.identity)
+    folder = work.store.fetch_folder(tuned or footer.identity)
     return load(folder, dtype=footer.notes["dtype"], attention=footer.notes["attention"])
-
-
-def load_whole(work: Work, folder: str) -> LanguageModel:
-    """Load a fully tuned model with the base model's number format and attention implementation."""
-    notes = work.lineage.fresh(Unit("base_model")).notes
-    return load(work.store.fetch_folder(folder), dtype=notes["dtype"], attention=notes["attention"])
 
 
 def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
@@ -252,7 +229,7 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
 
 
 def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
-    """Store the files of the proxy models of some sources. Return True if one model was new.
+    """Store the files of the proxy models of some sources. Return True if at least one model was new.
 
     A new proxy model may change identities, which depend on how the model reads texts. Only the files of the model show this.
     """

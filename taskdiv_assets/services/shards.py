@@ -45,6 +45,7 @@ class Shard(NamedTuple):
 
 
 Task = Callable[[Shard], Mapping[str, Any]]  # the result must be valid as JSON
+Make = Callable[[Work], Task]
 
 
 def cut(
@@ -52,7 +53,7 @@ def cut(
     prompt_ids: NDArray[np.str_],  # (n,) all prompts of the pool
     workers_n: int,
 ) -> list[Shard]:
-    """Cut rows into shards of SHARD_PROMPTS_LEAST_N to SHARD_PROMPTS_N rows. Equal rows give equal shards.
+    """Cut rows into shards of at most SHARD_PROMPTS_N rows. Equal rows give equal shards.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
@@ -75,11 +76,9 @@ def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]
         start = 0
         for place in range(parquet.num_row_groups):
             end = start + parquet.metadata.row_group(place).num_rows
-            inside = rows[(rows >= start) & (rows < end)]
+            inside = rows[(rows >= start) & (rows < end)] - start
             if len(inside):
-                found.append(
-                    parquet.read_row_group(place, columns=["prompt_id", "prompt"]).take(pa.array(inside - start))
-                )
+                found.append(parquet.read_row_group(place, columns=["prompt_id", "prompt"]).take(pa.array(inside)))
             start = end
     table = pa.concat_tables(found)
     return table["prompt_id"].to_pylist(), table["prompt"].to_pylist()
@@ -87,7 +86,7 @@ def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]
 
 def share_out(
     work: Work,
-    make: Callable[[Work], Task],  # called once in each worker; it loads the model
+    make: Make,  # called once in each worker; it loads the model
     shards: Sequence[Shard],
     workers_n: int,  # the largest number of workers
 ) -> Iterator[dict[str, Any]]:
@@ -124,13 +123,7 @@ class _Worker:
     """An actor that rebuilds the step's `Work` from the store and loads the model once."""
 
     def __init__(
-        self,
-        experiment: Experiment,
-        root: str,
-        registry: Registry,
-        unit: Unit,
-        expected: Expectation,
-        make: Callable[[Work], Task],
+        self, experiment: Experiment, root: str, registry: Registry, unit: Unit, expected: Expectation, make: Make
     ) -> None:
         import torch
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,12 @@ def train(
     with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
         out = folder / "out"
         out.mkdir()
+        keeper = keeper_of(work, plan.identity, folder)
         try:
-            result = run(
-                work, examples, tuning, plan.training_seed, out, progress, keeper_of(work, plan.identity, folder)
-            )
+            result = run(work, examples, tuning, plan.training_seed, out, progress, keeper)
         except DivergedError as error:
-            note = {
-                "message": str(error),
-                "losses": [loss if math.isfinite(loss) else None for loss in error.losses],
-                "seed": plan.training_seed,
-                "cell": work.unit.key,
-            }
+            losses = [loss if math.isfinite(loss) else None for loss in error.losses]
+            note = {"message": str(error), "losses": losses, "seed": plan.training_seed, "cell": work.unit.key}
             path = work.store.put(json.dumps(note).encode(), "failures", f"{plan.identity}.json")
             raise ValueError(
                 f"training seed {plan.training_seed}: {error}. The losses until then are in {path}"
@@ -72,7 +68,7 @@ def train(
             made_of=made_of,
             environment=environment.describe(),
         )
-    work.store.remove("checkpoints", checkpoint_name(plan.identity))
+    work.store.remove("checkpoints", f"{plan.identity}.safetensors")
     work.store.remove("failures", f"{plan.identity}.json")
     return manifest
 
@@ -102,18 +98,8 @@ def run(
     if processes_n == 1:
         return tune(base, examples, tuning, seed=seed, out=out, on_step=on_step, keeper=keeper, log=work.log)
     with work.store.scratch() as folder:
-        return tune_in_processes(
-            base,
-            examples,
-            tuning,
-            processes_n=processes_n,
-            seed=seed,
-            out=out,
-            folder=folder,
-            on_step=on_step,
-            keeper=keeper,
-            log=work.log,
-        )
+        tuned = partial(tune_in_processes, base, examples, tuning, processes_n=processes_n, folder=folder)
+        return tuned(seed=seed, out=out, on_step=on_step, keeper=keeper, log=work.log)
 
 
 def base_of(work: Work) -> Base:
@@ -124,7 +110,7 @@ def base_of(work: Work) -> Base:
 
 
 def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
-    parts = ("checkpoints", checkpoint_name(identity))
+    parts = ("checkpoints", f"{identity}.safetensors")
 
     def read() -> Path | None:
         return work.store.fetch_file(folder / "last.safetensors", *parts)
@@ -133,16 +119,9 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
     return Keeper(read, lambda path: work.store.put_file(path, *parts), every_s, identity, work.log)
 
 
-def checkpoint_name(identity: str) -> str:
-    return f"{identity}.safetensors"
-
-
 def other_versions(manifest: dict[str, Any]) -> str:
     """Return the packages whose version differs from the version that made a folder, as text; empty if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
-    return ", ".join(
-        f"{name} {before[name]} (now {now[name]})"
-        for name in NUMERIC_PACKAGES
-        if name in before and name in now and before[name] != now[name]
-    )
+    changed = [name for name in NUMERIC_PACKAGES if name in before and name in now and before[name] != now[name]]
+    return ", ".join(f"{name} {before[name]} (now {now[name]})" for name in changed)

@@ -12,7 +12,6 @@ from taskdiv_assets.benchmarks.alpaca.verdict_parts import (
     ANSWER_CHARS,
     Reply,
     Verdict,
-    failed,
     from_table,
     is_final,
     is_tie,
@@ -94,7 +93,7 @@ def test_equal_outputs_are_a_tie() -> None:
 
 
 def test_only_a_failure_is_asked_again() -> None:
-    assert not is_final(failed(PAIR, "timed out", 5))
+    assert not is_final(Verdict(key_of(PAIR), "failed", None, "", "timed out", 5))
     for reply in (Reply("m"), Reply("x"), Reply("", "content_filter")):
         assert is_final(verdict_of(PAIR, reply, weighted=False, calls_n=1))
 

@@ -313,7 +313,7 @@ def all_of_mmlu(stories: LanguageModel, shared_data: Path) -> Scorer:
     with pytest.MonkeyPatch.context() as patch:
         # lm-eval compiles a template anew for every text: 83 s. What it compiles to stays the same.
         patch.setattr(utils.env, "from_string", functools.cache(utils.env.from_string))
-        patch.setattr("taskdiv_assets.benchmarks.answering.Answerer", lambda *_args, **_settings: NoAnswers)
+        patch.setattr("taskdiv_assets.benchmarks.Answerer", lambda *_args, **_settings: NoAnswers)
         return Scorer(stories, mmlu_of(shared_data, tasks=None, limit=None, few_shot=0), pool=POOL)
 
 

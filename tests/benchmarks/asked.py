@@ -35,7 +35,7 @@ class Load(NamedTuple):
 
 def lab(base: Path, tasks: Sequence[str] | None = None) -> Load:
     """The lab's held-out items, an answer each."""
-    from taskdiv_assets.benchmarks.kinds import suite_of
+    from taskdiv_assets.benchmarks import suite_of
     from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
     from taskdiv_assets.experiment.pool_settings import Pool
 

@@ -123,18 +123,18 @@ def test_a_shard_that_is_taken_over_scores_only_what_is_left(graph: Graph, monke
     work, settings = work_of(graph), graph.experiment.confidence.model_copy(update={"of": "prompt"})  # other scores
     monkeypatch.setattr(stored_parts, "PART_ROWS_N", 1)  # a part a batch
     found = cut(np.arange(100), PromptScores.of_pool(work, settings, "").prompt_ids, 1)[0]
-    done, put = [], scoring._Keeper.put
+    done, put = [], PromptScores._put
 
-    def dies(self: Any) -> None:
-        put(self)
-        done.append(self.done_n)
+    def dies(self: PromptScores, waiting: list[Any]) -> None:
+        put(self, waiting)
+        done.append(int(self.is_known.sum()))
         if len(done) == 1:
             raise KeyboardInterrupt  # as near to a kill as one process comes
 
-    monkeypatch.setattr(scoring._Keeper, "put", dies)
+    monkeypatch.setattr(PromptScores, "_put", dies)
     with pytest.raises(KeyboardInterrupt):
         shard_scorer(work, settings)(found)
-    monkeypatch.setattr(scoring._Keeper, "put", put)
+    monkeypatch.setattr(PromptScores, "_put", put)
     asked: list[int] = []
     original = scoring.Scorer.run
 

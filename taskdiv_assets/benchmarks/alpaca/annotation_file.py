@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.rows import read_rows, require_columns
-from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, cut, key_of
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import ANSWER_CHARS, Verdict, key_of
 
 WHAT = "annotation file"
 COLUMNS = ("instruction", "preference", "annotator", "generator_1", "generator_2")
@@ -101,37 +101,23 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
     for column in ("instruction", "annotator", "generator_1", "generator_2"):
         if not isinstance(row[column], str) or not row[column].strip():
             raise ValueError(f"{place}: {column} is {row[column]!r}; expected text that is not blank")
-    return Annotation(
-        row["instruction"],
-        _text(row.get("output_1")),
-        _text(row.get("output_2")),
-        row["generator_1"],
-        row["generator_2"],
-        row["annotator"],
-        _preference(row["preference"], place),
-        _answer(row),
-    )
+    reference, model = (text if isinstance(text, str) else None for text in (row.get("output_1"), row.get("output_2")))
+    names = (row["generator_1"], row["generator_2"], row["annotator"])
+    return Annotation(row["instruction"], reference, model, *names, _preference(row["preference"], place), _answer(row))
 
 
 def _answer(row: dict[str, Any]) -> str:
     """Return the text of the judge's reply. Version 0.6.6 of the package stores it in an object of OpenAI's API."""
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
-    return cut(text) if isinstance(text, str) else ""
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return text[:ANSWER_CHARS] if isinstance(text, str) else ""
 
 
 def _preference(value: Any, place: str) -> float | None:
     if value is None or (isinstance(value, int | float) and (value == -1 or value != value)):
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if value == 0:
-            return 0.5
-        if 1 <= value <= 2:
-            return float(value) - 1
+    if isinstance(value, int | float) and not isinstance(value, bool) and (value == 0 or 1 <= value <= 2):
+        return 0.5 if value == 0 else float(value) - 1
     raise ValueError(
         f"{place}: preference is {value!r}; expected a number in 1..2, 0 for a tie, or null for no verdict"
     )

@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint, NoAnswerError, StopAskingError
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair, prompt_of
-from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, failed, key_of, verdict_of
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, key_of, verdict_of
 
 MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 120.0  # if an endpoint requests a longer pause, the question has failed
@@ -65,15 +65,13 @@ class Crew:
         """Stop sending questions, and yield the verdicts that `next_verdict` has not returned yet."""
         self._stopped.set()
         while not self._results.empty():
-            result = self._results.get()
-            if isinstance(result, Verdict):
+            if isinstance(result := self._results.get(), Verdict):
                 yield result
 
     def _work(self) -> None:
         try:
             while not self._stopped.is_set():
-                verdict = self._judged(self._waiting.get_nowait())
-                if verdict is not None:
+                if (verdict := self._judged(self._waiting.get_nowait())) is not None:
                     self._results.put(verdict)
         except queue.Empty:
             return
@@ -95,7 +93,7 @@ class Crew:
         try:
             reply = retrying(self._endpoint.ask, prompt_of(pair))
         except NoAnswerError as trouble:
-            return failed(pair, trouble.detail, retrying.statistics["attempt_number"])
+            return Verdict(key_of(pair), "failed", None, "", trouble.detail, retrying.statistics["attempt_number"])
         except _StoppedError:
             return None
         return verdict_of(pair, reply, weighted=self._weighted, calls_n=retrying.statistics["attempt_number"])

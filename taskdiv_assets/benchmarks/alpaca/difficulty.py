@@ -22,6 +22,7 @@ WHAT = "instruction_difficulty of benchmark `alpaca_eval`"
 COLUMN, INDEX, PREFERENCE, LENGTH = "instruction_difficulty", "index", "preference", "std_delta_len"
 # Weight of a verdict on an output made long or short: AlpacaEval's regularize_to_baseline_lambda, divided by two such models.
 STEADY_WEIGHT = 0.2 / 2
+Steady = tuple[FloatArray, FloatArray, FloatArray]  # (g,) each: preference, tanh of the length difference, difficulty
 
 
 class DifficultyFile(NamedTuple):
@@ -29,9 +30,7 @@ class DifficultyFile(NamedTuple):
 
     source: str
     of_instruction: FloatArray  # (instructions,)
-    steady: tuple[
-        FloatArray, FloatArray, FloatArray
-    ]  # (g,) each: preference, tanh of the length difference, difficulty
+    steady: Steady
 
     def of(self, places: Sequence[int], instructions_n: int) -> Difficulty:
         """Return the difficulties of the instructions at the positions `places` of the benchmark's source.
@@ -81,7 +80,7 @@ def read_difficulty(source: str) -> DifficultyFile:
     return DifficultyFile(source, np.array([found[place] for place in range(len(found))]), _steady(rows, source))
 
 
-def _steady(rows: Sequence[dict[str, str]], source: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _steady(rows: Sequence[dict[str, str]], source: str) -> Steady:
     """Return the verdicts that stabilise the fit. The sign of the length difference is changed to model minus reference."""
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)

@@ -201,8 +201,7 @@ def _checked_key(key: str) -> str:
 def _checked_url(url: str) -> str:
     """Return the base address. The full address of the chat completions is accepted too."""
     base = url.rstrip("/").removesuffix("/chat/completions")
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
         raise ValueError(
             "the judge's address does not start with http:// or https:// and a host; "
             "set $TASKDIV_JUDGE_URL to a base address such as https://host/v1"

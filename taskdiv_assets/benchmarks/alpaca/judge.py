@@ -68,8 +68,7 @@ def _ask(
     crew = Crew(endpoint, asked, weighted=judge.weighted, parallel=judge.parallel, options=options)
     try:
         while len(found) < len(pairs):
-            verdict = crew.next_verdict(batch.due_s())
-            if verdict is None:
+            if (verdict := crew.next_verdict(batch.due_s())) is None:
                 batch.flush()
                 continue
             found[verdict.key] = verdict
@@ -91,22 +90,21 @@ class _Batch:
 
     def add(self, *verdicts: Verdict) -> None:
         self._waiting += verdicts
-        while len(self._waiting) >= KEEP_N:
-            self._hand_on()
+        self._hand_on(KEEP_N)
 
     def due_s(self) -> float:
         return max(self._flushed_at + KEEP_S - time.monotonic(), 0.0)
 
     def flush(self) -> None:
-        while self._waiting:
-            self._hand_on()
+        self._hand_on(1)
         self._flushed_at = time.monotonic()
 
-    def _hand_on(self) -> None:
+    def _hand_on(self, least_n: int) -> None:
         """Pass on the oldest verdicts. They are removed first, so that they are not passed on again if `keep` fails."""
-        verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
-        self._flushed_at = time.monotonic()
-        self._keep(verdicts)
+        while len(self._waiting) >= least_n:
+            verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
+            self._flushed_at = time.monotonic()
+            self._keep(verdicts)
 
 
 class _Watch:

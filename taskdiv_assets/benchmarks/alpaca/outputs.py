@@ -32,10 +32,8 @@ def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], g
         )
     if not generator.strip():
         raise ValueError(f"generator is {generator!r}; expected the model's name, which AlpacaEval's tables show")
-    rows = [
-        ModelOutput(instruction.dataset, instruction.text, output, generator)._asdict()
-        for instruction, output in zip(instructions, outputs, strict=True)
-    ]
+    pairs = zip(instructions, outputs, strict=True)
+    rows = [ModelOutput(one.dataset, one.text, output, generator)._asdict() for one, output in pairs]
     return json.dumps(rows, indent=1).encode()
 
 

@@ -75,14 +75,7 @@ def is_model_first(pair: Pair) -> bool:
 
 
 def prompt_of(pair: Pair) -> Prompt:
-    is_first = is_model_first(pair)
+    is_first, code = is_model_first(pair), digest(pair)[32:48]
     outputs = (pair.model_output, pair.reference_output) if is_first else (pair.reference_output, pair.model_output)
-    user = USER.format(
-        first=FIRST,
-        second=SECOND,
-        code=digest(pair)[32:48],
-        instruction=pair.instruction,
-        first_output=outputs[0],
-        second_output=outputs[1],
-    )
-    return Prompt(SYSTEM, user, is_first)
+    texts = {"instruction": pair.instruction, "first_output": outputs[0], "second_output": outputs[1]}
+    return Prompt(SYSTEM, USER.format(first=FIRST, second=SECOND, code=code, **texts), is_first)

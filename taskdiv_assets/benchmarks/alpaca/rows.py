@@ -8,6 +8,9 @@ import json
 import zlib
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from taskdiv_assets.storage import remote
 
 FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
@@ -30,14 +33,10 @@ def read_rows(source: str, what: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: the file cannot be read, does not have the format of its ending, or has no rows.
     """
-    data = read_bytes(source, what)
-    name = source.lower()
-    if name.endswith(".parquet"):
-        rows: Any = _from_parquet(data, source, what)
-    elif name.removesuffix(".gz").endswith((".json", ".jsonl")):
-        rows = _from_json(data, source, what)
-    else:
+    data, name = read_bytes(source, what), source.lower()
+    if not name.removesuffix(".gz").endswith((".json", ".jsonl")) and not name.endswith(".parquet"):
         raise ValueError(f"{what} {source!r} has an unknown ending; expected a file {FORMATS}")
+    rows = (_from_parquet if name.endswith(".parquet") else _from_json)(data, source, what)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{what} {source!r} holds no rows; expected a list of objects, one for each instruction")
     return rows
@@ -64,14 +63,10 @@ def _from_json(data: bytes, source: str, what: str) -> Any:
         ) from None
 
 
-def _from_parquet(data: bytes, source: str, what: str) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _from_parquet(data: bytes, source: str, what: str) -> Any:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+        return pq.read_table(io.BytesIO(data)).to_pylist()
     except (pa.ArrowInvalid, OSError):  # OSError: a damaged page, found while it is unpacked
         raise ValueError(
             f"{what} {source!r} is not a Parquet file, as its ending says; expected a file {FORMATS}"
         ) from None
-    return rows

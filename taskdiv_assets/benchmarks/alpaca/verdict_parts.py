@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
+
+import pyarrow as pa
 
 from taskdiv_assets.benchmarks.alpaca.prompts import FIRST, SECOND, Pair, digest, is_model_first
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Kind = Literal["judged", "refused", "unreadable", "failed"]
 ANSWER_CHARS = 2000
@@ -65,28 +64,24 @@ def tie(pair: Pair) -> Verdict:
     return Verdict(key_of(pair), "judged", 0.5, "", "both outputs are the same; nobody was asked", 0)
 
 
-def failed(pair: Pair, detail: str, calls_n: int) -> Verdict:
-    return Verdict(key_of(pair), "failed", None, "", detail, calls_n)
-
-
 def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Verdict:
     """Return the verdict that a judge's reply contains.
 
     If `weighted`, the preference is the probability of the model's letter as the first token, relative to both letters. Otherwise
     the preference is the written letter.
     """
+    key, answer = key_of(pair), reply.text[:ANSWER_CHARS]
     refusal = reply.refusal or ("stopped by a content filter" if reply.finish_reason == "content_filter" else "")
     if refusal:
-        return Verdict(key_of(pair), "refused", None, cut(reply.text), cut(refusal), calls_n)
+        return Verdict(key, "refused", None, answer, refusal[:ANSWER_CHARS], calls_n)
     if weighted:
         first = probability_of_first(reply.top_log_probabilities_nats)
         problem = f"neither {FIRST} nor {SECOND} is among the first token's likeliest"
     else:
         first, problem = read_letter(reply.text)
     if first is None:
-        kind: Kind = "refused" if _REFUSAL.search(reply.text) else "unreadable"
-        return Verdict(key_of(pair), kind, None, cut(reply.text), problem, calls_n)
-    return Verdict(key_of(pair), "judged", first if is_model_first(pair) else 1 - first, cut(reply.text), "", calls_n)
+        return Verdict(key, "refused" if _REFUSAL.search(reply.text) else "unreadable", None, answer, problem, calls_n)
+    return Verdict(key, "judged", first if is_model_first(pair) else 1 - first, answer, "", calls_n)
 
 
 def read_letter(text: str) -> tuple[float | None, str]:
@@ -124,21 +119,12 @@ def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
     return chances[FIRST] / total if total > 0 else None
 
 
-def cut(text: str) -> str:
-    return text[:ANSWER_CHARS]
-
-
 def schema() -> pa.Schema:
-    import pyarrow as pa
-
-    columns = {"key": pa.string(), "kind": pa.string(), "preference": pa.float64()}
-    columns |= {"answer": pa.string(), "detail": pa.string(), "calls_n": pa.int32()}
-    return pa.schema([pa.field(name, kind, nullable=name == "preference") for name, kind in columns.items()])
+    types = {"preference": pa.float64(), "calls_n": pa.int32()}
+    return pa.schema([(name, types.get(name, pa.string()), name == "preference") for name in Verdict._fields])
 
 
 def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    import pyarrow as pa
-
     return pa.Table.from_pylist([verdict._asdict() for verdict in verdicts], schema=schema())
 
 

@@ -164,12 +164,11 @@ def _why_not(y: FloatArray, difference: FloatArray) -> str:
 
 
 def _fit(data: _Data) -> FloatArray:
-    """Return the coefficients that minimise log loss plus penalties, by Newton's method with halved steps.
+    """Return the coefficients that minimise the penalised log loss, by Newton's method. A step that increases the loss is halved.
 
     The loss is strictly convex and has a minimum unless all preferences are on one side.
     """
-    y, design, weights = data
-    penalty = data.penalty
+    y, design, weights, penalty = *data, data.penalty
 
     def loss(beta: FloatArray) -> float:
         eta = design @ beta
@@ -182,8 +181,7 @@ def _fit(data: _Data) -> FloatArray:
         if np.abs(gradient).max() < 1e-11 * len(y):
             return beta
         step = np.linalg.solve(_hessian(data, beta), gradient)
-        size = 1.0
-        limit = loss(beta) * (1 + 1e-12)  # tolerance, so that rounding errors do not halve the last steps
+        size, limit = 1.0, loss(beta) * (1 + 1e-12)  # tolerance, so that rounding errors do not halve the last steps
         while size > 1e-6 and loss(beta - size * step) > limit:
             size /= 2
         beta = beta - size * step
@@ -206,6 +204,5 @@ def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -
     fixed = scores[n:].sum(axis=0) - data.penalty * beta
     own = expit(at_equal_length @ beta)
     gradient = ((own * (1 - own))[:, None] * at_equal_length).mean(axis=0)
-    influence = n * (scores[:n] + fixed / n) @ np.linalg.solve(_hessian(data, beta), gradient)
-    values: FloatArray = own + influence
+    values: FloatArray = own + n * (scores[:n] + fixed / n) @ np.linalg.solve(_hessian(data, beta), gradient)
     return values
