@@ -25,13 +25,8 @@ if TYPE_CHECKING:
 
 SHORT_N, LONG_N, NEW_N = 13, 21, 3  # tokens of the two texts, and of the text decoded after them
 # Largest mean difference of log-probabilities over the vocabulary, in nats. Rounding stays below; another text is far above.
-TOLERANCE = {"float32": 1e-3}
-TOLERANCE_16_BITS = 0.2
+TOLERANCE, TOLERANCE_16_BITS = 1e-3, 0.2
 NO_CACHE = "it keeps no key-value cache"
-
-
-class NotFiniteError(ValueError):
-    """The logits of a text alone are not finite, so nothing can be compared with them."""
 
 
 def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
@@ -44,30 +39,32 @@ def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
     with torch.inference_mode():
         whole = lm.model(input_ids=tokens, use_cache=False).logits[0, :short_n]
         alone = lm.model(input_ids=tokens[:, :short_n], use_cache=False).logits[0]
-    if not _are_finite(whole, alone):
+    if not bool(torch.cat([whole, alone]).isfinite().all()) or _is_same(whole, alone, lm.dtype):
         return ""
-    return "" if _is_same(whole, alone, lm.dtype) else "what follows a token changes what it predicts"
+    return "what follows a token changes what it predicts"
 
 
 def why_not_continued(lm: LanguageModel) -> str:
     """Return why a model cannot decode batches over a cache; empty if it can. The result is cached for each loaded model."""
     if lm.model not in _CONTINUED:
         try:
-            _CONTINUED[lm.model] = _compared(lm)
-        except NotFiniteError:  # perhaps only with this adapter, so the result is not cached
-            return ""
+            why = _compared(lm)
         except NoCacheError:
-            _CONTINUED[lm.model] = NO_CACHE
+            why = NO_CACHE
         except Exception as error:  # any error of an architecture that does not support a position or a cache
             refuse_full(error)
-            _CONTINUED[lm.model] = f"it fails over a cache ({type(error).__name__}: {first_line(error)})"
+            why = f"it fails over a cache ({type(error).__name__}: {first_line(error)})"
+        if why is None:  # perhaps only with this adapter, so the result is not cached
+            return ""
+        _CONTINUED[lm.model] = why
     return _CONTINUED[lm.model]
 
 
 _CONTINUED: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
 
-def _compared(lm: LanguageModel) -> str:
+def _compared(lm: LanguageModel) -> str | None:
+    """Return why the model cannot decode over a cache; None if the logits of a text alone are not finite."""
     import torch
 
     if "past_key_values" not in inspect.signature(lm.model.forward).parameters:
@@ -84,8 +81,8 @@ def _compared(lm: LanguageModel) -> str:
             found = decoding.next_logits()
             alone = [lm.model(input_ids=torch.tensor([text], device=lm.device), use_cache=False) for text in texts]
             expected = torch.stack([output.logits[0, -1] for output in alone])
-            if not _are_finite(expected):
-                raise NotFiniteError
+            if not bool(expected.isfinite().all()):
+                return None
             if not _is_same(found, expected, lm.dtype):
                 return "over a cache it gives other numbers than for the whole text"
             tokens = expected.argmax(-1)
@@ -98,10 +95,6 @@ def _compared(lm: LanguageModel) -> str:
     return ""
 
 
-def _are_finite(*logits: torch.Tensor) -> bool:
-    return all(bool(one.isfinite().all()) for one in logits)
-
-
 def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
     """Return tokens from the middle half of the vocabulary, where no special tokens are expected."""
     size = min(vocabulary_size(lm), lm.model.get_input_embeddings().weight.shape[0])
@@ -110,9 +103,7 @@ def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
     """Return True if logits, (places, vocabulary), agree within the tolerance of `dtype`: in 16 bits at half of the places."""
-    if not bool(expected.isfinite().all()):
-        return True
     distances = (found.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs().mean(-1)
-    if dtype in TOLERANCE:
-        return bool(distances.max() <= TOLERANCE[dtype])
+    if dtype == "float32":
+        return bool(distances.max() <= TOLERANCE)
     return bool(distances.median() <= TOLERANCE_16_BITS)  # rounding may select another expert at some places

@@ -13,50 +13,31 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model import prefixes
 from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import Decoding, Rereading, kept_rows, read_beginnings, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.memory import Room, cut
-from taskdiv_assets.language_model.prefixes import (
-    LARGE,
-    Family,
-    KeysAndValues,
-    Tokens,
-    can_share,
-    families,
-    keeps_cache,
-)
 
 if TYPE_CHECKING:
     import torch
 
 BoolArray = npt.NDArray[np.bool_]
 # Settings of a generation configuration that change the text of greedy decoding, with their neutral values.
-PROCESSORS = (
-    ("repetition_penalty", 1.0),
-    ("encoder_repetition_penalty", 1.0),
-    ("no_repeat_ngram_size", 0),
-    ("suppress_tokens", None),
-    ("begin_suppress_tokens", None),
-    ("bad_words_ids", None),
-    ("sequence_bias", None),
-    ("forced_bos_token_id", None),
-    ("forced_eos_token_id", None),
-    ("exponential_decay_length_penalty", None),
-    ("min_length", 0),
-    ("min_new_tokens", None),
-    ("guidance_scale", None),
-    ("watermarking_config", None),
-    ("num_beams", 1),
-)
+PROCESSORS: dict[str, float | None] = {
+    "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "num_beams": 1,
+    "suppress_tokens": None, "begin_suppress_tokens": None, "bad_words_ids": None, "sequence_bias": None, "min_new_tokens": None,
+    "forced_bos_token_id": None, "forced_eos_token_id": None, "exponential_decay_length_penalty": None, "guidance_scale": None,
+    "watermarking_config": None,
+}  # fmt: skip
 
 
 class Wanted(NamedTuple):
     """A context to continue, in tokens."""
 
-    context: Tokens
+    context: prefixes.Tokens
     stop: tuple[str, ...]
     new_n: int  # largest number of new tokens
 
@@ -70,8 +51,9 @@ class Written(NamedTuple):
 
 def can_write(lm: LanguageModel) -> bool:
     """Return True if the model has a cache, and its generation configuration does not change greedy decoding."""
-    settings = lm.model.generation_config
-    return keeps_cache(lm) and all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
+    config = lm.model.generation_config
+    is_neutral = all(getattr(config, name, None) in (None, neutral) for name, neutral in PROCESSORS.items())
+    return is_neutral and prefixes.keeps_cache(lm)
 
 
 class WritingPlan:
@@ -86,18 +68,19 @@ class WritingPlan:
         self.families = list(self._families())
         self.room = Room(lm.device, 1, log)
 
-    def _families(self) -> Iterator[Family]:
+    def _families(self) -> Iterator[prefixes.Family]:
         """Group the contexts with equal stop texts and equal number of new tokens by common prefixes."""
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)
-        shares = can_share(self.lm) and not (self.rereads or counted_padding(self.lm).gap)
+        shares = prefixes.can_share(self.lm) and not (self.rereads or counted_padding(self.lm).gap)
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
             # A batch costs up to `new_n` steps, even with few rows. So a few texts are read in full, together with other texts.
-            alone = [Family(tuple(range(len(places))), 0)]
-            for family in families(contexts, [len(one) - 1 for one in contexts], LARGE) if shares else alone:
-                yield Family(tuple(places[member] for member in family.members), family.prefix_n)
+            alone = [prefixes.Family(tuple(range(len(places))), 0)]
+            heads_n = [len(one) - 1 for one in contexts]
+            for family in prefixes.families(contexts, heads_n, prefixes.LARGE) if shares else alone:
+                yield prefixes.Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
         """Yield the texts that the active adapter writes, except those in the mask `is_known` (n,)."""
@@ -105,7 +88,7 @@ class WritingPlan:
         for family in self.families:
             yield from self._family(family, known)
 
-    def _family(self, family: Family, known: BoolArray) -> Iterator[Written]:
+    def _family(self, family: prefixes.Family, known: BoolArray) -> Iterator[Written]:
         import torch
 
         before_n, beginning = family.prefix_n, None
@@ -132,7 +115,7 @@ class WritingPlan:
                 chosen = [i for i, member in enumerate(one.positions) if not known[member]]
                 yield Written([one.positions[i] for i in chosen], [one.texts[i] for i in chosen])
 
-    def _write(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Written:
+    def _write(self, group: Group, before_n: int, beginning: prefixes.KeysAndValues | None) -> Written:
         members = group.positions.tolist()
         self.room.rows_now_n = len(members)
         rests = [self.wanted[member].context[before_n:] for member in members]

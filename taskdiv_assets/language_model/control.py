@@ -75,7 +75,9 @@ def token_ids(
 
     Raise ValueError, with the i-th text's name (`name_of`), if the tokenizer cannot read the text of a special token as text.
     """
-    reader = _reader_of(tokenizer)
+    if tokenizer not in _readers:
+        _readers[tokenizer] = _Reader(tokenizer)
+    reader = _readers[tokenizer]
     found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
     return [
         reader.checked(tokenizer, parts, ids, partial(name_of, place), options)
@@ -85,14 +87,7 @@ def token_ids(
 
 def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int]:
     """Return the tokens of one text, as `token_ids` does."""
-    ids: list[int] = tokenizer(_joined(parts), verbose=False, **options)["input_ids"]
-    return _reader_of(tokenizer).checked(tokenizer, parts, ids, lambda: name, options)
-
-
-def _reader_of(tokenizer: Any) -> _Reader:
-    if tokenizer not in _readers:
-        _readers[tokenizer] = _Reader(tokenizer)
-    return _readers[tokenizer]
+    return token_ids(tokenizer, [parts], lambda _place: name, **options)[0]
 
 
 class _Reader:
@@ -113,11 +108,14 @@ class _Reader:
     ) -> list[int]:
         """Return the tokens of a text. They are computed again if a special token in the data was not read as text."""
         wanted_n = self._of_frame(tokenizer, parts, options)
-        is_held = self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts)
-        if is_held:
+        if self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts):
             ids = self._as_text(tokenizer, parts, options)
             if self._count(ids) > wanted_n:
-                raise self._refusal(name_of(), parts)
+                held = [found for part in parts if part.is_data for found in self.names.findall(part.text)]
+                raise ValueError(
+                    f"{name_of()} ({_joined(parts)[:80]!r}) holds {held[0] if held else 'a control token'!r}, and this model's "
+                    "tokenizer cannot read that as text: it would end or steer the text; remove it from the data"
+                )
         return ids
 
     def _count(self, ids: Sequence[int]) -> int:
@@ -145,13 +143,6 @@ class _Reader:
             for part in parts
         )
         return [original.get(one, one) for one in renamed([text], verbose=False, **options)["input_ids"][0]]
-
-    def _refusal(self, name: str, parts: Pieces) -> ValueError:
-        held = [found for part in parts if part.is_data for found in self.names.findall(part.text)]
-        return ValueError(
-            f"{name} ({_joined(parts)[:80]!r}) holds {held[0] if held else 'a control token'!r}, and this model's "
-            "tokenizer cannot read that as text: it would end or steer the text; remove it from the data"
-        )
 
 
 _readers: WeakKeyDictionary[Any, _Reader] = WeakKeyDictionary()

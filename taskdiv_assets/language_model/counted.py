@@ -29,8 +29,7 @@ WINDOWS = (
 # The probe is longer than a window of up to this size. With a larger window no prefix is shared, since a gap could count.
 WINDOW_AT_MOST = 512
 # Smallest deviation that counts, relative to the logits' spread. Rounding is 1e-7 to 1e-6 in float32, about 1e-2 in 16 bits.
-FLOORS = {"float32": 1e-5}
-FLOOR_OF_16_BITS = 3e-2
+FLOOR, FLOOR_OF_16_BITS = 1e-5, 3e-2
 NOISE_TIMES = 4  # padding may change logits by this factor times the change that batching without padding makes
 
 
@@ -103,8 +102,14 @@ class _Probe:
 
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
-        self.window_n = _window(lm)
-        self.long_n, self.rest_n = _sizes(lm, self.window_n)
+        config = lm.model.config.get_text_config()
+        windows = [getattr(config, name, None) for name in WINDOWS]
+        self.window_n = min((size for size in windows if isinstance(size, int) and size > 0), default=0)
+        # Longer than a small window, but within the context and all switches.
+        room = min(context_tokens(lm) or NO_LIMIT, *switches_of(lm.model.config), NO_LIMIT) - 1
+        self.rest_n = max(1, min(REST_N, room // 3))
+        wanted = TEXT_N + (self.window_n if self.window_n <= WINDOW_AT_MOST else 0)
+        self.long_n = max(2, min(wanted, room - self.rest_n))
         self.short_n = max(1, min(4, self.long_n - 1))
         self.size_n = self.long_n + self.rest_n
         random = np.random.default_rng(0)
@@ -121,20 +126,17 @@ class _Probe:
             return None
         if not all(bool(logits.isfinite().all()) for logits in self.alone.values()):
             return None
-        floor = FLOORS.get(self.lm.dtype, FLOOR_OF_16_BITS)
+        floor = FLOOR if self.lm.dtype == "float32" else FLOOR_OF_16_BITS
         noise = self._error(lambda: self._decoded([self.long_n] * len(sizes)))
         decodes = noise < float("inf")  # infinite for a model without a key-value cache
         self.threshold = max(floor, NOISE_TIMES * min(noise, 10 * floor))
         is_shared = decodes and can_share(self.lm)
+        is_beyond_reach = WINDOW_AT_MOST < self.window_n < (context_tokens(self.lm) or NO_LIMIT)
         return Counted(
-            gap=is_shared and (self._is_beyond_reach() or self._counts(self._with_gap)),
+            gap=is_shared and (is_beyond_reach or self._counts(self._with_gap)),
             left=decodes and self._counts(lambda: self._decoded(sizes)),
             right=self._counts(lambda: self._padded_right(sizes)),
         )
-
-    def _is_beyond_reach(self) -> bool:
-        context = context_tokens(self.lm)
-        return self.window_n > WINDOW_AT_MOST and (context is None or self.window_n < context)
 
     def _counts(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> bool:
         return not self._error(read) <= self.threshold
@@ -187,18 +189,3 @@ class _Probe:
         import torch
 
         return torch.tensor([tokens], device=self.lm.device)
-
-
-def _sizes(lm: LanguageModel, window_n: int) -> tuple[int, int]:
-    """Return the lengths of the probe's prefix and continuation: beyond a small window, but within context and switches."""
-    room = min(context_tokens(lm) or NO_LIMIT, *switches_of(lm.model.config), NO_LIMIT) - 1
-    wanted = TEXT_N + (window_n if window_n <= WINDOW_AT_MOST else 0)
-    rest = max(1, min(REST_N, room // 3))
-    return max(2, min(wanted, room - rest)), rest
-
-
-def _window(lm: LanguageModel) -> int:
-    """Return the smallest attention window that the configuration names, in tokens; 0 if it names none."""
-    config = lm.model.config.get_text_config()
-    sizes = [getattr(config, name, None) for name in WINDOWS]
-    return min((size for size in sizes if isinstance(size, int) and size > 0), default=0)

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets.language_model.batching import (
-    Group,
-    as_batch,
-    groups,
-    row_steps,
-    rows_in_batch,
-    shapes_of,
-    tokenise,
-)
+from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.counted import apart_of
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
@@ -54,14 +46,15 @@ def embed(
     memory, or if a hidden state is zero or not finite.
     """
     limit = context_tokens(lm)
-    rows = tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
+    rows = batching.tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
     vectors = np.zeros((len(prompts), dimensions(lm)), np.float16)
-    rows_of = partial(rows_in_batch, vocabulary_n=1, steps=row_steps(lm), shapes=shapes_of(lm))  # no logits are made
-    room = Room(lm.device, row_steps(lm).step)
+    steps, shapes = batching.row_steps(lm), batching.shapes_of(lm)
+    rows_of = partial(batching.rows_in_batch, vocabulary_n=1, steps=steps, shapes=shapes)  # no logits are made
+    room = Room(lm.device, steps.step)
 
-    def embed_group(group: Group) -> int:
+    def embed_group(group: batching.Group) -> int:
         room.rows_now_n = room.rows_of(rows_of(group.length), group.length)
-        batch = as_batch(lm, rows, group, room.rows_now_n, "right")
+        batch = batching.as_batch(lm, rows, group, room.rows_now_n, "right")
         # No attention mask: attention is causal, so no real token sees the padding at the end.
         output = _backbone(lm)(input_ids=batch.input_ids, use_cache=False)
         real_n = len(batch.positions)
@@ -70,7 +63,7 @@ def embed(
         return real_n
 
     done_n = 0
-    for real_n in room.run(groups(rows, limit, rows_of, apart_of(lm, "right")), embed_group):
+    for real_n in room.run(batching.groups(rows, limit, rows_of, apart_of(lm, "right")), embed_group):
         done_n += real_n
         if progress:
             progress(done_n, len(prompts))

@@ -16,9 +16,8 @@ def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
         yield
     except Exception as error:  # KeyError, TypeError, JSONDecodeError or a Rust panic, depending on the library
         refuse_full(error)
-        raise ValueError(
-            f"base model {folder}: {what} cannot be used ({type(error).__name__}: {first_line(error)}); {advice}"
-        ) from error
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"base model {folder}: {what} cannot be used ({said}); {advice}") from error
 
 
 def first_line(error: Exception) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from taskdiv_assets.experiment.lab_operations import instruction_words
 from taskdiv_assets.language_model.quiet import quiet
-from taskdiv_assets.pools.lab import PretrainingExample, pretraining_examples
+from taskdiv_assets.language_model.tuning.steps import pack
+from taskdiv_assets.pools.lab import pretraining_examples
 from taskdiv_assets.selection.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -96,7 +99,10 @@ def train(
         attn_implementation="sdpa",
     )
     examples = pretraining_examples(settings.seed, settings.steps * settings.batch_size, tasks)
-    batches = _batches(tokenizer, examples, settings.batch_size)
+    prompts = tokenizer([example.prompt for example in examples])["input_ids"]
+    answers = tokenizer([example.response + EOS for example in examples])["input_ids"]
+    pairs, size = list(zip(prompts, answers, strict=True)), settings.batch_size
+    batches = [_pack(pairs[start : start + size]) for start in range(0, len(pairs), size)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(settings.seed, "lab", "initialisation"))
         model = LlamaForCausalLM(config)
@@ -117,35 +123,17 @@ class PackedBatch(NamedTuple):
     targets: torch.Tensor  # (answers,) those next tokens
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerFast, examples: Sequence[PretrainingExample], batch_size: int
-) -> list[PackedBatch]:
-    prompts = tokenizer([example.prompt for example in examples])["input_ids"]
-    answers = tokenizer([example.response + EOS for example in examples])["input_ids"]
-    pairs = list(zip(prompts, answers, strict=True))
-    return [_pack(pairs[start : start + batch_size]) for start in range(0, len(pairs), batch_size)]
-
-
 def _pack(pairs: Sequence[tuple[list[int], list[int]]]) -> PackedBatch:
     import torch
 
-    rows: list[list[tuple[list[int], list[int]]]] = []
-    room: list[int] = []
-    for pair in sorted(pairs, key=lambda pair: -len(pair[0]) - len(pair[1])):  # first fit, longest first
-        length = len(pair[0]) + len(pair[1])
-        row = next((index for index, free in enumerate(room) if free >= length), len(rows))
-        if row == len(rows):
-            rows.append([])
-            room.append(ROW_TOKENS)
-        rows[row].append(pair)
-        room[row] -= length
+    rows = pack(np.arange(len(pairs)), np.array([len(prompt) + len(answer) for prompt, answer in pairs]), ROW_TOKENS)
     tokens, positions, owners = (torch.zeros(len(rows), ROW_TOKENS, dtype=torch.long) for _ in range(3))
     owners -= 1
     predicts: list[int] = []
     targets: list[int] = []
     for row, members in enumerate(rows):
         start = 0
-        for number, (prompt, answer) in enumerate(members):
+        for number, (prompt, answer) in enumerate(pairs[member] for member in members):
             end = start + len(prompt) + len(answer)
             tokens[row, start:end] = torch.tensor(prompt + answer)
             positions[row, start:end] = torch.arange(end - start)

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.language_model import devices as cards
+from taskdiv_assets.language_model import model_folder
 from taskdiv_assets.language_model.faults import explained
-from taskdiv_assets.language_model.model_folder import (
-    NEEDED,
-    NOT_NEEDED,
-    check_folder,
-    check_loads,
-    count_parameters,
-    is_needed,
-    refuse_incomplete,
-)
 from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.texts import THOUGHT, is_thinking, read_tokenizer, rendered, without_start
 
@@ -97,16 +89,14 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
-    return _causal(
-        folder,
-        LanguageModel(model.to(chosen_device()).eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype),
-    )
+    return _causal(folder, model.to(chosen_device()), dtype)
 
 
-def _causal(folder: Path, lm: LanguageModel) -> LanguageModel:
-    """Return the model; raise ValueError if it is not causal, as encoders (BERT) in their usual configuration."""
+def _causal(folder: Path, model: PreTrainedModel, dtype: str) -> LanguageModel:
+    """Return a model with its tokenizer; raise ValueError if it is not causal, as BERT in its usual configuration."""
     from taskdiv_assets.language_model.alone import why_not_causal
 
+    lm = LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype)
     with explained(folder, "the model", "expected a model that takes texts alone"):
         why = why_not_causal(lm, context_tokens(lm))
     if why:
@@ -118,23 +108,12 @@ def _causal(folder: Path, lm: LanguageModel) -> LanguageModel:
 
 
 def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
-    check_folder(folder)
+    model_folder.check_folder(folder)
     with quiet(), explained(folder, "the model", "copy its folder again"):
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            attn_implementation=supported_attention(folder, attention),
-            ignore_mismatched_sizes=True,  # refused below, with the name of the tensor
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            **options,
-        )
-    refuse_incomplete(folder, info)
-    found: PreTrainedModel = model
-    return found
+        attention = supported_attention(folder, attention)
+        model, info = model_folder.from_files(folder, attn_implementation=attention, **options)
+    model_folder.refuse_incomplete(folder, info)
+    return model
 
 
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
@@ -147,16 +126,11 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
             "`tuning.quantization: nf4` needs bitsandbytes; install the extra with `pip install 'taskdiv-assets[qlora]'`"
         )
     number = getattr(torch, dtype)
-    four_bits = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=number,
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=number
     )
-    model = _whole_model(
-        folder, attention, dtype=number, quantization_config=four_bits, device_map={"": chosen_device()}
-    )
-    return _causal(folder, LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype))
+    model = _whole_model(folder, attention, dtype=number, quantization_config=nf4, device_map={"": chosen_device()})
+    return _causal(folder, model, dtype)
 
 
 def supported_attention(folder: Path, attention: str) -> str:
@@ -216,21 +190,21 @@ def resolve_source(
         name = Path(source.path).name  # not the whole path: results are shared
         from taskdiv_assets.storage import remote
 
-        with remote.fetched_folder(source.path, is_needed) as origin:
+        with remote.fetched_folder(source.path, model_folder.is_needed) as origin:
             _copy(origin, folder)
     else:
         name = str(source.hub)
         _download(name, str(revision), folder)
-    check_folder(folder)
-    check_loads(folder)
-    return ResolvedModel(name, revision, count_parameters(folder), losses)
+    model_folder.check_folder(folder)
+    model_folder.check_loads(folder)
+    return ResolvedModel(name, revision, model_folder.count_parameters(folder), losses)
 
 
 def _copy(origin: Path, folder: Path) -> None:
     """Copy the needed files. Weights are hard-linked if possible, since they are large and never changed in place."""
-    check_folder(origin)
+    model_folder.check_folder(origin)
     for path in sorted(origin.iterdir()):
-        if not (path.is_file() and is_needed(path.name)):
+        if not (path.is_file() and model_folder.is_needed(path.name)):
             continue
         try:
             if not path.name.endswith(".safetensors"):
@@ -250,8 +224,8 @@ def _download(repository: str, revision: str, folder: Path) -> None:
                 repository,
                 revision=revision,
                 local_dir=folder,
-                allow_patterns=list(NEEDED),
-                ignore_patterns=["*/*", *NOT_NEEDED],
+                allow_patterns=list(model_folder.NEEDED),
+                ignore_patterns=["*/*", *model_folder.NOT_NEEDED],
             )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(

@@ -109,12 +109,10 @@ class Room:
         self.tokens_at_most = fewer_n * width
         self.halvings_n += 1
         if self.log:
-            hint = (
-                "" if fewer_n >= self.step else "; the last digits of statistics may depend on the batch from here on"
-            )
-            self.log(
-                f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: using {fewer_n} rows now{hint}"
-            )
+            said = f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: using {fewer_n} rows now"
+            if fewer_n < self.step:
+                said += "; the last digits of statistics may depend on the batch from here on"
+            self.log(said)
         if self.device.type == "cuda":
             import torch
 

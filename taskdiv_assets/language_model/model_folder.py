@@ -21,20 +21,10 @@ if TYPE_CHECKING:
 
 # The files that a model needs. Pickles, code and copies of the weights in other formats are left out.
 NEEDED = (
-    "config.json",
-    "generation_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer.model",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
     "chat_template.json",
-)
+)  # fmt: skip
 NOT_NEEDED = ("consolidated*", "adapter_*")
 
 
@@ -65,8 +55,7 @@ def check_loads(folder: Path) -> None:
     _check_weight_files(folder)
     config = read_config(folder)
     tokenizer = read_tokenizer(folder).tokenizer
-    rows_n = _check_weights(folder, config)
-    _check_vocabulary(folder, tokenizer, rows_n)
+    _check_vocabulary(folder, tokenizer, _check_weights(folder, config))
 
 
 def _check_weight_files(folder: Path) -> None:
@@ -109,23 +98,20 @@ def read_config(folder: Path) -> Any:
 
 def _check_weights(folder: Path, config: Any) -> int:
     """Compare names and shapes of the stored weights with the architecture's. Return the number of rows of the embedding."""
-    from transformers import AutoModelForCausalLM
-
     advice = "expected a causal language model whose configuration and weights belong together"
     with quiet(), explained(folder, "the model", advice):
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            device_map="meta",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
+        model, info = from_files(folder, config=config, device_map="meta")  # a device with shapes and no memory
         rows_n = int(model.get_input_embeddings().weight.shape[0])
     refuse_incomplete(folder, info)
     return rows_n
+
+
+def from_files(folder: Path, **options: Any) -> Any:
+    """Return a model of transformers and its loading info, in which `refuse_incomplete` looks for wrong tensors."""
+    from transformers import AutoModelForCausalLM
+
+    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "use_safetensors": True}
+    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
 
 
 def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
@@ -162,9 +148,8 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
     from taskdiv_assets.storage.store import sha256_file  # imports pyarrow, which scoring alone does not need
 
     check_folder(folder)
-    return {
-        path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and is_needed(path.name)
-    }
+    needed = (path for path in sorted(folder.iterdir()) if path.is_file() and is_needed(path.name))
+    return {path.name: sha256_file(path) for path in needed}
 
 
 def is_needed(name: str) -> bool:

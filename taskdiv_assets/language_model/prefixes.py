@@ -109,9 +109,8 @@ def _common(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> int:
 
 def keeps_cache(lm: LanguageModel) -> bool:
     """Return True if a model takes and returns a cache of keys and values. GPT-1, RWKV and Mamba do not."""
-    return "past_key_values" in inspect.signature(lm.model.forward).parameters and not getattr(
-        lm.model, "_is_stateful", False
-    )
+    accepted = inspect.signature(lm.model.forward).parameters
+    return "past_key_values" in accepted and not getattr(lm.model, "_is_stateful", False)
 
 
 def can_share(lm: LanguageModel) -> bool:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 HARNESS_LOGGERS = ("lm_eval", "transformers", "datasets")
-Row = TypeVar("Row")
 
 
 @contextmanager
@@ -54,7 +52,7 @@ def quiet_harness() -> Iterator[None]:
     try:
         for name in HARNESS_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        harness_task.tqdm = _without_bar
+        harness_task.tqdm = lambda rows, **_settings: rows
         yield
     finally:
         harness_task.tqdm = bar
@@ -68,7 +66,3 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")
         yield
-
-
-def _without_bar(rows: Iterable[Row], **_settings: object) -> Iterable[Row]:
-    return rows

@@ -52,16 +52,11 @@ def read_tokenizer(folder: Path) -> Reading:
         before, after = _added(tokenizer, plain)
     if after:
         _add_only(tokenizer, before, folder)
-    has_start = before[:1] == [tokenizer.bos_token_id]
+    start = str(tokenizer.bos_token) if before[:1] == [tokenizer.bos_token_id] else ""
     template = tokenizer.chat_template
     sources = template.values() if isinstance(template, dict) else [template or ""]
-    return Reading(
-        tokenizer,
-        str(tokenizer.bos_token) if has_start else "",
-        bool(after),
-        any(CLOCK in str(source) for source in sources),
-        control_names(tokenizer),
-    )
+    reads_clock = any(CLOCK in str(source) for source in sources)
+    return Reading(tokenizer, start, bool(after), reads_clock, control_names(tokenizer))
 
 
 def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
@@ -110,11 +105,8 @@ def rendered(tokenizer: Any, template: str, **options: Any) -> str:
             f"the model's chat template asks for the date in a way that cannot be fixed ({CLOCK} without a plain format), so "
             "prompts would differ from day to day; write the turns into `prompt_template` yourself, and remove `chat_template`"
         )
-    return str(
-        tokenizer.apply_chat_template(
-            turns, chat_template=source, tokenize=False, add_generation_prompt=True, **options
-        )
-    )
+    options |= {"chat_template": source, "tokenize": False, "add_generation_prompt": True}
+    return str(tokenizer.apply_chat_template(turns, **options))
 
 
 def is_thinking(text: str) -> bool:

@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 SMALLEST = float(np.finfo(np.float32).tiny)  # floor of probabilities, so that none is 0
 LEAST_LOG = -1e30  # finite, so that 0 × LEAST_LOG is 0
 FLOATS = (
-    "mean_probability",
-    "first_probability",
-    "min_probability",
-    "sequence_log_probability",
-    "mean_entropy",
-    "mean_margin",
+    "mean_probability", "first_probability", "min_probability", "sequence_log_probability", "mean_entropy", "mean_margin",
     "min_margin",
-)
+)  # fmt: skip
 
 
 class Step(NamedTuple):

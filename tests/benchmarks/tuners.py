@@ -26,8 +26,8 @@ import numpy as np
 from taskdiv_assets.language_model import tuning as package
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning import IGNORED, Base, Example, tune
-from taskdiv_assets.language_model.tuning.steps import learnt_tokens_n
-from taskdiv_assets.language_model.tuning.trainer import Course, OnStep, fit
+from taskdiv_assets.language_model.tuning.steps import Course, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.trainer import OnStep, fit
 from taskdiv_assets.language_model.tuning.trl_parts import tensors, warmup_steps_n
 from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks.fresh import ROOT, _forget_peak, _memory_mib

@@ -22,8 +22,8 @@ from taskdiv_assets.language_model.decoding import Decoding
 from taskdiv_assets.language_model.embeddings import dimensions, embed
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.tuning import Base, try_out
-from taskdiv_assets.language_model.tuning.loss import why_not_trained
 from taskdiv_assets.language_model.tuning.targets import lora_targets
+from taskdiv_assets.language_model.tuning.trainer import why_not_trained
 from taskdiv_assets.tuning_settings import Tuning
 from tests.language_model.characters import load_config
 from tests.language_model.test_architectures import SIZE, VOCABULARY
@@ -132,7 +132,7 @@ def test_what_cannot_be_trained_is_said_in_one_sentence_before_anything_is_bough
 
     assert try_out(base, TUNING) == "", "it was tried"
     monkeypatch.setattr("taskdiv_assets.language_model.tuning.trainer._FUSED", {})
-    monkeypatch.setattr("taskdiv_assets.language_model.tuning.loss.completion_loss", forward)
+    monkeypatch.setattr("taskdiv_assets.language_model.tuning.trainer.completion_loss", forward)
     with pytest.raises(
         ValueError, match=r"LlamaForCausalLM cannot be trained here \(IndexError: tuple index out of range\); use"
     ):

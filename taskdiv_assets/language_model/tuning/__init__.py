@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,16 +26,16 @@ from taskdiv_assets.language_model.loading import (
     release_memory,
 )
 from taskdiv_assets.language_model.memory import ran_out
+from taskdiv_assets.language_model.model_folder import count_parameters
 from taskdiv_assets.language_model.quiet import quiet, quiet_datasets
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, free_bytes, widest_pass
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
-from taskdiv_assets.language_model.tuning.steps import draw_steps, lay_out, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.steps import Course, draw_steps, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
-from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit
+from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep, fit
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded, Example, checked, encode
-from taskdiv_assets.language_model.tuning.trl_parts import workers_n
 from taskdiv_assets.selection.streams import stream_seed
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import room, temporary
@@ -45,20 +44,9 @@ if TYPE_CHECKING:
     from taskdiv_assets.tuning_settings import Tuning
 
 __all__ = [
-    "CONFIG",
-    "IGNORED",
-    "WEIGHTS",
-    "Base",
-    "DivergedError",
-    "Encoded",
-    "Example",
-    "HubName",
-    "Keeper",
-    "TuningResult",
-    "encode",
-    "try_out",
-    "tune",
-]
+    "CONFIG", "IGNORED", "WEIGHTS", "Base", "DivergedError", "Encoded", "Example", "HubName", "Keeper", "TuningResult", "encode",
+    "try_out", "tune",
+]  # fmt: skip
 
 
 class Base(NamedTuple):
@@ -114,10 +102,9 @@ def tune(
     except Exception as error:
         if not ran_out(error):
             raise
-        said = first_line(error)
         raise FullMemoryError(
-            f"training ran out of memory ({said}); lower `tuning.pass_tokens` ({tuning.pass_tokens:,}) or `max_length`, "
-            "or use `quantization: nf4`"
+            f"training ran out of memory ({first_line(error)}); lower `tuning.pass_tokens` ({tuning.pass_tokens:,}) or "
+            "`max_length`, or use `quantization: nf4`"
         ) from error
     finally:
         release_memory()  # models of transformers contain reference cycles, so they stay in memory without a collection
@@ -129,9 +116,13 @@ def try_out(base: Base, tuning: Tuning) -> str:
     Return why no step was done (too little memory, or all weights are to be trained); empty after a step. Raise ValueError if
     the base model cannot be trained.
     """
+    import torch
+
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
-    needed_n, free_n = _bytes_of(base), free_bytes(chosen_device())
+    width: int = getattr(torch, base.dtype).itemsize
+    # The least memory of a step is 1.5 times the model's weights in their number format.
+    needed_n, free_n = count_parameters(base.folder) * width * 3 // 2, free_bytes(chosen_device())
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
     tokenizer: Any = read_tokenizer(base.folder).tokenizer
@@ -148,19 +139,6 @@ def try_out(base: Base, tuning: Tuning) -> str:
         except DivergedError as error:
             raise ValueError(f"the base model cannot be trained: {error}") from error
     return ""
-
-
-def _bytes_of(base: Base) -> int:
-    """Return the least memory of a step with this base model: 1.5 times its weights in the chosen number format."""
-    import torch
-    from safetensors import safe_open
-
-    width: int = getattr(torch, base.dtype).itemsize
-    numbers_n = 0
-    for path in Path(base.folder).glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            numbers_n += sum(math.prod(file.get_slice(name).get_shape()) for name in file.offset_keys())
-    return numbers_n * width * 3 // 2
 
 
 def _tune(
@@ -180,7 +158,7 @@ def _tune(
         course, choices = _plan(lm, rows, tuning, seed, limit)
         widest_n = widest_pass(course.lengths, course.steps[:LOOKED_AT_N], course.layout)
         recompute = choose_recompute(lm, widest_n)
-        choices |= {"activations": recompute.reason, "processes": str(workers_n())}
+        choices |= {"activations": recompute.reason, "processes": str(machine().tuning_workers)}
         targets = lora_targets(lm.model, tuning.dropout) if tuning.method == "lora" else Targets("", "")
         if targets.left_out:
             choices["left out of the adapter"] = targets.left_out
@@ -188,13 +166,11 @@ def _tune(
             log(f"{name}: {reason}")
         model = _trained_part(lm, tuning, targets, seed)
         started = time.perf_counter()
-        loss = fit(
-            lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=scratch
-        )
+        why = fit(lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=scratch)
         train_s = time.perf_counter() - started
-        if loss:
-            choices["loss"] = loss
-            log(f"loss: {loss}")
+        if why:
+            choices["loss"] = why
+            log(f"loss: {why}")
         is_first = machine().rank == "0"  # of several processes, which all end with the same weights
         if is_first and tuning.method == "full":
             save_model(model, base.folder, base.dtype, out)
@@ -207,25 +183,20 @@ def _tune(
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
     """Load the base model for training, without its own dropout. Full training is in float32: small steps are lost in 16 bits."""
-    lm = _loaded(base, tuning)
+    if tuning.quantization == "nf4":
+        lm = load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
+    elif tuning.method == "full" and base.dtype != "float32":
+        lm = load(base.folder, dtype="float32", attention="sdpa")
+        lm = lm._replace(dtype=base.dtype)  # the number format of its computations
+    else:
+        lm = load(base.folder, dtype=base.dtype, attention=base.attention)
     # Some layers read the configuration, or are made from it in a first pass.
     for module in (lm.model.config.get_text_config(), *lm.model.modules()):
+        is_dropout = "Dropout" in type(module).__name__
         for name, value in list(vars(module).items()):
-            is_rate = isinstance(value, float) and (
-                "drop" in name or (name == "p" and "Dropout" in type(module).__name__)
-            )
-            if is_rate:
+            if isinstance(value, float) and ("drop" in name or (name == "p" and is_dropout)):
                 setattr(module, name, 0.0)
     return lm
-
-
-def _loaded(base: Base, tuning: Tuning) -> LanguageModel:
-    if tuning.quantization == "nf4":
-        return load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
-    if tuning.method == "full" and base.dtype != "float32":
-        lm = load(base.folder, dtype="float32", attention="sdpa")
-        return lm._replace(dtype=base.dtype)  # the number format of its computations
-    return load(base.folder, dtype=base.dtype, attention=base.attention)
 
 
 def _plan(
@@ -234,7 +205,11 @@ def _plan(
     lengths = np.array([len(row.input_ids) for row in rows])
     steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
     packing = choose_packing(lm, lengths, steps, tuning, limit)
-    course = Course(rows, steps, packing.layout, padding_token(lm), seed)
+    # Rows are filled up with the first of these tokens that has a row in the embedding.
+    fillers = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
+    rows_n = lm.model.get_input_embeddings().weight.shape[0]
+    padding = next(int(token) for token in fillers if token is not None and token < rows_n)
+    course = Course(rows, steps, packing.layout, padding, seed)
     if not any(learnt_tokens_n(rows, step) for step in steps):
         raise ValueError(f"no example has a token to learn within {limit} tokens; raise `tuning.max_length`")
     passes = [len(lay_out(step, lengths, packing.layout)) for step in steps[:LOOKED_AT_N]]
@@ -245,13 +220,6 @@ def _plan(
         "passes": f"{min(passes)} to {max(passes)} a step, at most {tuning.pass_tokens:,} tokens each (`pass_tokens`)",
         "steps": f"{len(steps)} of {min(tuning.batch_size, len(rows))} examples{floor}",
     }
-
-
-def padding_token(lm: LanguageModel) -> int:
-    """Return the token that fills up rows: the first of padding token, EOS and 0 that has a row in the embedding."""
-    candidates = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
-    rows_n = lm.model.get_input_embeddings().weight.shape[0]
-    return next(int(token) for token in candidates if token is not None and token < rows_n)
 
 
 LOOKED_AT_N = 1024  # first steps that represent all steps in choices and messages

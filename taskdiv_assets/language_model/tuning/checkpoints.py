@@ -74,16 +74,20 @@ class Keeper:
             return f"of another training ({found.of or 'unnamed'})"
         if not 0 < len(found.losses) < steps_n:
             return f"of {len(found.losses)} steps, not of {steps_n}"
-        wanted = {f"model/{name}": value.shape for name, value in model.named_parameters() if value.requires_grad}
+        wanted = {name: value.shape for name, value in _trained(model).items()}
         kept = {name: value.shape for name, value in found.tensors.items() if name.startswith("model/")}
         return "" if wanted == kept else "of other parameters than those that are trained"
+
+
+def _trained(model: Any) -> dict[str, Any]:
+    return {f"model/{name}": value for name, value in model.named_parameters() if value.requires_grad}
 
 
 def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[float], of: str) -> None:
     from safetensors.torch import save_file
 
     state = optimizer.state_dict()
-    tensors = {f"model/{name}": value for name, value in model.named_parameters() if value.requires_grad}
+    tensors = _trained(model)
     for place, entry in state["state"].items():
         tensors |= {f"optimizer/{place}/{name}": value for name, value in entry.items()}
     schedule = {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"}
@@ -108,9 +112,8 @@ def restore(found: Checkpoint, model: Any, optimizer: Any, scheduler: Any) -> No
     """Set model, optimiser and schedule to the state of a checkpoint that `Keeper.last` returned."""
     import torch
 
-    trained = {f"model/{name}": value for name, value in model.named_parameters() if value.requires_grad}
     with torch.no_grad():
-        for name, value in trained.items():
+        for name, value in _trained(model).items():
             value.copy_(found.tensors[name])
     state: dict[int, dict[str, Any]] = {}
     for name, value in found.tensors.items():

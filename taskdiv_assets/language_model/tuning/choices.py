@@ -15,7 +15,7 @@ from taskdiv_assets.language_model.apart import switches_of
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import machine_bytes
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
-from taskdiv_assets.language_model.tuning.trl_parts import workers_n
+from taskdiv_assets.settings import machine
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,10 @@ class RecomputeChoice(NamedTuple):
 
 def shape_of(lm: LanguageModel) -> Shape:
     config = lm.model.config.get_text_config()
-    return Shape(config.num_hidden_layers, config.hidden_size, _linear_weights(lm))
+    embedded, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings()
+    is_tied = head is not None and head.weight is embedded
+    weights_n = lm.model.num_parameters() - (0 if is_tied else embedded.numel())
+    return Shape(config.num_hidden_layers, config.hidden_size, weights_n)
 
 
 def choose_packing(
@@ -142,15 +145,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":  # memory that torch has reserved but does not use is free too
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
-    return machine_bytes() // workers_n()
-
-
-def _linear_weights(lm: LanguageModel) -> int:
-    embedded = lm.model.get_input_embeddings().weight
-    head = lm.model.get_output_embeddings()
-    total_n: int = lm.model.num_parameters()
-    is_tied = head is not None and head.weight is embedded
-    return total_n if is_tied else total_n - embedded.numel()
+    return machine_bytes() // machine().tuning_workers
 
 
 def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:

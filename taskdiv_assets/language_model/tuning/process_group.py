@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from taskdiv_assets.language_model.loading import release_memory
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep
-from taskdiv_assets.language_model.tuning.trl_parts import WORKERS_VARIABLE
 from taskdiv_assets.settings import machine
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 REQUEST, RESULT, FAILURE, CHECKPOINT = "request.json", "result.json", "failure.json", "checkpoint.safetensors"
 SHOWN_LINES_N = 15
+WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # number of processes of one training
 
 
 def command(folder: Path, processes_n: int) -> list[str]:
@@ -66,7 +66,7 @@ def tune_in_processes(
     (folder / REQUEST).write_text(json.dumps(request))
     log(f"training in {processes_n} processes")
     release_memory()  # the first process needs the GPU memory that this one held
-    lines = _follow(command(folder, processes_n), processes_n, folder, on_step, keeper, log)
+    lines = _follow(processes_n, folder, on_step, keeper, log)
     if (folder / FAILURE).exists():
         failure = json.loads((folder / FAILURE).read_text())
         if failure["losses"] is not None:
@@ -79,19 +79,14 @@ def tune_in_processes(
 
 
 def _follow(
-    line: Sequence[str],
-    processes_n: int,
-    folder: Path,
-    on_step: OnStep | None,
-    keeper: Keeper | None,
-    log: Callable[[str], None],
+    processes_n: int, folder: Path, on_step: OnStep | None, keeper: Keeper | None, log: Callable[[str], None]
 ) -> list[str]:
+    """Run the processes and pass on their messages. Return all other lines that they write."""
     others: list[str] = []
     quiet = {"OMP_NUM_THREADS": machine().threads, "TORCHELASTIC_ERROR_FILE": os.devnull}
-    quiet[WORKERS_VARIABLE] = str(processes_n)
-    with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **quiet}
-    ) as running:
+    env = {**os.environ, **quiet, WORKERS_VARIABLE: str(processes_n)}
+    line, pipe = command(folder, processes_n), subprocess.PIPE
+    with subprocess.Popen(line, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env) as running:
         assert running.stdout is not None
         try:
             for text in running.stdout:

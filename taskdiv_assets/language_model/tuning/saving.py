@@ -30,9 +30,8 @@ def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
     from safetensors.torch import save_file
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file(
-        {name: state[name].contiguous().cpu() for name in sorted(state)}, out / WEIGHTS, metadata={"format": "pt"}
-    )
+    weights = {name: state[name].contiguous().cpu() for name in sorted(state)}
+    save_file(weights, out / WEIGHTS, metadata={"format": "pt"})
     name, revision = base or (None, None)
     settings: dict[str, Any] = model.peft_config["default"].to_dict()
     settings |= {"base_model_name_or_path": name, "revision": revision, "inference_mode": True}

@@ -7,6 +7,7 @@ processes) changes results by rounding only. TRL packs across steps, so its numb
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -129,3 +130,39 @@ def learnt_tokens_n(examples: Sequence[Encoded], positions: IntArray) -> int:
 
 def _longest_first(positions: IntArray, lengths: IntArray) -> IntArray:
     return positions[np.lexsort((positions, -lengths[positions]))]
+
+
+@dataclass
+class Course:
+    """The plan of one training and the losses so far. Its items are the steps that remain."""
+
+    examples: Sequence[Encoded]  # all of them, by prompt_id
+    steps: Sequence[IntArray]  # positions of each step's examples
+    layout: Layout
+    padding: int  # the token that fills up a row
+    seed: int
+    first: int = 0  # number of steps that an interrupted run did
+    losses: list[float] = field(default_factory=list)  # loss of every completed step, nats a completion token
+    lengths: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = np.array([len(example.input_ids) for example in self.examples])
+
+    def __len__(self) -> int:
+        return len(self.steps) - self.first
+
+    def __getitem__(self, place: int) -> IntArray:
+        return self.steps[self.first + place]
+
+    def passes(self, step: IntArray, process: int, processes_n: int) -> list[Batch]:
+        """Return the arrays of one process's passes over a step."""
+        is_packed = self.layout.row_tokens_n is not None
+        mine = share(step, self.lengths, process, processes_n)
+        if not len(mine):  # more processes than examples: this process adds a gradient of 0
+            batch = batch_of(self.examples, [(int(step[0]),)], is_packed=is_packed, padding=self.padding)
+            return [batch._replace(labels=np.full_like(batch.labels, IGNORED))]
+        laid = lay_out(mine, self.lengths, self.layout)
+        return [batch_of(self.examples, rows, is_packed=is_packed, padding=self.padding) for rows in laid]
+
+    def tokens_n(self, step: IntArray) -> int:
+        return int(self.lengths[step].sum())

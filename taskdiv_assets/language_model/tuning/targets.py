@@ -30,32 +30,27 @@ def lora_targets(model: Any, dropout: float) -> Targets:
 
     Experts in one tensor can get an adapter through PEFT's keyword `all-linear` only, and not with dropout.
     """
-    linear = dict(_linear_layers(model))
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    kinds, head = (torch.nn.Linear, Conv1D), model.get_output_embeddings()
+    linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds) and layer is not head}
     reasons: dict[str, str] = {}
-    for name, module in linear.items():
-        if why := _why_not_linear(module):
+    for name, layer in linear.items():
+        block, _, last = name.rpartition(".")
+        if why := _why_not_linear(layer):
             reasons[name] = why
-        elif name.rpartition(".")[2] == STATE_OUTPUT and _keeps_state(model, name):
+        elif last == STATE_OUTPUT and hasattr(model.get_submodule(block), "A_log"):  # the state's decay, as in Mamba
             reasons[name] = "the output of a state-space layer, whose kernel reads the weight itself"
-    experts = _stacked_experts(model) if dropout else []
+    # Parameters with three dimensions that are not convolutions contain the weights of all experts.
+    stacked = (name for name, value in model.named_parameters() if value.ndim == 3 and "conv" not in name)
+    experts = sorted({name.rpartition(".")[2] for name in stacked}) if dropout else []
     if not reasons and not experts:
         return Targets("all-linear", "")
     said = sorted({f"{name.rpartition('.')[2]} ({reason})" for name, reason in reasons.items()})
     if experts:
         said.append(f"{', '.join(experts)} (experts, to which `tuning.dropout` cannot be applied; use `dropout: 0`)")
     return Targets(sorted(set(linear) - set(reasons)), "; ".join(said))
-
-
-def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings()
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-    ]
 
 
 def _why_not_linear(module: torch.nn.Module) -> str:
@@ -79,19 +74,5 @@ def _why_not_linear(module: torch.nn.Module) -> str:
         if isinstance(found, tuple):
             return "a router, which returns more than one tensor"
         expected = linear(states, module.weight, module.bias)
-        return (
-            "" if found.shape == expected.shape and torch.allclose(found, expected, rtol=0.02, atol=1e-4) else GROUPED
-        )
-
-
-def _keeps_state(model: Any, name: str) -> bool:
-    """Return True for a layer of a state-space block (Mamba), which has the state's decay as a parameter."""
-    return hasattr(model.get_submodule(name.rpartition(".")[0]), "A_log")
-
-
-def _stacked_experts(model: Any) -> list[str]:
-    """Return the names of parameters with three dimensions except convolutions: the weights of all experts in one tensor."""
-    found = {
-        name.rpartition(".")[2] for name, value in model.named_parameters() if value.ndim == 3 and "conv" not in name
-    }
-    return sorted(found)
+        is_same = found.shape == expected.shape and torch.allclose(found, expected, rtol=0.02, atol=1e-4)
+        return "" if is_same else GROUPED

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +14,16 @@ from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.tuning import checkpoints
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.loss import why_not_fused, why_not_trained
-from taskdiv_assets.language_model.tuning.steps import (
-    Batch,
-    IntArray,
-    Layout,
-    batch_of,
-    lay_out,
-    learnt_tokens_n,
-    share,
-)
-from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded
-from taskdiv_assets.language_model.tuning.trl_parts import arguments, lean, tensors, trainer_class
+from taskdiv_assets.language_model.tuning.steps import Course, batch_of, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.trl_parts import arguments, completion_loss, lean, tensors, trainer_class
 
 if TYPE_CHECKING:
+    import torch
+
     from taskdiv_assets.tuning_settings import Tuning
 
+# Largest relative difference of the fused loss and the model's own. Rounding stays far below; a skipped layer is far above.
+TOLERANCE, TOLERANCE_16_BITS = 1e-3, 2e-2
 # Called after each step with (steps done, steps in all, loss in nats a completion token, tokens so far in this run).
 OnStep = Callable[[int, int, float, int], None]
 
@@ -41,42 +34,6 @@ class DivergedError(FloatingPointError):
     def __init__(self, message: str, losses: Sequence[float]) -> None:
         super().__init__(message)
         self.losses = tuple(losses)
-
-
-@dataclass
-class Course:
-    """The plan of one training and the losses so far. Its items are the steps that remain."""
-
-    examples: Sequence[Encoded]  # all of them, by prompt_id
-    steps: Sequence[IntArray]  # positions of each step's examples
-    layout: Layout
-    padding: int  # the token that fills up a row
-    seed: int
-    first: int = 0  # number of steps that an interrupted run did
-    losses: list[float] = field(default_factory=list)  # loss of every completed step, nats a completion token
-    lengths: IntArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lengths = np.array([len(example.input_ids) for example in self.examples])
-
-    def __len__(self) -> int:
-        return len(self.steps) - self.first
-
-    def __getitem__(self, place: int) -> IntArray:
-        return self.steps[self.first + place]
-
-    def passes(self, step: IntArray, process: int, processes_n: int) -> list[Batch]:
-        """Return the arrays of one process's passes over a step."""
-        is_packed = self.layout.row_tokens_n is not None
-        mine = share(step, self.lengths, process, processes_n)
-        if not len(mine):  # more processes than examples: this process adds a gradient of 0
-            batch = batch_of(self.examples, [(int(step[0]),)], is_packed=is_packed, padding=self.padding)
-            return [batch._replace(labels=np.full_like(batch.labels, IGNORED))]
-        laid = lay_out(mine, self.lengths, self.layout)
-        return [batch_of(self.examples, rows, is_packed=is_packed, padding=self.padding) for rows in laid]
-
-    def tokens_n(self, step: IntArray) -> int:
-        return int(self.lengths[step].sum())
 
 
 def fit(
@@ -113,13 +70,13 @@ def fit(
     model.train()  # sets all layers of the base model too, which recomputing activations needs
     trainer.remove_callback(PrinterCallback)
     with lean(model, trainer.trained):
-        why = _why_not_fused(trainer, model, course, lm)
+        why = _choose_loss(trainer, model, course, lm)
         trainer.is_fused = not why
         trainer.train()
     return why
 
 
-def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) -> str:
+def _choose_loss(trainer: Any, model: Any, course: Course, lm: LanguageModel) -> str:
     """Return why TRL's fused loss cannot be used, cached by kind of model; raise ValueError if the model cannot be trained."""
     kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:
@@ -141,7 +98,7 @@ def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) 
     return _FUSED[kind]
 
 
-_FUSED: dict[object, str] = {}  # results of `_why_not_fused`, since a process trains many adapters over one base model
+_FUSED: dict[object, str] = {}  # results of `_choose_loss`, since a process trains many adapters over one base model
 
 
 def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scratch: Path) -> Any:
@@ -162,18 +119,12 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
         def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
             trained = (value for value in parts["model"].parameters() if value.requires_grad)
             if not all(bool(value.isfinite().all()) for value in trained):  # the last update is not in any loss
-                raise DivergedError(
-                    f"the weights are not finite after the last of {state.max_steps} steps: {_advice(args)}",
-                    course.losses,
-                )
+                raise _diverged(f"the weights are not finite after the last of {state.max_steps} steps", args, course)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
             loss = course.losses[-1]
             if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss} at step {state.global_step} of {state.max_steps}: {_advice(args)}",
-                    course.losses,
-                )
+                raise _diverged(f"the loss is {loss} at step {state.global_step} of {state.max_steps}", args, course)
             if not state.is_world_process_zero:
                 return
             self.tokens_n += course.tokens_n(course.steps[state.global_step - 1])
@@ -187,5 +138,45 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
     return Follower()
 
 
-def _advice(args: Any) -> str:
-    return f"lower `tuning.learning_rate` ({args.learning_rate:g}), or use `base_model: {{dtype: float32}}`"
+def _diverged(what: str, args: Any, course: Course) -> DivergedError:
+    advice = f"lower `tuning.learning_rate` ({args.learning_rate:g}), or use `base_model: {{dtype: float32}}`"
+    return DivergedError(f"{what}: {advice}", course.losses)
+
+
+def why_not_fused(model: Any, inputs: Mapping[str, torch.Tensor], dtype: str) -> str:
+    """Return why TRL's fused loss of a pass cannot replace the model's own loss; empty if both agree.
+
+    The fused head ignores layers between backbone and head (ModernBERT's decoder) and scalings that it does not know.
+    """
+    import torch
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            own = float(completion_loss(model, inputs, is_fused=False))
+            try:
+                fused = float(completion_loss(model, inputs, is_fused=True))
+            except Exception as error:  # of TRL or of the model; the model's own logits can still be used
+                refuse_full(error)
+                return f"from the model's own logits, since TRL's fused head does not fit it ({type(error).__name__}: {error})"
+    finally:
+        model.train(was_training)
+    if abs(fused - own) <= (TOLERANCE if dtype == "float32" else TOLERANCE_16_BITS) * max(abs(own), 1e-6):
+        return ""
+    return f"from the model's own logits, since TRL's fused head gives {fused:.4g} nats where they give {own:.4g}"
+
+
+def why_not_trained(
+    model: Any, inputs: Mapping[str, torch.Tensor], trained: Sequence[torch.nn.Parameter], *, is_fused: bool
+) -> str:
+    """Return why no trained weight gets a gradient from one pass; empty if one does. All gradients are cleared."""
+    import torch
+
+    try:
+        torch.autograd.backward(completion_loss(model, inputs, is_fused=is_fused))
+        has_gradient = any(value.grad is not None and bool(value.grad.any()) for value in trained)
+    finally:
+        for value in trained:
+            value.grad = None
+    return "" if has_gradient else "nothing that is trained changes its loss"

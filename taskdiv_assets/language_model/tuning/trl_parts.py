@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.tuning.steps import Batch, IntArray, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.steps import Batch, Course, IntArray, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED
 from taskdiv_assets.selection.streams import stream_seed
 from taskdiv_assets.settings import machine
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import DataLoader
 
-    from taskdiv_assets.language_model.tuning.trainer import Course
     from taskdiv_assets.tuning_settings import Tuning
-
-WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # number of processes of one training; set by the process that starts them
 
 
 def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, scratch: Path) -> Any:
@@ -48,7 +45,7 @@ def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, 
         bf16=is_gpu and lm.dtype == "bfloat16",
         fp16=False,
         use_cpu=not is_gpu,
-        ddp_backend=("nccl" if is_gpu else "gloo") if workers_n() > 1 else None,
+        ddp_backend=("nccl" if is_gpu else "gloo") if machine().tuning_workers > 1 else None,
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
         dataloader_pin_memory=False,
@@ -161,8 +158,3 @@ def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
 def warmup_steps_n(tuning: Tuning, steps_n: int) -> int:
     """Return the number of warm-up steps. A training of one step has none, since the first step of a warm-up has size 0."""
     return min(int(tuning.warmup_ratio * steps_n), steps_n - 1)
-
-
-def workers_n() -> int:
-    """Return how many processes train together; more than one only in processes that `process_group` started."""
-    return machine().tuning_workers

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ def main(folder: Path) -> int:
     request = json.loads((folder / REQUEST).read_text())
     threading.Thread(target=_end_with, args=(int(request["parent"]),), daemon=True).start()
     is_first = machine().rank == "0"
+
+    def log(text: str) -> None:
+        if is_first:
+            tell(log=text)
+
     path, dtype, attention, hub = request["base"]
     try:
         _take_device()
@@ -37,8 +42,8 @@ def main(folder: Path) -> int:
             seed=request["seed"],
             out=Path(request["out"]),
             on_step=(lambda *step: tell(step=step)) if is_first else None,
-            keeper=_keeper(folder, request["checkpoints"], is_first),
-            log=(lambda text: tell(log=text)) if is_first else lambda text: None,
+            keeper=_keeper(folder, request["checkpoints"], log),
+            log=log,
         )
     except (ValueError, DivergedError) as error:
         if is_first:
@@ -76,7 +81,7 @@ def _take_device() -> None:
         torch.cuda.set_device(place)
 
 
-def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool) -> Keeper | None:
+def _keeper(folder: Path, checkpoints: tuple[float, str] | None, log: Callable[[str], None]) -> Keeper | None:
     """Return a keeper of checkpoints in the folder. Every process reads the same checkpoint, and the first one writes."""
     if checkpoints is None:
         return None
@@ -87,8 +92,7 @@ def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool)
         path.replace(file)
         tell(checkpoint=True)
 
-    keeper = Keeper(read=lambda: file if file.exists() else None, write=write, every_s=every_s, of=of)
-    return replace(keeper, log=lambda text: tell(log=text)) if is_first else keeper
+    return Keeper(lambda: file if file.exists() else None, write, every_s, of, log)
 
 
 def _end_with(parent: int) -> None:
