@@ -55,8 +55,8 @@ def test_an_answer_without_a_token_is_neither_right_nor_likely(miniature, monkey
         def __init__(self, inner):
             self.inner, self.eos_token, self.bos_token_id = inner, inner.eos_token, inner.bos_token_id
 
-        def __call__(self, text, verbose=False):
-            return self.inner(text.replace("☃", ""))
+        def __call__(self, texts, verbose=False):
+            return self.inner([text.replace("☃", "") for text in texts])
 
     judged = judge(miniature._replace(tokenizer=Deaf(miniature.tokenizer)), ["copy: abcd>"], ["☃"], with_end=False)
     assert not judged.is_right[0] and np.isnan(judged.probability[0])
