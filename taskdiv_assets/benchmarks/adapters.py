@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.faults import refuse_full
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.quiet import quiet_peft
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ import numpy as np
 
 from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan, can_write
-from taskdiv_assets.language_model.faults import first_line
+from taskdiv_assets.language_model.faults import first_line, refuse_full
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.quiet import quiet_harness
 
 HARNESS_BATCH = 8

@@ -14,9 +14,8 @@ import numpy as np
 
 from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
 from taskdiv_assets.language_model.decoding import Decoding, NoCacheError
-from taskdiv_assets.language_model.faults import first_line
+from taskdiv_assets.language_model.faults import first_line, refuse_full
 from taskdiv_assets.language_model.loading import context_tokens
-from taskdiv_assets.language_model.memory import refuse_full
 
 if TYPE_CHECKING:
     import torch

@@ -203,7 +203,10 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
 
 
 def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
-    """Decode one batch, padded on the left, greedily. Ended rows leave in multiples of `drop_step`; None keeps all rows."""
+    """Decode one batch, padded on the left, greedily, and return the statistics of each row.
+
+    Ended rows are dropped, down to a multiple of `drop_step` rows. If `drop_step` is None, all rows stay.
+    """
     import torch
 
     decoding = Decoding(lm, batch, max_new_tokens)

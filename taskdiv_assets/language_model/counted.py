@@ -15,8 +15,8 @@ import numpy as np
 from taskdiv_assets.language_model.apart import Apart, switches_of
 from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
 from taskdiv_assets.language_model.decoding import Decoding, keys_and_values
+from taskdiv_assets.language_model.faults import refuse_full
 from taskdiv_assets.language_model.loading import NO_LIMIT, LanguageModel, context_of, context_tokens
-from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.prefixes import can_share
 
 if TYPE_CHECKING:

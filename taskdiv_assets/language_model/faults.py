@@ -1,4 +1,4 @@
-"""Turn errors of libraries about a damaged model file into one sentence with the folder and the next step."""
+"""What errors of libraries mean: a damaged model file, with the folder and the next step, or memory that ran out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from taskdiv_assets.language_model.memory import refuse_full
+CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
 @contextmanager
@@ -22,3 +22,18 @@ def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
 
 def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), "no reason given")[:200]
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return True if an error means that memory ran out, on a GPU or a CPU."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in CPU_MESSAGES)
+
+
+def refuse_full(error: Exception) -> None:
+    """Raise an error again if memory ran out: such an error may be temporary, and does not come from the architecture."""
+    if ran_out(error):
+        raise error

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.faults import ran_out
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,7 +28,6 @@ CONTROL_GROUPS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
 )
-CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
 def cut(order: Sequence[Item], rows_of: Callable[[Sequence[Item]], int]) -> Iterator[Sequence[Item]]:
@@ -117,21 +118,6 @@ class Room:
             import torch
 
             torch.cuda.empty_cache()
-
-
-def ran_out(error: BaseException) -> bool:
-    """Return True if an error means that memory ran out, on a GPU or a CPU."""
-    if not isinstance(error, RuntimeError):
-        return isinstance(error, MemoryError)
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in CPU_MESSAGES)
-
-
-def refuse_full(error: Exception) -> None:
-    """Raise an error again if memory ran out: such an error may be temporary, and does not come from the architecture."""
-    if ran_out(error):
-        raise error
 
 
 def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:

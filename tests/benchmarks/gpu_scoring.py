@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.language_model import confidence
+from taskdiv_assets.language_model.faults import ran_out
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import ran_out
 from tests.benchmarks import scorers
 from tests.benchmarks.gpu_speed import free_memory, seconds
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from taskdiv_assets.language_model.batching import Batch, vocabulary_size
 from taskdiv_assets.language_model.confidence import continued
+from taskdiv_assets.language_model.faults import ran_out
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import ran_out
 
 BISECTIONS_N = 2  # sizes tried between the largest batch that fits and the smallest that does not
 

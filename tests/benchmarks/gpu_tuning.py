@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.language_model import tuning as package
-from taskdiv_assets.language_model.memory import ran_out
+from taskdiv_assets.language_model.faults import ran_out
 from taskdiv_assets.language_model.tuning import Base, Example, tune
 from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks.fresh import _forget_peak, _memory_mib

@@ -15,9 +15,9 @@ from taskdiv_assets.language_model.alone import why_not_causal, why_not_continue
 from taskdiv_assets.language_model.confidence import Scorer
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
 from taskdiv_assets.language_model.counted import COUNTS, EVERYTHING, Counted, counted_padding
-from taskdiv_assets.language_model.faults import explained
+from taskdiv_assets.language_model.faults import explained, ran_out
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import machine_bytes, ran_out
+from taskdiv_assets.language_model.memory import machine_bytes
 from taskdiv_assets.language_model.tuning import Base, FullMemoryError, try_out, tune
 from taskdiv_assets.language_model.tuning.targets import GROUPED, lora_targets
 from taskdiv_assets.tuning_settings import Tuning

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.language_model.faults import first_line
+from taskdiv_assets.language_model.faults import first_line, ran_out
 from taskdiv_assets.language_model.loading import (
     LanguageModel,
     chosen_device,
@@ -25,7 +25,6 @@ from taskdiv_assets.language_model.loading import (
     load_in_4_bits,
     release_memory,
 )
-from taskdiv_assets.language_model.memory import ran_out
 from taskdiv_assets.language_model.model_folder import count_parameters
 from taskdiv_assets.language_model.quiet import quiet, quiet_datasets
 from taskdiv_assets.language_model.texts import read_tokenizer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from taskdiv_assets.language_model.memory import refuse_full
+from taskdiv_assets.language_model.faults import refuse_full
 
 if TYPE_CHECKING:
     import torch

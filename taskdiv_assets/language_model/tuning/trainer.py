@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskdiv_assets.language_model.faults import first_line
+from taskdiv_assets.language_model.faults import first_line, refuse_full
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.tuning import checkpoints
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.steps import Course, batch_of, learnt_tokens_n
