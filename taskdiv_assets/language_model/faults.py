@@ -1,4 +1,4 @@
-"""What errors of libraries mean: a damaged model file, with the folder and the next step, or memory that ran out."""
+"""Recognise two kinds of library errors: errors about a damaged model file, and errors because memory ran out."""
 
 from __future__ import annotations
 
