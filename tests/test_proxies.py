@@ -21,8 +21,7 @@ from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.models import BATCHING, READING
-from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.control_marks import SETTING, names_in_files
 from taskdiv_assets.orchestration.produce import prepared

@@ -16,8 +16,7 @@ from taskdiv_assets.annotating.ledger import SentList
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.pools.read import extra_columns
 from taskdiv_assets.storage.store import Store
 

@@ -13,7 +13,7 @@ from taskdiv_assets.graph.asset import WITHOUT_BASE_MODEL, Asset, Needs, Setting
 from taskdiv_assets.graph.drawings import lines, thin
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.models import BASE_MODEL_VERSION, BATCHING, READING
-from taskdiv_assets.graph.states import StaleInputError
+from taskdiv_assets.graph.units import StaleInputError
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.counted import notes_of
 from taskdiv_assets.language_model.loading import resolve_source

@@ -17,9 +17,8 @@ from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import MORE_COLOURS, areas
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.stored_values import of_first_seed
-from taskdiv_assets.graph.units import ranked_strategies
+from taskdiv_assets.graph.units import StaleInputError, ranked_strategies
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.selection.facility_location import exact_picks_n

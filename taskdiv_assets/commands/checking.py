@@ -16,8 +16,7 @@ from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import DamagedError, Store
 

@@ -139,12 +139,9 @@ def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
         store.put(content, "budgets", str(budget_n))
 
 
-def registered_kind(store: Store, budget_n: int) -> str | None:
+def registered_kind(store: Store, budget: int | str) -> str | None:
     """Return the kind of a registered budget (`requested` or `full_pool`); None if the store has no valid file for it."""
-    return _kind(store, str(budget_n))
-
-
-def _kind(store: Store, name: str) -> str | None:
+    name = str(budget)
     if not BUDGET_PATTERN.fullmatch(name) or not store.is_file("budgets", name):
         return None
     return budget_kind(store.get("budgets", name))
@@ -152,7 +149,7 @@ def _kind(store: Store, name: str) -> str | None:
 
 def _kinds(store: Store) -> dict[str, str | None]:
     names = store.names("budgets")
-    return dict(zip(names, remote.at_once(lambda name: _kind(store, name), names), strict=True))
+    return dict(zip(names, remote.at_once(lambda name: registered_kind(store, name), names), strict=True))
 
 
 def foreign_budgets(store: Store) -> list[str]:

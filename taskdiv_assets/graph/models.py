@@ -5,7 +5,7 @@ A proxy is a model that computes confidences instead of the base model. `languag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from data_contracts.footer import Footer
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
-from taskdiv_assets.graph.states import Expectation, StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import Expectation, StaleInputError, Unit
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.language_model.control_marks import SIGNS, names_in_files
+from taskdiv_assets.language_model.control_marks import SETTING, SIGNS, holding, names_in_files, rule_out
 from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype
 from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
 from taskdiv_assets.language_model.texts import CONTROL, PINNED, without_start
@@ -54,7 +53,7 @@ def folder_hash(path: str, marks: dict[str, str]) -> str:
 
 
 class Models:
-    """The models of one experiment. `footer` and `fresh` are the methods of `Walk` that return the footer of a stored table."""
+    """The models of one experiment. `footer` and `fresh` are the methods of `Lineage` that return a stored footer."""
 
     def __init__(
         self,
@@ -214,3 +213,35 @@ class Models:
         footer = self._footer(Unit("base_model"))
         found: Mapping[str, Any] = footer.notes.get(name, {}) if footer is not None else {}
         return found
+
+
+class Held:
+    """Cached search for the prompts and answers of an experiment that contain the text of a special token."""
+
+    def __init__(self, models: Models, answers: Callable[[], Mapping[str, str | None]]) -> None:
+        self.models, self._answers = models, answers
+        self._found: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
+
+    def mark(self, model: BaseModelSource | None = None, columns: Sequence[str] = ("prompt",)) -> dict[str, object]:
+        """Return a setting for identities if one of the pool's `columns` contains the text of a special token; otherwise {}.
+
+        The special tokens are those of `model`, or of the base model if `model` is None.
+        """
+        names = self.models.control(model)
+        return SETTING if any(self._holding(column, names) for column in columns) else {}
+
+    @cached_property
+    def pairs(self) -> frozenset[str]:
+        """Ids of the prompts whose text or answer contains the text of a special token of the base model."""
+        answers, names = self._answers(), self.models.control()
+        held = holding(pa.array(answers.values(), pa.large_string()), names)
+        return self._holding("prompt", names) | {name for name, is_held in zip(answers, held, strict=True) if is_held}
+
+    def _holding(self, column: str, names: tuple[str, ...]) -> frozenset[str]:
+        if not names or rule_out(names, self.models.pool_signs(column)):
+            return frozenset()
+        if (column, names) not in self._found:
+            pool = self.models.pool()
+            ids = pool["prompt_id"].filter(pa.array(holding(pool[column], names)))
+            self._found[column, names] = frozenset(ids.to_pylist())
+        return self._found[column, names]

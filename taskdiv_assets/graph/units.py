@@ -1,10 +1,15 @@
-"""The units of an experiment. A unit is one result: an asset and the key of its partition."""
+"""The units of an experiment, and the comparison of a stored result with the result that present inputs would give.
+
+A unit is one result: an asset and the key of its partition.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY, split_key
+from data_contracts.footer import Footer
 from taskdiv_assets.experiment import Experiment
 
 
@@ -32,3 +37,33 @@ def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
         budget, strategy = split_key(key)
         tags |= {"strategy": strategy, **({"budget": budget} if budget else {})}
     return tags
+
+
+class Expectation(NamedTuple):
+    """The identity and the inputs that a result should have now."""
+
+    identity: str
+    inputs: Mapping[str, str]
+
+
+class State(NamedTuple):
+    """The status of a result, with a reason. `blocked` means that an input is not fresh, so the result cannot be made now."""
+
+    status: Literal["fresh", "stale", "missing", "blocked"]
+    reason: str
+
+
+class StaleInputError(ValueError):
+    """Error for an input that is missing, stale or unusable."""
+
+
+def what_changed(footer: Footer, expected: Expectation, code_version: int) -> str:
+    """Return the difference between a stored result and its expectation as text, such as "an older raw_pool"."""
+    changed = [
+        name.partition(".")[0]
+        for name in sorted({*footer.inputs, *expected.inputs})
+        if footer.inputs.get(name) != expected.inputs.get(name)
+    ]
+    if changed:
+        return f"an older {', '.join(dict.fromkeys(changed))}"
+    return "older code" if footer.code_version != code_version else "other settings of the experiment file"

@@ -14,8 +14,7 @@ from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.inputs import UndeclaredInputError
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.states import Expectation, StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import Expectation, StaleInputError, Unit
 from taskdiv_assets.language_model.control import around
 from taskdiv_assets.language_model.loading import in_chat_template
 from taskdiv_assets.language_model.texts import without_start

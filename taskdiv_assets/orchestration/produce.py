@@ -23,8 +23,7 @@ from taskdiv_assets.graph import cells, environment
 from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.units import Unit, run_tags
+from taskdiv_assets.graph.units import StaleInputError, Unit, run_tags
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import metadata, troubles
 from taskdiv_assets.storage import locks

@@ -15,8 +15,7 @@ from taskdiv_assets.benchmarks.evaluation import questions_table
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Written, asked
 from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.drawings import bars
-from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.services.answer_parts import AnswerParts
 from taskdiv_assets.services.candidates import Candidates

@@ -24,8 +24,7 @@ from data_contracts.table_paths import table_parts
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.needs import scorer_needs
 from taskdiv_assets.graph.registry import Registry
-from taskdiv_assets.graph.states import Expectation, StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import Expectation, StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.store import Store, footer_of, home

@@ -30,7 +30,7 @@ from taskdiv_assets.commands import annotation_commands, annotation_messages
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.known_answers import newest_annotations
-from taskdiv_assets.graph.states import StaleInputError
+from taskdiv_assets.graph.units import StaleInputError
 from taskdiv_assets.storage.store import Store
 from tests.home import Home
 

@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts.footer import Footer
-from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.services import scoring, shards
 from taskdiv_assets.services.scoring import PromptScores, shard_scorer

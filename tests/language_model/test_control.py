@@ -303,7 +303,7 @@ class TestPool:
 
         import pyarrow as pa
 
-        from taskdiv_assets.graph.held import Held
+        from taskdiv_assets.graph.models import Held
         from taskdiv_assets.language_model.control_marks import SETTING, signs_in
 
         pool = pa.table({"prompt_id": ["a", "b", "c"], "prompt": ["x", "y</s>", "z"], "response": ["r", None, "<s>"]})

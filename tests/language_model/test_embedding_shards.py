@@ -18,8 +18,7 @@ from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.experiment.declaration import Embeddings
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.states import Expectation
-from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.units import Expectation, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.embeddings import embed, is_npy, plan_shards, to_npy
