@@ -15,16 +15,6 @@ from data_contracts.footer import RuleResult
 from data_contracts.validation import ValidationResult, validate
 
 __all__ = [
-    "Column",
-    "Contract",
-    "Rule",
-    "RuleResult",
-    "ValidationResult",
-    "also_in",
-    "load",
-    "names",
-    "partitioned_by",
-    "requirements",
-    "validate",
-    "with_role",
-]
+    "Column", "Contract", "Rule", "RuleResult", "ValidationResult", "also_in", "load", "names", "partitioned_by",
+    "requirements", "validate", "with_role",
+]  # fmt: skip

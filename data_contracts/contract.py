@@ -170,23 +170,12 @@ def _rules_of_columns(key: tuple[str, ...], columns: tuple[Column, ...]) -> tupl
     unique: tuple[str, dict[str, object]] = ("expect_compound_columns_to_be_unique", {"column_list": list(key)})
     if len(key) == 1:  # the compound expectation needs at least two columns
         unique = ("expect_column_values_to_be_unique", {"column": key[0]})
+    missing, equal = "expect_column_values_to_not_be_null", "expect_column_pair_values_to_be_equal"
+    in_order = f"Rows are in order of {', '.join(key)}, nulls last."
+    rows = {"column_A": "row", "column_B": "row_when_sorted"}
     return (
         Rule("schema", "error", "Columns, order, types and nullability are those of the contract.", ""),
         Rule("key_unique", "error", f"No two rows share {', '.join(key)}.", *unique),
-        Rule(
-            "not_null",
-            "error",
-            f"Neither null nor NaN: {', '.join(required)}.",
-            "expect_column_values_to_not_be_null",
-            {"column": required},
-        ),
-        Rule(
-            "sorted_by_key",
-            "error",
-            f"Rows are in order of {', '.join(key)}, nulls last.",
-            "expect_column_pair_values_to_be_equal",
-            {"column_A": "row", "column_B": "row_when_sorted"},
-            "row_order",
-            {"key": list(key)},
-        ),
+        Rule("not_null", "error", f"Neither null nor NaN: {', '.join(required)}.", missing, {"column": required}),
+        Rule("sorted_by_key", "error", in_order, equal, rows, "row_order", {"key": list(key)}),
     )

@@ -135,11 +135,6 @@ def _judged(
     return [_outcome(result, frame, named) for result in in_order]
 
 
-def build(rule: Rule) -> "list[Expectation]":
-    """Return the Great Expectations objects of one rule: one for each column if the rule lists columns, otherwise one."""
-    return [_expectation(one, position) for position, one in enumerate(_one_a_column(rule))]
-
-
 def _one_a_column(rule: Rule) -> list[Rule]:
     column = rule.kwargs.get("column")
     if not isinstance(column, list):

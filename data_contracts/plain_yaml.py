@@ -5,8 +5,6 @@ numbers as numbers, and only `true` and `false` as booleans. A file that would n
 very long lists) raises an error that names the line.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -6,6 +6,7 @@ A file that cannot be read becomes a sentence instead of an exception, so that o
 import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import fsspec
@@ -91,20 +92,11 @@ def open_folder(url: str) -> Folder:
 
 def list_tables(folder: Folder) -> Listing:
     """Return the footers of all stored tables and the notes about all rejected ones."""
-    tables: dict[tuple[str, str | None], StoredTable] = {}
-    rejected: list[Rejected] = []
-    problems: list[str] = []
-    paths = folder.files("tables")
     with ThreadPoolExecutor(1 if isinstance(folder.fs, LocalFileSystem) else REQUESTS_AT_ONCE) as pool:
-        for found in pool.map(lambda path: _read(folder, path), paths):
-            if isinstance(found, Rejected):
-                rejected.append(found)
-            elif isinstance(found, StoredTable):
-                tables[found.asset, found.key] = found
-            elif found is not None:
-                problems.append(found)
-    rejected.sort(key=lambda entry: (entry.asset, entry.key or ""))
-    return Listing(tables, tuple(rejected), tuple(problems))
+        found = list(pool.map(partial(_read, folder), folder.files("tables")))
+    tables = {(one.asset, one.key): one for one in found if isinstance(one, StoredTable)}
+    rejected = sorted((one for one in found if isinstance(one, Rejected)), key=lambda one: (one.asset, one.key or ""))
+    return Listing(tables, tuple(rejected), tuple(one for one in found if isinstance(one, str)))
 
 
 def _read(folder: Folder, path: str) -> StoredTable | Rejected | str | None:

@@ -260,37 +260,13 @@ def per_budget_and_task(table: pa.Table) -> pa.Table:
     return groups.rename_columns({"chosen_sum": "chosen_n"})
 
 
-VIEWS: Mapping[str, Callable[..., pa.Table]] = {
-    view.__name__: view
-    for view in (
-        rows,
-        where,
-        where_all,
-        where_columns,
-        row_order,
-        membership,
-        expected_value,
-        listed,
-        trimmed,
-        both_sides,
-        found_or_not,
-        stored_and_expected,
-        difference,
-        defined_confidence,
-        per_selection_seed,
-        per_seed_and_task,
-        per_task,
-        tasks_of_source,
-        per_spelling,
-        per_seed_and_benchmark,
-        per_item,
-        per_benchmark_and_metric,
-        per_line,
-        per_pool_task,
-        per_variant,
-        per_budget_and_task,
-    )
-}
+_ALL = (
+    rows, where, where_all, where_columns, row_order, membership, expected_value, listed, trimmed, both_sides, found_or_not,
+    stored_and_expected, difference, defined_confidence, per_selection_seed, per_seed_and_task, per_task, tasks_of_source,
+    per_spelling, per_seed_and_benchmark, per_item, per_benchmark_and_metric, per_line, per_pool_task, per_variant,
+    per_budget_and_task,
+)  # fmt: skip
+VIEWS: Mapping[str, Callable[..., pa.Table]] = {view.__name__: view for view in _ALL}
 
 
 def _floored_exp(log_probability: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -17,7 +17,7 @@ from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.declaration import OWNER_PATTERN
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.units import run_tags
-from taskdiv_assets.orchestration import broken, code_location, engines, factory, instance, produce
+from taskdiv_assets.orchestration import code_location, engines, factory, instance, produce
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
@@ -61,22 +61,22 @@ def test_broken_files_disable_their_own_groups_only(home: Home) -> None:
     assert {name for name, keys in found.items() if len(keys) > 1} == whole
     odd = {name for name in found if name.startswith("odd_name_")}
     assert len(odd) == 2 and set(found) - whole - odd == {name for name in [*BROKEN, "binary"] if name.isidentifier()}
-    assert all(found[name] == [dg.AssetKey([name, broken.ASSET])] for name in set(found) - whole)
+    assert all(found[name] == [dg.AssetKey([name, code_location.ERROR_ASSET])] for name in set(found) - whole)
 
 
 def test_the_ui_says_what_is_wrong_with_a_file_and_where(home: Home) -> None:
     graph = code_location.build(["mistaken", "other_name", "fenced"]).resolve_asset_graph()
-    description = graph.get(dg.AssetKey(["mistaken", broken.ASSET])).description or ""
+    description = graph.get(dg.AssetKey(["mistaken", code_location.ERROR_ASSET])).description or ""
     assert "did you mean `budgets`?" in description and "mistaken/experiment.yaml:" in description
     assert "reload" in description
-    other = graph.get(dg.AssetKey(["other_name", broken.ASSET])).description or ""
+    other = graph.get(dg.AssetKey(["other_name", code_location.ERROR_ASSET])).description or ""
     assert "names itself 'miniature'" in other
-    fenced = graph.get(dg.AssetKey(["fenced", broken.ASSET])).description or ""
+    fenced = graph.get(dg.AssetKey(["fenced", code_location.ERROR_ASSET])).description or ""
     assert fenced.count("```") == 2  # what is in the file does not end the block that shows it
 
 
 def test_to_materialise_a_broken_file_reads_it_again(home: Home) -> None:
-    key = dg.AssetKey(["mistaken", broken.ASSET])
+    key = dg.AssetKey(["mistaken", code_location.ERROR_ASSET])
     (asset,) = code_location.build(["mistaken"]).assets or ()
     assert isinstance(asset, dg.AssetsDefinition)
     result = dg.materialize([asset], raise_on_error=False)
@@ -110,7 +110,7 @@ def test_a_name_that_is_asked_for_and_not_there_is_said_in_the_ui(
 ) -> None:
     monkeypatch.setenv("TASKDIV_EXPERIMENTS", "doly")
     graph = code_location.build().resolve_asset_graph()
-    description = graph.get(dg.AssetKey(["doly", broken.ASSET])).description or ""
+    description = graph.get(dg.AssetKey(["doly", code_location.ERROR_ASSET])).description or ""
     assert "$TASKDIV_EXPERIMENTS names 'doly'; expected names out of demo, demo_quick, dolly, flan" in description
     assert dg.AssetKey(["demo", "raw_pool"]) in graph.get_all_asset_keys()
 

@@ -35,7 +35,7 @@ from tests.home import Home
 SLEEPER = """
 import sys, time
 import dagster as dg
-from taskdiv_assets.orchestration.factory import ACCELERATOR_POOL
+from taskdiv_assets.orchestration.instance import ACCELERATOR_POOL
 from taskdiv_assets.orchestration.run_launcher import host_tag
 
 @dg.op(pool=ACCELERATOR_POOL)

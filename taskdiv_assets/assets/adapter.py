@@ -1,7 +1,5 @@
 """Asset `adapter`: the fine-tuned adapters of a cell, one per training seed, stored under their identities."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Asset `allocation`: the prompts to annotate at one budget, which are the first prompts of each seed's ranking."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Asset `annotation_batch`: the prompts of an allocation that have no answer yet."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

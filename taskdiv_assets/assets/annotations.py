@@ -1,7 +1,5 @@
 """Asset `annotations`: the imported answers of annotators."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +20,7 @@ ANNOTATORS_N = 5  # number of annotators that the picture names
 
 
 def make_annotations(work: Work) -> Product:
-    """Return the newest imported answer of every prompt of the pool. Imported files never change."""
+    """Return the newest imported answers to prompts of the pool. Imported files never change."""
     rows = newest_annotations(work.store)
     table = rows.filter(pc.is_in(rows["prompt_id"], work.read("raw_pool")["prompt_id"].combine_chunks()))
     # An edited prompt has a new id. Its old answer stays in the imported file, and is used again if the edit is undone.

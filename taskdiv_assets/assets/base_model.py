@@ -1,7 +1,5 @@
 """Asset `base_model`: the files of the model that is scored and fine-tuned, with their hashes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Asset `base_scores`: scores of the base model without an adapter. They are the lower reference line of the report."""
 
-from __future__ import annotations
-
 from taskdiv_assets.cards.facts import means_as_notes
 from taskdiv_assets.cards.stored_cards import put_all_cards
 from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK, Asset, Needs, Settings

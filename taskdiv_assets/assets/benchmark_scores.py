@@ -1,19 +1,18 @@
 """Asset `benchmark_scores`: the scores of a cell's adapters on every benchmark."""
 
-from __future__ import annotations
-
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from taskdiv_assets.assets import base_scores
 from taskdiv_assets.cards.facts import means_as_notes
 from taskdiv_assets.cards.stored_cards import put_cell_cards
-from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, Needs, Settings
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.scoring_plan import CODE_VERSION
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.services import benchmarking
-from taskdiv_assets.services.benchmarking import item_counts, picture_scores, table_of_benchmarks
+from taskdiv_assets.services.benchmarking import item_counts
 
 
 def make_benchmark_scores(work: Work) -> Product:
@@ -36,20 +35,15 @@ def benchmark_scores_recipe(inputs: Inputs) -> Settings:
     return inputs.lineage.scoring.settings()
 
 
-ASSET = Asset(
+ASSET = replace(
+    base_scores.ASSET,
     name="benchmark_scores",
     make=make_benchmark_scores,
     reads=("adapter", "base_model"),
     recipe=benchmark_scores_recipe,
-    code_version=CODE_VERSION,
     partitioned_by="cell",
     description="Benchmark scores of every seed's adapter, item by item, by lm-eval.",
     needs=Needs(4, 24, 1, f"{HOLDS_7B}; all adapters of a cell over it"),
-    unless=(WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK),
-    needs_answers=True,
     parameters=cell_parameters,
-    kinds=frozenset({"pytorch", "lm-eval"}),
-    picture=picture_scores,
-    summary=table_of_benchmarks,
     afterwards=put_cell_cards,
 )

@@ -1,7 +1,5 @@
 """Asset `confidence_accuracy`: mean confidence and accuracy of the base model per task, on validation items."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A source computes the statistics of prompts: the experiment's chosen source or a
 selects the statistic that is the confidence. A variant is a pair of both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 

@@ -1,6 +1,4 @@
-"""Asset `confidence_table`: the confidence of the base model in its own answer, for all prompts or a sample of each task."""
-
-from __future__ import annotations
+"""Asset `confidence_table`: the confidence of the base model or a proxy, for all prompts or a sample of each task."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Asset `prompt_embeddings`: the prompts as vectors, for strategies that choose prompts by similarity."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,15 +52,12 @@ def similarities(vectors: NDArray[np.float32]) -> dict[str, Any]:
     pairs = cosines[np.triu_indices(len(cosines), 1)]
     np.fill_diagonal(cosines, -1)
     nearest = cosines.max(axis=1)
-    edges = np.linspace(-1, 1, SIMILARITY_BINS_N + 1)
+    edges, compared = np.linspace(-1, 1, SIMILARITY_BINS_N + 1), {"pairs": pairs, "nearest": nearest}
     return {
         "compared_n": len(vectors),
         "mean_similarity": round(float(pairs.mean()), 3),
         "near_copies_share": round(float((nearest >= NEAR_COPY).mean()), 3),
-        "similarities": {
-            "pairs": np.histogram(pairs, edges)[0].tolist(),
-            "nearest": np.histogram(nearest, edges)[0].tolist(),
-        },
+        "similarities": {name: np.histogram(values, edges)[0].tolist() for name, values in compared.items()},
     }
 
 

@@ -1,7 +1,5 @@
 """Asset `ranking`: an order of the pool's prompts for each strategy and selection seed."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +89,7 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 def own_depth(work: Work, own: OwnOrder) -> int:
     """Return the number of prompts that the user's file ranks.
 
-    A fresh ranking notes this number. Otherwise the file is read, or the note of a stale ranking if the file cannot be read.
+    A fresh ranking notes this number. Otherwise the file is read. If that fails, the note of a stale ranking is used.
     """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:
@@ -224,9 +222,9 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
 
 
 def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
-    """Return the setting IN_THOUSANDTHS for the identity if a task's mean confidence is below one millionth; otherwise {}.
+    """Return the setting IN_THOUSANDTHS for the identity if costs are in thousandths of the smallest mean; otherwise {}.
 
-    Costs are in millionths. For such small means, they are in thousandths of the smallest mean.
+    Costs are mean confidences in millionths, unless a task's mean is below one millionth.
     """
     is_inverse = TASK_MEANS in needs and strategy != BY_COMPLEMENT
     return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}

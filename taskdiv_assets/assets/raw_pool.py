@@ -1,7 +1,5 @@
 """Asset `raw_pool`: the prompts that could be annotated."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +19,9 @@ from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.progress import spell
 
+NOTED = (
+    "rows_read_n", "duplicates_n", "dropped_n", "drops", "repairs", "prompts_under_two_tasks_n", "responses_n",
+)  # fmt: skip
 MEASURED_N = 1_000_000  # number of prompts whose length the picture shows; ids are hashes, so these are a random sample
 
 
@@ -31,16 +32,7 @@ def make_raw_pool(work: Work) -> Product:
     pool = read_pool(work.experiment.pool)
     work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing their content")
     table = pool.table.sort_by("prompt_id")
-    notes: dict[str, Any] = {
-        "source": _source(work),
-        "rows_read_n": pool.rows_read_n,
-        "duplicates_n": pool.duplicates_n,
-        "dropped_n": pool.dropped_n,
-        "drops": pool.drops,
-        "repairs": pool.repairs,
-        "prompts_under_two_tasks_n": pool.prompts_under_two_tasks_n,
-        "responses_n": pool.responses_n,
-    }
+    notes: dict[str, Any] = {"source": _source(work), **{name: getattr(pool, name) for name in NOTED}}
     work.log(", ".join(f"{name} {value}" for name, value in notes.items()))
     parts, files = content_hashes(table), {}
     if pool.copies.num_rows:

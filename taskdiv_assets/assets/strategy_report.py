@@ -1,7 +1,5 @@
 """Asset `strategy_report`: an HTML page that compares the strategies. It reads only the store."""
 
-from __future__ import annotations
-
 import html
 import math
 import re

@@ -1,7 +1,5 @@
 """Asset `task_confidence`: the mean confidence of each task, from which WeightedTaskDiversity computes its weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Asset `task_labels`: the task of every prompt."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

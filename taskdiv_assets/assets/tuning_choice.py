@@ -4,8 +4,6 @@ All prompts are answered prompts of the pool; test items of benchmarks are not u
 so they differ only in their selections. The table is empty if the experiment names one rate.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -97,8 +95,7 @@ def reason(means: Mapping[float, float], best: float, rates: LearningRates) -> s
 
 def choice_parameters(work: Work) -> dict[str, Any]:
     rates = work.experiment.tuning.candidates
-    tried = (rates.choose, rates.seeds) if rates else ((), ())
-    return {"learning_rates": list(tried[0]), "training_seeds": list(tried[1])}
+    return {"learning_rates": [*rates.choose] if rates else [], "training_seeds": [*rates.seeds] if rates else []}
 
 
 def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:

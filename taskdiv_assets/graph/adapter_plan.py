@@ -3,8 +3,6 @@
 The functions are pure. `language_model.tuning` does the training.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ The store contains a file for each registered budget (`budgets/<n>`), so the rep
 `requested` or `full_pool`. The cell of the full pool trains on all prompts; it has the strategy `random` and its own seeds.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import NamedTuple, Self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -74,8 +75,7 @@ def bars(
 def _bars_along(axes: Axes, shown: Mapping[str, Numbers], errors: Numbers) -> None:
     ends = np.zeros(len(errors))
     half = errors if np.any(errors) else None
-    for place, (label, values) in enumerate(shown.items()):
-        colour = MORE_COLOURS[place % len(MORE_COLOURS)]
+    for (label, values), colour in zip(shown.items(), cycle(MORE_COLOURS), strict=False):
         axes.barh(range(len(values)), values, left=ends, xerr=half, color=colour, label=_plain(label))
         ends = ends + np.nan_to_num(values)
     _numbers(axes, ends + np.nan_to_num(errors), np.sum(list(shown.values()), axis=0))
@@ -112,8 +112,7 @@ def _numbers(axes: Axes, ends: Numbers, values: Numbers) -> None:
 def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> bytes:
     """Draw one line per series. The values of a series are evenly spaced from x = 0 to x = 1."""
     figure, axes = _figure(height_in=2.8)
-    for index, (label, values) in enumerate(series.items()):
-        colour = COLOURS[index % len(COLOURS)]
+    for (label, values), colour in zip(series.items(), cycle(COLOURS), strict=False):
         axes.plot(np.linspace(0, 1, len(values)), values, color=colour, label=_plain(label), lw=1)
     _labels(axes, x_label, y_label)
     if series:
@@ -135,9 +134,8 @@ def histogram(
         together = np.concatenate(list(finite.values()))
         edges, is_log = bin_edges(together, limits)
         bottom = np.zeros(len(edges) - 1)
-        for place, (label, values) in enumerate(finite.items()):
+        for (label, values), colour in zip(finite.items(), cycle(MORE_COLOURS), strict=False):
             heights, _ = np.histogram(values, edges)
-            colour = MORE_COLOURS[place % len(MORE_COLOURS)]
             axes.bar(edges[:-1], heights, np.diff(edges), bottom, align="edge", color=colour, label=_plain(label))
             bottom += heights
         if is_log:
@@ -176,8 +174,8 @@ def areas(
 def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
     """Draw distributions (name -> shares, (bins,)) over common bins as outlines. `edges` is (bins + 1,)."""
     figure, axes = _figure(height_in=2.8)
-    for place, (label, values) in enumerate(shares.items()):
-        axes.stairs(values, edges, color=COLOURS[place % len(COLOURS)], label=_plain(label), lw=1.4)
+    for (label, values), colour in zip(shares.items(), cycle(COLOURS), strict=False):
+        axes.stairs(values, edges, color=colour, label=_plain(label), lw=1.4)
     _legend(axes)
     _labels(axes, x_label, y_label, title)
     return _png(figure)
@@ -195,10 +193,9 @@ class Band(NamedTuple):
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
     """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines. Each has its name beside it."""
     figure, axes = _figure(height_in=3.4)
-    for index, (name, band) in enumerate(series.items()):
-        colour = COLOURS[index % len(COLOURS)]
+    for (name, band), colour, marker in zip(series.items(), cycle(COLOURS), cycle("osD^v"), strict=False):
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.12, lw=0)
-        axes.plot(band.x, band.y, "osD^v"[index % 5] + "-", color=colour, ms=4, lw=1.2)
+        axes.plot(band.x, band.y, f"{marker}-", color=colour, ms=4, lw=1.2)
         _name(axes, name, (band.x[-1], band.y[-1]), fontsize=7, xytext=(5, 0), va="center")
     for name, level in levels.items():
         axes.axhline(level, color="#777777", lw=0.8, ls="--")

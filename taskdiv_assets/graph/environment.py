@@ -1,7 +1,5 @@
 """The environment in which a result was made: machine, versions, commit. It is stored in footers, but not in identities."""
 
-from __future__ import annotations
-
 import functools
 import os
 import platform

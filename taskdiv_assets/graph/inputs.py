@@ -50,9 +50,7 @@ class Inputs:
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
         self.experiment: Experiment = lineage.experiment
-        self.lineage = lineage
-        self.unit = unit
-        self.reads = reads
+        self.lineage, self.unit, self.reads = lineage, unit, reads
         self.found: dict[str, str] = {}
 
     @property

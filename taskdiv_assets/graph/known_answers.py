@@ -1,7 +1,5 @@
 """The answers to prompts, from the pool and from imported annotations. The newest imported answer has priority."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pyarrow as pa

@@ -3,8 +3,6 @@
 All special characters are escaped. So a name cannot end a table, a code block or a card's front matter, and it cannot add HTML.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,6 @@
 A proxy is a model that computes confidences instead of the base model. `language_model.loading` loads models.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -207,11 +205,9 @@ class Models:
 
     def _notes(self, name: str, source: BaseModelSource | None = None) -> Mapping[str, Any]:
         """Return the note READING or BATCHING of the base model or of a proxy; empty if its files are not stored yet."""
-        if source is not None:
-            of_proxy: Mapping[str, Any] = self._of_proxy(source).get(name, {})
-            return of_proxy
-        footer = self._footer(Unit("base_model"))
-        found: Mapping[str, Any] = footer.notes.get(name, {}) if footer is not None else {}
+        footer = self._footer(Unit("base_model")) if source is None else None
+        notes = self._of_proxy(source) if source is not None else footer.notes if footer is not None else {}
+        found: Mapping[str, Any] = notes.get(name, {})
         return found
 
 

@@ -4,8 +4,6 @@ The declarations of assets contain the resources for a 7B model in 16 bits. `SMA
 built-in demo), and for all models if `$TASKDIV_STEP_GPUS` is 0.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from taskdiv_assets.experiment import Experiment

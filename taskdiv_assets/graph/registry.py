@@ -1,7 +1,5 @@
 """The registry: all assets of the graph in order, and facts that follow from their declarations."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """The identities of scores, questions and outputs on each benchmark."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from taskdiv_assets.benchmarks import holds, settings_identity

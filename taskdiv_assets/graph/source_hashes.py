@@ -4,8 +4,6 @@ A stored table keeps the mark (`remote.mark`) and the hash of each remote source
 without a download that a source has not changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from data_contracts.footer import Footer

@@ -1,7 +1,5 @@
 """Values that several assets read from stored tables."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 A unit is one result: an asset and the key of its partition.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 

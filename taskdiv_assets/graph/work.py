@@ -1,7 +1,5 @@
 """The argument and the result of an asset's `make`: `Work` and `Product`. Neither depends on Dagster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -4,8 +4,6 @@ The store names the full pool's cell like any other cell (`4437|random`). In Dag
 partitions. As a budget in the partition dialog, it would be trained once per strategy by a click on "All".
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from taskdiv_assets.assets import REGISTRY

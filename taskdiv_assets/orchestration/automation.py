@@ -1,7 +1,5 @@
 """The condition under which Dagster's daemon makes a new report: the report is out of date, and no input is being made."""
 
-from __future__ import annotations
-
 import json
 
 import dagster as dg

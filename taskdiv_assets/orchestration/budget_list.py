@@ -4,9 +4,8 @@ Dagster shows dynamic partitions in the order in which they were added. To inser
 and adds them again. Dagster stores the records of a partition under its key, so no record is lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
+from itertools import takewhile
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -27,11 +26,6 @@ UNFINISHED = (
 ACTIVE = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING)
 
 
-def partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
-    """Return the partitions definition of an experiment's budgets. Users can add budgets at any time, also in the UI."""
-    return dg.DynamicPartitionsDefinition(name=partitions_name(experiment))
-
-
 def partitions_name(experiment: str) -> str:
     return f"{experiment}_budget"
 
@@ -44,8 +38,7 @@ def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> li
     name = partitions_name(experiment.name)
     known = list(instance.get_dynamic_partitions(name))
     wanted = in_order(experiment, known)
-    start = next((place for place, pair in enumerate(zip(known, wanted, strict=False)) if pair[0] != pair[1]), None)
-    start = min(len(known), len(wanted)) if start is None else start
+    start = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(known, wanted, strict=False))))
     if start < len(known) and is_idle(experiment, instance):
         for key in known[start:]:
             instance.delete_dynamic_partition(name, key)

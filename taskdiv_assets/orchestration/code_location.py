@@ -5,20 +5,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 
 import dagster as dg
 
 from taskdiv_assets.experiment import experiment_file
-from taskdiv_assets.orchestration import broken, engines, factory
+from taskdiv_assets.orchestration import engines, factory
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.store import Store, home
 
 LOGGER = dg.get_dagster_logger("taskdiv")
 DEMOS = ("demo", "demo_quick")
 STORE_GROUP = "results_folder"  # group of the asset that shows the error of an unreadable store
+
+ERROR_ASSET = "experiment_file"
+RELOAD = "reload the definitions (Deployment → Code locations → Reload)"
+ADVICE = f"Repair it, then {RELOAD}."
 
 # Asset checks with partitions are a preview feature of Dagster. Dagster would log a warning for each of about a hundred checks.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
@@ -69,7 +75,7 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
     except Exception as error:  # a storage library may raise any exception
         problem = f"$TASKDIV_HOME, {home()}, cannot be read ({type(error).__name__}: {error})"
         warn(f"experiments of {problem}; `taskdiv doctor` says more")
-        parts.append(broken.build(STORE_GROUP, lambda: experiment_file.stored(home()), problem))
+        parts.append(error_asset(STORE_GROUP, lambda: experiment_file.stored(home()), problem))
     sources = {**stored, **built_in}
     chosen = dict.fromkeys(shown(stored) if names is None else names)
     parts += [build_one(name, sources[name]) for name in chosen if name in sources]
@@ -77,7 +83,7 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
         if name not in sources:
             problem = f"$TASKDIV_EXPERIMENTS names {name!r}; expected names out of {', '.join(sorted(sources))}"
             warn(problem)
-            parts.append(broken.build(name, partial(experiment_file.load, name), problem))
+            parts.append(error_asset(name, partial(experiment_file.load, name), problem))
     return dg.Definitions.merge(*parts)
 
 
@@ -95,10 +101,36 @@ def build_one(name: str, source: str) -> dg.Definitions:
         is_said = isinstance(error, experiment_file.ExperimentError)
         problem = str(error) if is_said else f"{type(error).__name__}: {error}"
         warn(f"experiment {name} is not loaded: {problem}")
-        return broken.build(name, lambda: load_one(name, source), problem)
+        return error_asset(name, lambda: load_one(name, source), problem)
 
 
 def warn(sentence: str) -> None:
-    """Log a warning, unless `$TASKDIV_QUIET` is set, as `taskdiv` commands do."""
+    """Log a warning, unless `$TASKDIV_QUIET` is set. `taskdiv` commands set this variable."""
     if not machine().quiet:
         LOGGER.warning(sentence)
+
+
+def error_asset(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
+    """Return a group with one asset whose description contains the error message `problem`.
+
+    When a user materialises the asset, it calls `load`, the function that failed.
+    """
+    group = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    if group != name:  # the hash keeps two names apart that would become the same group name
+        group += f"_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+    @dg.asset(
+        key=dg.AssetKey([group, ERROR_ASSET]),
+        group_name=group,
+        description=f"**This experiment is not loaded.** {ADVICE}\n\n```\n{problem.replace('```', '')}\n```",
+        kinds={"yaml"},
+        tags={"broken": ""},
+    )
+    def report_problem() -> dg.MaterializeResult[None]:
+        try:
+            load()
+        except Exception as error:  # any error becomes the message of the failed step
+            raise dg.Failure(description=f"{error}\n{ADVICE}", allow_retries=False) from error
+        return dg.MaterializeResult(metadata={"what to do": f"The file can be used now: {RELOAD}."})
+
+    return dg.Definitions(assets=[report_problem])

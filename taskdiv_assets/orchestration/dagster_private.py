@@ -3,8 +3,6 @@
 `USED` lists the attributes that the project overrides or reads. A test checks after an upgrade of Dagster that they exist.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 # Type of the result of `dg.define_asset_job`. The function is public, this type is private. Used for annotations only (factory).
@@ -31,19 +29,10 @@ from dagster._serdes import ConfigurableClassData
 from dagster_shared.check import CheckError
 
 __all__ = [
-    "USED",
-    "BulkActionStatus",
-    "BulkActionsFilter",
-    "CheckError",
-    "CheckRunHealthResult",
-    "ConfigurableClassData",
-    "GrpcServerCodeLocation",
-    "InstanceRef",
-    "LaunchRunContext",
-    "SqliteEventLogStorage",
-    "UnresolvedAssetJobDefinition",
-    "WorkerStatus",
-]
+    "USED", "BulkActionStatus", "BulkActionsFilter", "CheckError", "CheckRunHealthResult", "ConfigurableClassData",
+    "GrpcServerCodeLocation", "InstanceRef", "LaunchRunContext", "SqliteEventLogStorage",
+    "UnresolvedAssetJobDefinition", "WorkerStatus",
+]  # fmt: skip
 
 USED: Mapping[type, tuple[str, ...]] = {
     BulkActionStatus: ("REQUESTED", "CANCELING"),

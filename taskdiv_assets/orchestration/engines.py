@@ -3,8 +3,6 @@
 `$TASKDIV_EXECUTOR` selects one of Dagster's executors. `graph.needs` contains the resources that a step requests.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit

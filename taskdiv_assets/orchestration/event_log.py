@@ -5,8 +5,6 @@ is unchanged, so other processes can use the files. The UI watches a file for ch
 the file only at a checkpoint (it copies the write-ahead log into the file), so this class makes a checkpoint every second.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -18,9 +18,9 @@ from taskdiv_assets.graph.units import ranked_strategies, run_tags
 from taskdiv_assets.orchestration import automation, budget_list, engines, report_links
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.orchestration.dagster_private import UnresolvedAssetJobDefinition
+from taskdiv_assets.orchestration.instance import ACCELERATOR_POOL
 from taskdiv_assets.orchestration.produce import Events, produce
 
-ACCELERATOR_POOL = "accelerator"
 BUDGET_SENSOR_S = 30
 REPORT_SENSOR_S = 30
 LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # the assets that have a freshness policy
@@ -29,7 +29,8 @@ LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # the assets that have a
 def build(experiment: Experiment, text: str) -> dg.Definitions:
     """Return the assets, jobs and sensors of one experiment. `text` is the experiment file, which is stored with the results."""
     strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
-    cells = dg.MultiPartitionsDefinition({"budget": budget_list.partitions(experiment.name), "strategy": strategies})
+    budgets = dg.DynamicPartitionsDefinition(name=budget_list.partitions_name(experiment.name))
+    cells = dg.MultiPartitionsDefinition({"budget": budgets, "strategy": strategies})
     partitions: dict[str, dg.PartitionsDefinition | None] = {"none": None, "strategy": strategies, "cell": cells}
     used = REGISTRY.used(experiment)
     chosen = [asset for asset in REGISTRY if asset.name in used]

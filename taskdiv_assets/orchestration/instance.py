@@ -47,6 +47,7 @@ retention:                            # ticks of sensors, which are many; runs a
 """
 
 
+ACCELERATOR_POOL = "accelerator"  # the steps that hold a model take its slots
 CORRECT_IT = "correct it, or move it away and run `taskdiv home-folder`, which writes the project's"
 SAID_LENGTH = 200  # largest number of characters of Dagster's error that are shown
 ALONE_S, ALONE_POLL_S = 120.0, 0.05  # longest wait for the lock that `open_instance` takes, and time between tries
@@ -217,8 +218,6 @@ def open_for_run() -> DagsterInstance:
 
 def raise_pool_limit(instance: DagsterInstance, limit: int) -> None:
     """Raise the limit of the accelerator pool to `limit`. A higher limit is not lowered, because its slots may be in use."""
-    from taskdiv_assets.orchestration.factory import ACCELERATOR_POOL
-
     storage = instance.event_log_storage
     known = {pool.name: pool.limit for pool in storage.get_pool_limits()}
     if known.get(ACCELERATOR_POOL, 0) < limit:

@@ -1,7 +1,5 @@
 """Metadata of a stored table that the UI shows: first rows, picture, paths, and links to related results."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from typing import Any
@@ -43,9 +41,7 @@ def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[
         metadata["cells"] = dg.MetadataValue.md(links_to_cells(store.experiment, table, full_pool_n))
     if asset.partitioned_by == "cell":
         metadata["of this cell"] = dg.MetadataValue.md(links_of_cell(work))
-    for name, value in footer.notes.items():
-        if isinstance(value, str | int | float):
-            metadata[name] = value
+    metadata |= {name: value for name, value in footer.notes.items() if isinstance(value, str | int | float)}
     if asset.name == "allocation":
         metadata["data card"] = dg.MetadataValue.path(store.locate(*data_card_path(store, str(unit.key)).split("/")))
     if asset.name == "adapter":

@@ -4,8 +4,6 @@ If the stored result is fresh, nothing is computed. A new table is validated bef
 an ERROR rule, the stored table is kept, `<table>.rejected.json` is written, and the step fails without a retry.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -55,7 +53,8 @@ def produce(
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
         if cell is not None and not is_full_pool:
             cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
-        keep_text(store, text)
+        if store.get("experiment.yaml") != text.encode():
+            store.put(text.encode(), "experiment.yaml")
         waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), asset)
         expected = waiting.expected
         with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
@@ -68,9 +67,7 @@ def produce(
                 yield from _publish_found(context, work, asset)
             else:
                 yield from _publish_new(context, work, asset)
-            if (
-                cell is not None and cell.budget_n not in experiment.budgets
-            ):  # a budget that was added in the UI is registered in the store too
+            if cell is not None and cell.budget_n not in experiment.budgets:  # a budget that was added in the UI
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
     except Exception as error:
         retry_if_it_may_pass(context, error)
@@ -109,7 +106,7 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each retry waits three times as long."""
+    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times, each time with three times the wait."""
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number
@@ -118,11 +115,6 @@ def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) ->
         f"({context.retry_number + 1} of {RETRIES_N})"
     )
     raise dg.RetryRequested(max_retries=RETRIES_N, seconds_to_wait=wait_s) from error
-
-
-def keep_text(store: Store, text: str) -> None:
-    if store.get("experiment.yaml") != text.encode():
-        store.put(text.encode(), "experiment.yaml")
 
 
 def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) -> Events:

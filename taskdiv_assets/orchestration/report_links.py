@@ -3,8 +3,6 @@
 An address contains a mark of the results folder (`$TASKDIV_HOME`). A server of another results folder rejects the address.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 from taskdiv_assets.settings import machine

@@ -4,8 +4,6 @@ Dagster's monitoring then marks the run as failed, frees its pool slots, and res
 runs would keep the state STARTED after a reboot.
 """
 
-from __future__ import annotations
-
 import socket
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher

@@ -4,8 +4,6 @@ Libraries wrap errors of the system, and some keep only the text. So all causes 
 by text.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re
