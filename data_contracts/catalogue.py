@@ -64,11 +64,7 @@ def document(name: str) -> Mapping[str, Any]:
 
 
 def documents() -> Mapping[str, Mapping[str, Any]]:
-    """Return the content of every contract file by table name, sorted by `order`.
-
-    Raises:
-        ValueError: the `order` of a file is missing or not a whole number.
-    """
+    """Return the content of every contract by table name, sorted by `order`. Raise ValueError if an `order` is not an integer."""
     return _documents(folders())
 
 

@@ -34,17 +34,11 @@ class YamlError(ValueError):
 
 
 class Document(NamedTuple):
-    """The content of a file.
+    """The content of a file."""
 
-    Attributes:
-        value: mappings, lists, texts, numbers, booleans and None. All keys of mappings are text.
-        root: the root of the YAML nodes, which contain line numbers; None for an empty file.
-        repeated: paths of keys that occur twice in one mapping. `value` contains the last value.
-    """
-
-    value: Any
-    root: yaml.Node | None
-    repeated: tuple[tuple[str | int, ...], ...]
+    value: Any  # mappings, lists, texts, numbers, booleans and None; all keys of mappings are text
+    root: yaml.Node | None  # the YAML nodes contain line numbers; None for an empty file
+    repeated: tuple[tuple[str | int, ...], ...]  # paths of keys that occur twice in a mapping; the last counts
 
 
 def read(text: str, place: str, *, has_functions: bool = False) -> Document:

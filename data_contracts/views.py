@@ -115,9 +115,6 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
     """Add `relative_difference`: (confidence − the definition's value) / the definition's value.
 
     The difference is relative because the probability of a long sequence is far below any absolute tolerance.
-
-    Raises:
-        ValueError: `definition` is not a key of `DEFINITIONS`.
     """
     if definition not in DEFINITIONS:
         raise ValueError(f"there is no definition {definition!r} of confidence; known: {', '.join(DEFINITIONS)}")

@@ -17,11 +17,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_allocation(work: Work) -> Product:
-    """Select the first `budget` prompts of each seed's ranking.
-
-    Raises:
-        ValueError: the budget is larger than the pool or the ranking.
-    """
+    """Select the first `budget` prompts of each seed's ranking. Raise ValueError if the pool or the ranking is smaller."""
     cell = work.cell
     if said := over_pool(work.experiment, [cell.budget_n], work.lineage.pool_size):
         raise ValueError(said)

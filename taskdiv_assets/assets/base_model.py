@@ -22,11 +22,7 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_base_model(work: Work) -> Product:
-    """Copy or download the files of the base model. The model of the lab (the built-in demo) is trained here instead.
-
-    Raises:
-        ValueError: the model cannot be trained.
-    """
+    """Fetch the base model's files, or train the lab's model (the built-in demo). Raise ValueError if it cannot be trained."""
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:

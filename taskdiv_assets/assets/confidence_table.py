@@ -104,11 +104,7 @@ def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
-    """Return the values of the `$names` in the contract, without scoring.
-
-    Raises:
-        FileNotFoundError: scores are missing that determine a sample with a tolerance.
-    """
+    """Return the values of the `$names` in the contract. Raise FileNotFoundError if scores that determine a sample are lost."""
     settings = work.experiment.confidence
     scores = PromptScores.of_pool(work, settings, "")
     wanted = np.zeros(len(scores.prompt_ids), np.bool_)

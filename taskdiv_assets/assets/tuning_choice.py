@@ -25,11 +25,7 @@ Trial = Mapping[str, Any]
 
 
 def make_tuning_choice(work: Work) -> Product:
-    """Train once per learning rate and seed, and note the rate with the lowest mean validation loss.
-
-    Raises:
-        ValueError: training diverged at every rate.
-    """
+    """Train at each learning rate with each seed, and note the best rate. Raise ValueError if training diverged at every rate."""
     schema = data_contracts.load("tuning_choice").arrow_schema
     rates = work.experiment.tuning.candidates
     if rates is None:

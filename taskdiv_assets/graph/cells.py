@@ -55,11 +55,7 @@ def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> b
 
 
 def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
-    """Return the full pool's cell.
-
-    Raises:
-        ValueError: the pool is not known, an answer is missing, or `budgets` contains the pool's size.
-    """
+    """Return the full pool's cell. Raise ValueError if the pool is not known, lacks answers, or has a size in `budgets`."""
     if pool is None:
         raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
     if not pool.is_answered:

@@ -69,10 +69,7 @@ class Inputs:
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add named parts of a table as inputs, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh.
-
-        Changes of other parts of the table do not change the identity.
-        """
+        """Add only the named parts of a table as inputs, such as `raw_pool.prompts`. Raise StaleInputError if it is not fresh."""
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 

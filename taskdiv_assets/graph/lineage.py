@@ -147,11 +147,7 @@ class Lineage:
         return Expectation(identity(unit.asset, asset.code_version, settings, inputs.found), inputs.found)
 
     def fresh(self, unit: Unit) -> Footer:
-        """Return the footer of a fresh table.
-
-        Raises:
-            StaleInputError: the table is not fresh. The message contains the reason and the command to run.
-        """
+        """Return the footer of a fresh table. Otherwise, raise StaleInputError with the reason and the command to run."""
         state = self.state(unit)
         footer = self.footer(unit)
         if state.status != "fresh" or footer is None:
@@ -160,11 +156,7 @@ class Lineage:
         return footer
 
     def read(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a stored table, or some of its columns, for use in an identity.
-
-        Raises:
-            StaleInputError: the table is not fresh or is damaged, or another process removed it.
-        """
+        """Return columns of a table (by default all) for use in an identity. Raise StaleInputError if they are not usable."""
         self.fresh(Unit(asset, key))
         try:
             return self.store.read_table(asset, key, columns).table

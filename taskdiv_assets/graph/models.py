@@ -127,10 +127,7 @@ class Models:
 
     @property
     def template(self) -> list[object]:
-        """Settings for identities: the prompt template, whether the chat template is used, and `marks`.
-
-        The text of the chat template is part of the model's files.
-        """
+        """Settings for identities: the prompt template, whether the chat template of the model's files is used, and `marks`."""
         return [without_start(self.experiment.prompt_template, self.start), self.experiment.chat_template, *self.marks]
 
     @property

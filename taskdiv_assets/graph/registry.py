@@ -13,11 +13,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets of the graph. Each asset comes after the assets that it reads.
-
-    Raises:
-        ValueError: two assets have the same name, or an asset comes before an asset that it reads.
-    """
+    """All assets of the graph. Raise ValueError if two names are equal, or an asset comes before an asset that it reads."""
 
     def __init__(self, assets: Sequence[Asset]) -> None:
         self._assets: dict[str, Asset] = {}
@@ -116,7 +112,7 @@ class Registry:
     ) -> list[Unit]:
         """Return all units of an experiment (the results that it can have), in the order that data flows.
 
-        `pool` is None if its size is not known. `names` selects assets; the default are the assets that the experiment uses.
+        `pool` is None if its size is not known. `names` selects assets; the default is all assets that the experiment uses.
         """
         wanted = self.used(experiment) if names is None else names
         cells, strategies = expected_cells(experiment, store, pool), ranked_strategies(experiment)

@@ -23,10 +23,7 @@ class SourceHashes:
         self._marks: dict[Unit, dict[str, str]] = {}  # unit → mark of each remote source → SHA-256 of the source
 
     def raw_pool(self) -> dict[str, str]:
-        """Return the SHA-256 of each pool file in reading order, or the data set's name and revision.
-
-        Paths are left out, so moving a file changes no identity.
-        """
+        """Return the SHA-256 of each pool file in reading order, without paths; name and revision of a data set on the hub."""
         return self._hashes(Unit("raw_pool"), lambda marks: list(fingerprint(self.experiment.pool, marks).values()))
 
     def task_labels(self) -> dict[str, str]:

@@ -40,12 +40,7 @@ class Work:
         return Cell.parse(self.unit.key or "")
 
     def read(self, asset: str, key: str | None = None) -> pa.Table:
-        """Return a fresh stored table.
-
-        Raises:
-            StaleInputError: the table is not fresh.
-            UndeclaredInputError: `reads` of the asset's declaration does not contain the table.
-        """
+        """Return a stored table. Raise StaleInputError if it is not fresh, and UndeclaredInputError if it is not in `reads`."""
         if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
             raise UndeclaredInputError(f"{self.unit.asset} reads {asset}; add {asset!r} to `reads` of its declaration")
         expected = self.lineage.fresh(Unit(asset, key))

@@ -32,11 +32,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def load_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of one experiment. `source` is the argument of `experiment_file.read_text`.
-
-    Raises:
-        ExperimentError: the file is invalid, or contains another name. Dagster may raise other errors.
-    """
+    """Return the definitions of the experiment in `source` (see `experiment_file.read_text`). Its name must be `name`."""
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
     if experiment.name != name:
@@ -63,9 +59,6 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
 
     One asset with the error message replaces an experiment whose file is invalid. If the store cannot be read, one more asset
     shows that error, and the built-in experiments are still loaded.
-
-    Raises:
-        ValueError: `$TASKDIV_EXECUTOR` does not name an installed engine.
     """
     parts = [dg.Definitions(executor=engines.executor("taskdiv_assets.definitions"))]
     built_in = {name: name for name in experiment_file.built_in_names()}
