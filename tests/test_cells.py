@@ -156,13 +156,13 @@ def test_budgets_of_an_object_store_are_read_at_once(store: Store, monkeypatch: 
     """One after another, a hundred budgets would take seconds there at every command."""
     for number in (30, 40, 50):
         cells.register(store, number)
-    together, kind = threading.Barrier(3, timeout=5), cells._kind
+    together, kind = threading.Barrier(3, timeout=5), cells.registered_kind
 
     def waiting(store: Store, name: str) -> str | None:
         together.wait()
         return kind(store, name)
 
-    monkeypatch.setattr(cells, "_kind", waiting)
+    monkeypatch.setattr(cells, "registered_kind", waiting)
     assert list(cells.registered(miniature(), store)) == [12, 24, 30, 40, 50]
     assert cells.foreign_budgets(store) == []
 

@@ -53,8 +53,7 @@ def produce(
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
         if cell is not None and not is_full_pool:
             cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
-        if store.get("experiment.yaml") != text.encode():
-            store.put(text.encode(), "experiment.yaml")
+        keep_text(store, text)
         waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), asset)
         expected = waiting.expected
         with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
@@ -115,6 +114,11 @@ def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) ->
         f"({context.retry_number + 1} of {RETRIES_N})"
     )
     raise dg.RetryRequested(max_retries=RETRIES_N, seconds_to_wait=wait_s) from error
+
+
+def keep_text(store: Store, text: str) -> None:
+    if store.get("experiment.yaml") != text.encode():
+        store.put(text.encode(), "experiment.yaml")
 
 
 def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) -> Events:
