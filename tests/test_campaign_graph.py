@@ -202,6 +202,7 @@ def test_scored_by_another_model_the_rule_counts_what_fell_outside(campaign: Cam
     assert len(campaign.send_out(again, 64)) > 32, "labels are bought a second time"
 
 
+@pytest.mark.full
 def test_labels_bought_since_the_list_was_made_are_seen_by_a_check(campaign: Campaign) -> None:
     """The stored verdict is as of publication; answers may come back after the order changed."""
     graph = campaign.graph()
@@ -253,13 +254,12 @@ def test_kept_first_nothing_falls_outside_and_the_difference_goes_out(campaign: 
     assert footer is not None and footer.notes["kept_first_n"] == 64
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("pair", "is_answered_between"),
     [
         (("min_margin", "mean_entropy"), False),
-        pytest.param(("mean_entropy", "min_margin"), True, marks=pytest.mark.full),
-        pytest.param(("min_margin", "mean_entropy"), True, marks=pytest.mark.full),
-        pytest.param(("mean_entropy", "min_margin"), False, marks=pytest.mark.full),
+        (("mean_entropy", "min_margin"), True),
     ],
 )
 def test_a_prompt_of_two_lists_goes_out_once_and_counts_for_both(
@@ -330,6 +330,7 @@ def test_what_was_bought_for_one_strategy_bends_no_other(campaign: Campaign) -> 
     assert order(graph, "random") == [*plain[-3:], *plain[:-3]]
 
 
+@pytest.mark.full
 def test_a_greedy_order_begins_with_annotated_prompts_beyond_its_depth(campaign: Campaign) -> None:
     deep = ("seeds: [0, 1]", "seeds: [0, 1]\nranking_depth: 40")
     graph = campaign.graph(deep)
@@ -346,6 +347,7 @@ def test_a_greedy_order_begins_with_annotated_prompts_beyond_its_depth(campaign:
     assert all(check.passed for check in kept.checks(results[32]).values())
 
 
+@pytest.mark.full
 def test_cost_stands_in_the_metadata_of_a_list(campaign: Campaign) -> None:
     graph = campaign.graph()
     campaign.lists(graph)
@@ -368,6 +370,7 @@ def planned(graph: Graph) -> str:
     return " ".join(re.sub("[─-╿]", " ", out.file.getvalue()).split())
 
 
+@pytest.mark.full
 def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
     graph = campaign.graph(("strategies: [min_margin, random, k_center]", "strategies: [min_margin, random]"))
     campaign.lists(graph)

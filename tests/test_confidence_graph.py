@@ -212,6 +212,7 @@ def test_definitions_and_cheaper_sources_side_by_side(bench: Bench, whole: pd.Da
     assert bench.parts == again and frame(graph, "confidence_comparison").equals(table)
 
 
+@pytest.mark.full
 def test_a_proxy_can_be_chosen(bench: Bench, whole: pd.DataFrame) -> None:
     text = "confidence: {of: prompt, max_new_tokens: 6, model: {lab: {seed: 5, steps: 20, batch_size: 16, hidden_size: 16, layers: 1}}}"
     graph = bench.variant((CONFIDENCE, text))
@@ -234,6 +235,7 @@ def test_being_right_is_what_lm_eval_says_of_the_validation_items(bench: Bench, 
     assert found.loc["copy", "answer_probability"] != found.loc["flip", "answer_probability"]
 
 
+@pytest.mark.full
 def test_items_of_another_seed_are_other_items(bench: Bench, whole: pd.DataFrame) -> None:
     """They stand at the same places under the same names; what was scored of the first must not be taken for them."""
     from taskdiv_assets.language_model.confidence import score
@@ -251,6 +253,7 @@ def test_items_of_another_seed_are_other_items(bench: Bench, whole: pd.DataFrame
     assert np.allclose(found, expected.loc[found.index], rtol=1e-12)
 
 
+@pytest.mark.full
 def test_time_is_that_of_the_prompts_that_count(bench: Bench, whole: pd.DataFrame) -> None:
     run(bench.variant(), "confidence_table")
     everything = bench.variant().store.read_footer("confidence_table").notes
@@ -263,6 +266,7 @@ def test_time_is_that_of_the_prompts_that_count(bench: Bench, whole: pd.DataFram
     )  # parts differ, and digits are cut
 
 
+@pytest.mark.full
 def test_checking_contracts_scores_nothing(bench: Bench, whole: pd.DataFrame, counted: list[int]) -> None:
     parameters = {}
     for name, text in (("number", "3"), ("tolerance", "{tolerance: 0.1, first: 4}")):
@@ -430,6 +434,7 @@ def test_a_chat_model_reads_its_own_template(shared_data: Path, empty_home: Home
     assert found.tolist() == score(lm, texts, max_new_tokens=6).columns["mean_probability"].tolist()
 
 
+@pytest.mark.full
 def test_tasks_whose_prompts_are_all_alike_have_no_error_and_break_no_rule(
     bench: Bench, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

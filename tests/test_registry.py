@@ -128,6 +128,7 @@ for command in (["plan", sys.argv[1]], ["run", sys.argv[1], "--until", "prompt_l
 """
 
 
+@pytest.mark.full
 def test_a_new_asset_is_one_file_one_line_and_one_contract(tmp_path: Path, empty_home: Home) -> None:
     """A copy of the packages gets what CONTRIBUTING.md shows, and nothing else; then Dagster, plan, run and report know it."""
     for package in ("taskdiv_assets", "reports", "data_contracts"):

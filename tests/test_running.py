@@ -229,6 +229,7 @@ sys.exit(any(os.waitpid(pid, 0)[1] for pid in children))
 """
 
 
+@pytest.mark.full
 def test_processes_that_start_an_empty_home_at_once_do_not_collide(empty_home: Home) -> None:
     found = subprocess.run(
         [sys.executable, "-c", STARTED_TOGETHER], capture_output=True, text=True, cwd=empty_home.folder
@@ -236,6 +237,7 @@ def test_processes_that_start_an_empty_home_at_once_do_not_collide(empty_home: H
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.full
 def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
     campaign: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

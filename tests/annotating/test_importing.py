@@ -169,6 +169,7 @@ def test_answers_with_times_are_all_kept_and_the_latest_counts() -> None:
     assert len(problems) == 2  # one without a time: nobody can say which counts
 
 
+@pytest.mark.full
 def test_a_hundred_thousand_answers_take_seconds(tmp_path: Path) -> None:
     ids = [f"{number:016x}" for number in range(100_000)]
     with (tmp_path / "many.csv").open("w", newline="") as file:

@@ -61,6 +61,7 @@ def test_log_likelihood_and_generation_give_the_same_verdict(
         assert verdicts_in(tuned[7]) == generated_verdicts(lm, items, "{prompt}")
 
 
+@pytest.mark.full
 def test_a_template_that_ends_in_a_blank_is_scored_as_it_was_trained(
     load_lab: Load, lab_folder: Path, pool: Pool, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from taskdiv_assets.storage.store import Store
 from tests.graph import Graph, failure
 from tests.home import Home
 
-pytestmark = pytest.mark.xdist_group("cards")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cards")]
 RANDOM, DIVERSE = "24|random", "24|task_diversity"  # the whole pool: both choose the same prompts
 METHOD = "method: lora, rank: 4, alpha: 8"
 SMALL = (

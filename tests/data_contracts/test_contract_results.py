@@ -183,6 +183,7 @@ def test_plain_values(value: object, expected: object) -> None:
     assert type(plain(value)) is type(expected)
 
 
+@pytest.mark.full
 def test_a_hundred_thousand_scores_are_validated_in_about_a_second() -> None:
     """Measured 0.6 s on two shared cores; the bound leaves room for a machine that is four times as busy."""
     seeds_n, items_n = 4, 25_000

@@ -25,7 +25,7 @@ from tests.deploy.kubernetes_api import Asked, Body, Cluster, invalid
 from tests.home import MINIATURE
 
 pytest.importorskip("dagster_k8s", reason="the extra k8s is not installed")
-pytestmark = pytest.mark.xdist_group("kubernetes")  # all of it is launched once
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("kubernetes")]  # all of it is launched once
 ROOT = Path(__file__).resolve().parents[2]
 HUB = "dolly"  # a 7B model from the hub; nothing is fetched to build its definitions
 SECRETS = {

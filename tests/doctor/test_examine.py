@@ -72,6 +72,7 @@ class TestOutput:
         assert KEY not in repr(storage) and "pass@" not in repr(storage)
 
 
+@pytest.mark.full
 def test_the_command_looks_at_everything_in_a_remote_home_and_shows_no_secret(
     empty_home: Home, s3: str, hub_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_slots_are_the_cards_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["ray", pytest.param("k8s", marks=pytest.mark.full)])
+@pytest.mark.full
 def test_definitions_with_ray_or_kubernetes_need_no_torch(name: str) -> None:
     """Loading stays quick: each engine's own packages come with it, models do not."""
     program = (

@@ -123,6 +123,7 @@ class TestCheckpointsThatCannotBeUsed:
         assert others == bench("undisturbed")[1]
 
 
+@pytest.mark.full
 def test_dropout_of_a_base_is_off_and_what_was_stopped_ends_the_same(bench, tmp_path, miniature_folder):
     """GPT-2 drops out a tenth by its own configuration: neither named in the experiment nor drawn from its streams."""
     import torch
@@ -142,6 +143,7 @@ def test_dropout_of_a_base_is_off_and_what_was_stopped_ends_the_same(bench, tmp_
         assert bench(f"ended {method}", settings=settings, base=folder)[1] == files
 
 
+@pytest.mark.full
 def test_the_model_of_a_training_is_gone_when_the_next_one_loads(bench, monkeypatch):
     import weakref
 

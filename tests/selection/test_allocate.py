@@ -31,7 +31,7 @@ COST = st.one_of(st.integers(1, 4), st.integers(1, 1_000_000), st.integers(1, 2*
 TASKS = st.lists(st.tuples(COST, st.integers(0, 12)), min_size=1, max_size=10)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(TASKS, st.integers(0, 130))
 def test_allocate_equals_a_literal_priority_queue(tasks, budget):
     costs, sizes = np.array(tasks).T
@@ -58,7 +58,7 @@ def test_counts_sum_to_the_budget_stay_within_the_tasks_and_ignore_the_scale_of_
         assert allocate(costs * factor, sizes, budget).tolist() == counts.tolist()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TASKS, st.integers(0, 130), st.data())
 def test_lowering_a_cost_never_lowers_the_count(tasks, budget, data):
     costs, sizes = np.array(tasks).T

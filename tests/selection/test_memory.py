@@ -46,6 +46,7 @@ def test_dpp_takes_directions_and_an_inverse_besides():
     assert peak_bytes(STRATEGIES["dpp"], n, d, depth) < n * d * 4 + depth * d * 8 + blocks + SMALL
 
 
+@pytest.mark.full
 def test_exact_facility_location_keeps_one_copy_of_the_open_rows_at_most():
     n, d = 1_000, 2_048
     rows = n * d * 4
