@@ -21,7 +21,7 @@ from tests.graph import Graph, failure
 from tests.home import MINIATURE, Home
 from tests.ray_cluster import RayCluster, ray_cluster, step_process
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("ray"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(1200)]
 STEPS_N = 450
 CELL = ("--budget", "24", "--strategy", "random")
 
@@ -63,6 +63,7 @@ def assert_same(here: Home, there: Home, experiment: str) -> int:
     return len(names)
 
 
+@pytest.mark.cluster
 def test_the_miniature_on_two_workers_equals_one_process(
     cluster: RayCluster, computed: Home, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -144,6 +145,7 @@ def parts(home: Home) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
 
 
+@pytest.mark.full
 def test_a_scorer_killed_in_the_middle_loses_nothing_that_was_stored(
     cluster: RayCluster, disturbed: tuple[Home, RayHome]
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_scorer_killed_in_the_middle_loses_nothing_that_was_stored(
         assert without_seconds(left).equals(without_seconds(right)), name
 
 
+@pytest.mark.full
 def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
     cluster: RayCluster, disturbed: tuple[Home, RayHome]
 ) -> None:
