@@ -1,4 +1,4 @@
-"""Two defaults and the strategy names of an experiment file, for both the settings and the report.
+"""Defaults, names and strategies of an experiment file, for both the settings and the report.
 
 The report reads the file as the user wrote it, without the settings classes of `taskdiv_assets.experiment`.
 """
@@ -6,6 +6,9 @@ The report reads the file as the user wrote it, without the settings classes of 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
+NAME_PATTERN: Final = (
+    r"^[a-z0-9_]+$"  # allowed names of experiments, benchmarks and strategies: they become part of paths
+)
 PURPOSE: Final[Literal["campaign"]] = "campaign"  # default
 SEEDS: Final = (0, 1, 2)  # default: a useful interval over seeds needs at least three
 

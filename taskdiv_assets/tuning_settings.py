@@ -1,15 +1,25 @@
-"""The section `tuning` of an experiment file: how an adapter or a model is trained on the chosen prompts and their answers.
+"""The section `tuning` of an experiment file, and the base types of all sections.
 
-All of these settings determine the result. Device, memory and number of processes do not; see docs/TUNING.md.
+All settings of `Tuning` determine the result. Device, memory and number of processes do not; see docs/TUNING.md.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taskdiv_assets.settings import Number, PositiveInt, Seed, Settings, Switch
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+# Numbers and switches of an experiment file. Text such as "1_000" or "yes" is not converted, and 1 does not mean true.
+Number = Annotated[float, Field(strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+class Settings(BaseModel):
+    """Base class of every section of an experiment file. Objects are immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LearningRates(Settings):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskdiv_assets.commands import report_server
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
 from tests.golden import make_report

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets import settings
 from taskdiv_assets.commands import doctor
-from taskdiv_assets.settings import FIELDS, SECRETS, machine
+from taskdiv_assets.storage import machine as settings
+from taskdiv_assets.storage.machine import FIELDS, SECRETS, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/deploy/README.md"
@@ -139,7 +139,7 @@ def test_only_settings_reads_environment_variables() -> None:
         for path in (ROOT / package).rglob("*.py")
         if (lines := [*reads(ast.parse(path.read_text()))])
     }
-    assert set(found) == {"taskdiv_assets/settings.py", "taskdiv_assets/commands/doctor/__init__.py"}, found
+    assert set(found) == {"taskdiv_assets/storage/machine.py", "taskdiv_assets/commands/doctor/__init__.py"}, found
     assert (
         len(found["taskdiv_assets/commands/doctor/__init__.py"]) == 1
     )  # it takes bad variables away, and puts them back

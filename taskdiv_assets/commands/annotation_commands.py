@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.annotating import exporting, importing, ledger
 from taskdiv_assets.annotating.answer_files import AnswerFile, Reading, read_answers, read_bytes
 from taskdiv_assets.annotating.columns import Names
@@ -25,7 +26,6 @@ from taskdiv_assets.graph.cells import Cell, registered
 from taskdiv_assets.graph.known_answers import newest_annotations
 from taskdiv_assets.orchestration import instance
 from taskdiv_assets.pools import copies
-from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage.store import Store
 
 annotations_app = typer.Typer(

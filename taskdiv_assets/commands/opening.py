@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import consoles, edits
 from taskdiv_assets.commands.consoles import note
@@ -15,7 +16,6 @@ from taskdiv_assets.commands.contract_warnings import stored_warnings
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment, experiment_file, parse_budget
 from taskdiv_assets.graph import cells
-from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage.store import Store, home
 
 EXPERIMENT = Annotated[

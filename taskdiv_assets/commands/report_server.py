@@ -15,8 +15,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple, cast
 
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.orchestration.report_links import HOST, home_mark
-from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage.store import Store, home
 
 TYPES = {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from data_contracts import plain_yaml
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.orphans import end_orphans
 from taskdiv_assets.experiment import experiment_file
@@ -22,7 +23,6 @@ from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.experiment.mistakes import PATTERN_WORDS
 from taskdiv_assets.orchestration import instance
 from taskdiv_assets.orchestration.asset_paths import place
-from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.store import Store
 

@@ -15,7 +15,7 @@ import typer
 from taskdiv_assets.commands import report_server
 from taskdiv_assets.commands.consoles import console, plain_errors
 from taskdiv_assets.orchestration.instance import make_home
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 
 WORKSPACE = """\
 load_from:

@@ -19,8 +19,8 @@ from taskdiv_assets.commands.stopping import SIGNALS
 from taskdiv_assets.commands.workers import Task, execute, load, quiet
 from taskdiv_assets.language_model import devices as cards
 from taskdiv_assets.orchestration import troubles
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import progress
+from taskdiv_assets.storage.machine import machine
 
 STOPPED, ORPHANED = 130, 137
 _is_busy = False

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 from taskdiv_assets.commands import stopping
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import processes
+from taskdiv_assets.storage.machine import machine
 
 POLL_S = 0.2
 STOP_S = 2.5  # time between a request to stop at once and the kill

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
-from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Settings, Switch
+from data_contracts.experiment_fields import NAME_PATTERN
+from taskdiv_assets.tuning_settings import Number, PositiveInt, Settings, Switch
 
 HUB = "hub"
 Name = Annotated[str, Field(pattern=r"\S")]  # a name that others chose; any text that is not blank

@@ -16,7 +16,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from data_contracts import money
 from data_contracts.cell_keys import BUDGET_PATTERN
-from data_contracts.experiment_fields import PURPOSE, SEEDS, strategy_names
+from data_contracts.experiment_fields import NAME_PATTERN, PURPOSE, SEEDS, strategy_names
 from taskdiv_assets.confidence.measures import Definition
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.benchmark_settings import Benchmark
@@ -25,8 +25,7 @@ from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
-from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Seed, Settings, Switch
-from taskdiv_assets.tuning_settings import Tuning
+from taskdiv_assets.tuning_settings import Number, PositiveInt, Seed, Settings, Switch, Tuning
 
 ENTRIES_MAX = 1_000  # limit for each of budgets, seeds, strategies and benchmarks; each combination is a cell
 DEFAULT_GREEDY_DEPTH = 50_000

@@ -20,14 +20,13 @@ import yaml
 from pydantic import ValidationError
 
 from data_contracts import plain_yaml
-from data_contracts.experiment_fields import strategy_names
+from data_contracts.experiment_fields import NAME_PATTERN, strategy_names
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.experiment.lab_operations import TASKS
 from taskdiv_assets.experiment.mistakes import Problem, example, in_words
 from taskdiv_assets.selection import STRATEGIES, Strategy
-from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import home
 

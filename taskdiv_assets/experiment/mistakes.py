@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.experiment.declaration import NUL_FREE, OWNER_PATTERN, Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
-from taskdiv_assets.settings import NAME_PATTERN
 
 DIGITS_ADVICE = ", which is text: a number is written in plain decimal digits, without quotes or leading zeros"
 SHOWN_LENGTH_MAX = 80  # largest number of characters of a shown value

@@ -10,10 +10,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 import data_contracts
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.strata import score_order
 from taskdiv_assets.selection.strategies import OWN_ORDER
-from taskdiv_assets.settings import NAME_PATTERN, Settings
+from taskdiv_assets.tuning_settings import Settings
 
 SCORE = "score"  # the default column of scores
 NAME_LENGTH_MAX = 63

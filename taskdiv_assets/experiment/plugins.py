@@ -14,8 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 import data_contracts
+from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.selection import NEEDS, STRATEGIES, Strategy
-from taskdiv_assets.settings import NAME_PATTERN
 
 GROUP = "taskdiv.strategies"
 LOGGER = logging.getLogger("taskdiv.plugins")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from taskdiv_assets.settings import PositiveInt, Seed, Settings
+from taskdiv_assets.tuning_settings import PositiveInt, Seed, Settings
 
 USUAL_ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1251", "shift_jis", "gb18030")
 NO_FILE_ENCODINGS = frozenset({"idna", "punycode", "undefined", "mbcs", "oem", "unicode-escape", "raw-unicode-escape"})

@@ -8,7 +8,7 @@ from typing import Any
 
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.asset import Asset, Needs
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 
 RAY_TAG, K8S_TAG = "dagster-ray/config", "dagster-k8s/config"
 GPU_RESOURCE = "nvidia.com/gpu"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 
 _held: list[IO[bytes]] = []  # open lock files; a lock ends with its process
 

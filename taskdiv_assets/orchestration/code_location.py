@@ -15,7 +15,7 @@ import dagster as dg
 
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.orchestration import engines, factory
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.store import Store, home
 
 LOGGER = dg.get_dagster_logger("taskdiv")

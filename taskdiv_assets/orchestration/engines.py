@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from taskdiv_assets.settings import FIELDS, SECRETS, given, machine
+from taskdiv_assets.storage.machine import FIELDS, SECRETS, given, machine
 from taskdiv_assets.storage.store import home
 
 CRASHES_N = 3  # largest number of restarts of a step whose process, worker or pod was killed

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_contracts import plain_yaml
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import temporary
+from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

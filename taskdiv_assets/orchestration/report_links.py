@@ -5,7 +5,7 @@ An address contains a mark of the results folder (`$TASKDIV_HOME`). A server of 
 
 import hashlib
 
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.store import home
 
 HOST = "127.0.0.1"

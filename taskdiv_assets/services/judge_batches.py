@@ -15,8 +15,8 @@ from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, from_table, is_final, is_tie, key_of, to_table
 from taskdiv_assets.experiment.benchmark_settings import Judge
 from taskdiv_assets.graph.work import Work
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.store import Store
 

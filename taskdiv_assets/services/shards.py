@@ -26,7 +26,7 @@ from taskdiv_assets.graph.needs import scorer_needs
 from taskdiv_assets.graph.registry import Registry
 from taskdiv_assets.graph.units import Expectation, StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.store import Store, footer_of, home
 
 SHARD_PROMPTS_N = 4_096  # the largest number of prompts in a part

@@ -23,7 +23,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, TuningResult, tune
 from taskdiv_assets.language_model.tuning.process_group import tune_in_processes
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.tuning_settings import Tuning
 

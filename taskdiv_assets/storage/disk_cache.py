@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import progress, room, temporary
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.room import GB
 
 # Enough for two 7B models in 16 bits (base and proxy, 13.5 GB each), embeddings of 100,000 prompts (0.8 GB), and adapters.

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 
 from data_contracts.footer import FOOTER_KEY, Footer, Rejected
 from data_contracts.table_paths import REJECTED, rejected_parts, table_parts
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import disk_cache as cache
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.files import Files
+from taskdiv_assets.storage.machine import machine
 
 TAIL_BYTES = 64 * 1024  # bytes that one request reads from the end of a table; nearly every footer is shorter
 ROW_GROUP_N = 65_536  # rows in one row group: the smallest number of rows that a reader can read from a table

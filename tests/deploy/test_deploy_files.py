@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from taskdiv_assets.orchestration import instance
-from taskdiv_assets.settings import listed
+from taskdiv_assets.storage.machine import listed
 from tests.deploy.instances import DEPLOY, settings
 
 ROOT = DEPLOY.parents[1]

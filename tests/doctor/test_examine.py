@@ -15,7 +15,7 @@ from rich.console import Console
 
 from taskdiv_assets.commands import doctor
 from taskdiv_assets.commands.doctor.findings import Finding
-from taskdiv_assets.settings import FIELDS
+from taskdiv_assets.storage.machine import FIELDS
 from tests.doctor.shared import JUDGE, KEY
 from tests.home import Home
 

@@ -13,7 +13,7 @@ from taskdiv_assets.language_model.tuning.process_group import command, tune_in_
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, draw_steps, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.trl_parts import tensors
 from taskdiv_assets.pools.lab import pool_items
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.tuning_settings import Tuning
 
 TASKS = ["copy", "first", "last", "max", "upper", "compare"]

@@ -16,7 +16,7 @@ import pytest
 
 from taskdiv_assets.commands import report_server
 from taskdiv_assets.orchestration import report_links
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from tests import dagster_clicks as clicks
 from tests.browser import Tab, chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for

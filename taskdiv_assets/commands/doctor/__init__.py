@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taskdiv_assets import settings
 from taskdiv_assets.commands.doctor.dagster_setup import dagster_home, hidden_workspace, pool_limits, threads
 from taskdiv_assets.commands.doctor.experiment_checks import judge, read_experiments
 from taskdiv_assets.commands.doctor.findings import Finding, Level
@@ -26,6 +25,7 @@ from taskdiv_assets.commands.doctor.model_checks import TorchBuild, four_bits, g
 from taskdiv_assets.commands.doctor.storage import local_storage, remote_storage
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.orchestration import instance
+from taskdiv_assets.storage import machine as settings
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import home
 

@@ -36,8 +36,8 @@ from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
 from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep, fit
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded, Example, checked, encode
 from taskdiv_assets.selection.streams import stream_seed
-from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import room, temporary
+from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
     from taskdiv_assets.tuning_settings import Tuning

@@ -15,7 +15,7 @@ from taskdiv_assets.language_model.apart import switches_of
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import machine_bytes
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
     import torch

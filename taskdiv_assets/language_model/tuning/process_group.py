@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from taskdiv_assets.language_model.loading import release_memory
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.tuning import Base, Example, TuningResult

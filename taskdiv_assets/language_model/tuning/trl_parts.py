@@ -15,7 +15,7 @@ from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning.steps import Batch, Course, IntArray, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED
 from taskdiv_assets.selection.streams import stream_seed
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from typing import Any
 
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
 from taskdiv_assets.language_model.tuning.process_group import CHECKPOINT, FAILURE, REQUEST, RESULT
-from taskdiv_assets.settings import machine
+from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.processes import Process, boot, started
 from taskdiv_assets.tuning_settings import Tuning
 

@@ -1,4 +1,4 @@
-"""Base types of the sections of an experiment file, and the settings of this machine from environment variables.
+"""The settings of this machine, from environment variables. They are in this room because the store reads them too.
 
 `Machine` declares every environment variable that the project reads. It is a plain pydantic model, because importing
 pydantic-settings would take 0.16 s more in every command.
@@ -12,19 +12,6 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-
-NAME_PATTERN = r"^[a-z0-9_]+$"  # allowed names of experiments, benchmarks and other things that become part of a path
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-# Numbers and switches of an experiment file. Text such as "1_000" or "yes" is not converted, and 1 does not mean true.
-Number = Annotated[float, Field(strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
-
-
-class Settings(BaseModel):
-    """Base class of every section of an experiment file. Objects are immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _decimal(text: str) -> int:
