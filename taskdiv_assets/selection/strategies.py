@@ -74,7 +74,7 @@ def _by_task(name: str, description: str, costs: strata.WeightRule, *needs: str)
     return Strategy(name, description, order, frozenset({"tasks", *needs}), uses_seed=True)
 
 
-_ALL = (
+_BUILT_IN = (
     Strategy("random", "Every prompt with the same chance.", strata.random_order(streams.RANDOM), uses_seed=True),
     _by_score("least_confidence", "sequence_log_probability", "The least probable continuation first."),
     _by_score(
@@ -116,7 +116,7 @@ _ALL = (
     ),
 )
 
-STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _BUILT_IN}
 
 
 def rank(
