@@ -186,7 +186,10 @@ def _plain(text: str) -> str:
 def per_seed_and_benchmark(
     table: pa.Table, expected_items: Mapping[str, int], training_seeds: Sequence[int | None] = (None,)
 ) -> pa.Table:
-    """Return `scores_n` and `expected_n` for each training seed and benchmark that is in the table or expected."""
+    """Return one row for each pair of training seed and benchmark that is in the table or is expected.
+
+    `scores_n` is the pair's number of rows in the table. `expected_n` is the number it should have; 0 if it is not expected.
+    """
     groups = table.group_by(["training_seed", "benchmark"]).aggregate([([], "count_all")]).to_pylist()
     found = {(group["training_seed"], group["benchmark"]): group["count_all"] for group in groups}
     wanted = {(seed, name): n for seed in training_seeds for name, n in expected_items.items()}

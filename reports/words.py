@@ -145,7 +145,10 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
 
 
 def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """Return the estimate of needed labels as text. `form` formats labels, or the cost of labels."""
+    """Return as text how many labels are needed to match the target, or the outcome if the mean curve does not reach it.
+
+    `form` turns a number of labels into text: the number itself, or its cost.
+    """
     if one.labels_n is None:
         return one.outcome
     return f"at most {form(one.smallest_n)}" if one.is_reached_at_first else form(one.labels_n)

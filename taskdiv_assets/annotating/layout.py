@@ -74,7 +74,10 @@ def own_id_column(name: str | None) -> str:
 
 
 def check_extras(names: Sequence[str], own_id: str | None) -> tuple[str, ...]:
-    """Return the further columns of a list, each once, without the own id column. Raise ValueError for a name that lists use."""
+    """Return the further columns of a list, each once, without the own id column.
+
+    Raise ValueError for an empty or reserved name, and for names that differ only in case or surrounding blanks.
+    """
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if not name.strip():

@@ -153,14 +153,14 @@ class Judge(Settings):
 
 
 class AlpacaEvalBenchmark(Extent):
-    """AlpacaEval: the share of 805 instructions for which a judge prefers the model's output to a reference output.
+    """AlpacaEval: the share of instructions for which a judge prefers the model's output to a reference output.
 
     Attributes:
-        source: `hub`, or a JSON, JSON lines or Parquet file with instructions and reference outputs.
+        source: `hub` (805 instructions), or a JSON, JSON lines or Parquet file with instructions and reference outputs.
         max_new_tokens: largest number of tokens of an output.
         judge: the judge of outputs; without a judge, the benchmark is not run.
-        instruction_difficulty: AlpacaEval's file of difficulties (`instruction_difficulty.csv` or `df_gamed.csv`), which gives
-            length-controlled win rates as on the leaderboard; our own difficulties by default.
+        instruction_difficulty: AlpacaEval's file of difficulties (`instruction_difficulty.csv` or `df_gamed.csv`) for the
+            length-controlled win rate; without it, only the report estimates difficulties, from all judged models.
     """
 
     name: Literal["alpaca_eval"]

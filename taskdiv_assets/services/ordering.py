@@ -1,4 +1,4 @@
-"""Orders of a pool by one strategy: the data that the strategy reads, the device, and the prompts that must come first."""
+"""Order the prompts of a pool by one strategy: read the data it needs, choose the device, and put required prompts first."""
 
 from __future__ import annotations
 

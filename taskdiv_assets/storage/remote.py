@@ -122,7 +122,10 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """Return the SHA-256 of a file. Download a remote file only if its mark is not in `marks`; add a new hash to `marks`."""
+    """Return the SHA-256 of a file. A remote file is read only if its hash is not known; `marks` (mark → hash) receives the hash.
+
+    Local files and remote files without a mark are read in each call, and their hashes are not added.
+    """
 
     def read() -> str:
         with fetched(path) as local, local.open("rb") as file:

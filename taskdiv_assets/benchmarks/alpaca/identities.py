@@ -12,7 +12,7 @@ FOLDER = "verdicts"
 
 
 def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
-    """Return the settings that determine the outputs of a model."""
+    """Return the settings of the benchmark that determine a model's outputs. The caller adds those of the base model."""
     return {
         "name": "alpaca_eval",
         "source": source_sha256(benchmark.source),

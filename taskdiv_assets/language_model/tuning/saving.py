@@ -25,7 +25,10 @@ class HubName(NamedTuple):
 
 
 def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
-    """Write the weights and the configuration of an adapter in PEFT's format, with sorted entries."""
+    """Write the weights and the configuration of an adapter in PEFT's format, both sorted by name.
+
+    The configuration names the base model by `base`, or not at all; it never names a local folder.
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
