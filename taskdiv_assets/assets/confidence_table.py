@@ -52,7 +52,10 @@ def make_confidence_table(work: Work) -> Product:
 
 
 def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
-    """Score the wanted prompts that are not scored yet. Return the scores, and the sorted positions of the wanted prompts."""
+    """Score the requested prompts (all prompts of the pool, or the sample of the experiment file) that have no scores yet.
+
+    Return the scores, and the sorted positions of the requested prompts in the pool.
+    """
     scores = PromptScores.of_pool(work, work.experiment.confidence, "scoring prompts")
     wanted = np.zeros(len(scores.prompts), np.bool_)
     for wanted in rounds(work, scores):

@@ -19,7 +19,7 @@ from taskdiv_assets.experiment import Experiment
 
 
 def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[str]:
-    """Return lines about an import: stored answers, replaced answers, and rows that were left out."""
+    """Return lines about an import: stored and replaced answers, missing answers, and rows that were left out or not read."""
     verb = "imported" if result.is_new else "imported before:"
     lines = [f"{verb} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {experiment.name}"]
     if result.replaced_n:

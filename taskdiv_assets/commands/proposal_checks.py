@@ -42,7 +42,7 @@ def id_problem(found: FileLook, answer: str) -> str | None:
 
 
 def budget_problem(found: FileLook, prompt: ColumnLook, answer: str) -> str | None:
-    """Check that a budget is a whole number, and not larger than the number of different prompts."""
+    """Check that a budget is a positive whole number. If the whole file was read, also check it against the number of prompts."""
     try:
         budget_n = parse_budget(answer)
     except ValueError as error:

@@ -86,7 +86,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handler of GET and HEAD requests. It rejects requests of foreign web pages, whose `Host` is not this machine."""
+    """Handler of GET and HEAD requests. It rejects a request whose header `Host` is not this server, as after DNS rebinding."""
 
     server_version = "taskdiv"
     sys_version = ""

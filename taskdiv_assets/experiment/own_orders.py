@@ -1,6 +1,7 @@
-"""Settings of a user's own order: an entry of `strategies` that is a section instead of a name.
+"""Settings of a user's own order: an entry of `strategies` in the experiment file that has fields instead of only a name.
 
-A file has a score for each prompt (`scores`, `column`, `order`), or lists prompts with the first choice first (`order_from`).
+The user's file has a score for each prompt (fields `scores`, `column`, `order`), or lists prompts with the first choice first
+(field `order_from`).
 """
 
 from __future__ import annotations

@@ -69,7 +69,10 @@ class WritingPlan:
         self.room = Room(lm.device, 1, log)
 
     def _families(self) -> Iterator[prefixes.Family]:
-        """Group the contexts with equal stop texts and equal number of new tokens by common prefixes."""
+        """Yield families of contexts that have the same stop texts and the same limit of new tokens.
+
+        If the model can share prefixes, each long prefix of many contexts has its own family. All other contexts form one family.
+        """
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)

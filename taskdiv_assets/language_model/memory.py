@@ -55,7 +55,10 @@ class Room:
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:
-        """Return `rows_n`, or as many rows of `width` tokens as fit."""
+        """Return the number of rows for a batch: at most `rows_n`, and at most as many rows of `width` tokens as the limit allows.
+
+        If there is a limit, the number is a multiple of `step` where `step` rows are possible. It is at least 1.
+        """
         if self.tokens_at_most is None:
             return rows_n
         fitting_n = min(rows_n, self.tokens_at_most // width)

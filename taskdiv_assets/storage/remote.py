@@ -114,7 +114,13 @@ def explained(url: str) -> Iterator[None]:
 
 
 def mark(url: str) -> str | None:
-    """Return the mark of an object after one request; None if no metadata identify a version. Errors as from `explained`."""
+    """Return the mark of an object without a download; None if its metadata do not identify a version.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        PermissionError: the object may not be read, or credentials are missing.
+        ValueError: the protocol is unknown, or its package is not installed.
+    """
     fs, path = filesystem(url)
     with explained(url):
         fs.invalidate_cache()
