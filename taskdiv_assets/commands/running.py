@@ -234,10 +234,10 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
 def register_budgets(
     experiment: Experiment, store: Store, instance: DagsterInstance, added: Sequence[int]
 ) -> list[int]:
-    """Store added budgets, add all budgets to Dagster, and return those that are new in Dagster.
+    """Store the budgets `added`, bring Dagster's list of budgets up to date, and return those that are new in this list.
 
-    The full pool is stored as a budget when all answers are known. Budgets of the experiment file are not stored, so a budget
-    that the user deletes in the file no longer exists.
+    Budgets of the experiment file are not stored. A budget that the user deletes there has no expected cells any more, but stays
+    in Dagster's list. A separate full pool is stored when all answers are known. It is not in Dagster's list.
     """
     from taskdiv_assets.orchestration import budget_list
 

@@ -55,7 +55,7 @@ class Room:
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:
-        """Return the number of rows for a batch: at most `rows_n`, and at most as many rows of `width` tokens as the limit allows.
+        """Return the number of rows for a batch: at most `rows_n`, and at most the rows of `width` tokens that the limit allows.
 
         If there is a limit, the number is a multiple of `step` where `step` rows are possible. It is at least 1.
         """
