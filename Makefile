@@ -98,6 +98,10 @@ evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters on validation items
 	$(BIN)/python -m tests.evidence.coverage
 	$(BIN)/python -m tests.evidence.scaling
 
+.PHONY: real-model
+real-model: $(VENV)/.run  ## Bring Gemma 3 270M to .real_model (0.25 GB to download, 1.4 GB on disk), for trials and tests
+	$(BIN)/python -m tests.real_model
+
 .PHONY: example
 example: $(VENV)/.dev  ## The demo's report as docs/example shows it, with a picture (needs Chromium)
 	$(BIN)/python -m tests.evidence.example

@@ -66,8 +66,6 @@ def facts(results: Results) -> list[tuple[str, str]]:
     redrawn = "one selection; seeds redraw training only"
     if experiment.purpose == "study":
         redrawn = "selection, initialisation and data order are redrawn with every seed"
-    model = results.footer_notes("base_model")
-    base = _noted(model, "source", "revision", "dtype", "dtype_reason", "attention", "parameters_n")
     has_confidence = results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
     ordinary, full = (", ".join(map(str, own)) or "none" for own in (experiment.seeds, experiment.full_pool_seeds))
     dirty = any(one.dirty for one in made_with if one.commit)
@@ -79,7 +77,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         *_left_out(results),
         ("Strategies", words.listing([words.clean(name, 60) for name in experiment.strategies]) or "none"),
         ("Budgets", words.listing([f"{budget:,}" for budget in results.budgets]) or "none"),
-        ("Base model", base if experiment.base_model else "none: the experiment file names none"),
+        ("Base model", _base(results) if experiment.base_model else "none: the experiment file names none"),
         *([("Confidence", _settings(experiment.confidence))] if has_confidence else []),
         *([("Fine-tuning", _settings(experiment.tuning))] if experiment.base_model else []),
         *_learning_rate(results),
@@ -117,6 +115,15 @@ def made_by(footer: Footer) -> Environment:
         return Environment.model_validate(footer.environment)
     except ValidationError:
         return Environment()
+
+
+def _base(results: Results) -> str:
+    model = results.footer_notes("base_model")
+    said = _noted(model, "source", "revision", "dtype", "dtype_reason", "attention", "parameters_n")
+    packed = model.get("unpacked_from")
+    return (
+        f"{said}; a quantised base, unpacked from a GGUF file (SHA-256 {words.clean(packed, 64)})" if packed else said
+    )
 
 
 def _pool(results: Results) -> str:

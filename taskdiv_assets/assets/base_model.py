@@ -31,7 +31,12 @@ def make_base_model(work: Work) -> Product:
             work.log(f"fetching the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
-            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
+            facts: dict[str, Any] = {
+                "source": resolved.source,
+                "revision": resolved.revision,
+                "parameters_n": resolved.parameters_n,
+            }
+            notes = {**facts, **resolved.unpacking(), "losses": thin(resolved.losses), **work.lineage.models.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     folder = work.store.fetch_folder(identity)
     reading = read_tokenizer(folder).notes()

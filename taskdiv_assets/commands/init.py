@@ -28,7 +28,8 @@ ID_OPTION = Annotated[
     str | None, typer.Option("--id", metavar="COLUMN", help="Column of your own ids; `none` for none.")
 ]
 MODEL_OPTION = Annotated[
-    str | None, typer.Option("--base-model", metavar="FOLDER", help="Folder of a base model; `none` for none.")
+    str | None,
+    typer.Option("--base-model", metavar="FOLDER", help="Folder or GGUF file of a base model; `none` for none."),
 ]
 
 
@@ -124,7 +125,7 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
         own_id = asked(question, given.own_id, own_id_guess or NONE, partial(checks.id_problem, found))
     question, default = "How many prompts do you want to annotate?", str(proposal.budget(found, prompt))
     budget = asked(question, given.budget, default, partial(checks.budget_problem, found, prompt))
-    question = f"Folder of a base model, to score and train ({NONE}: lists only)?"
+    question = f"Folder or GGUF file of a base model, to score and train ({NONE}: lists only)?"
     model = asked(question, given.base_model, NONE, checks.model_problem)
     if model != NONE and not remote.is_remote(model):
         model = str(Path(model).expanduser().resolve())

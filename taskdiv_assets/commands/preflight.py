@@ -24,7 +24,7 @@ from taskdiv_assets.graph.cells import PoolSize, over_pool
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.control_marks import SIGN_FORMS
-from taskdiv_assets.language_model.model_folder import check_folder
+from taskdiv_assets.language_model.gguf_base import check_local, is_gguf
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.pools.order_files import read_order
@@ -121,16 +121,16 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
-    """Check the folder of a local base model. Return a note if the prompt template repeats the tokenizer's start token."""
+    """Check a local base model. Return a note if the prompt template repeats the tokenizer's start token."""
     path = experiment.base.path
     is_here = path is not None and "://" not in path  # any other model is checked when it is downloaded
     if path is not None and is_here:
-        check_folder(Path(path))
+        check_local(Path(path))
     template = experiment.prompt_template
     if experiment.chat_template or not any(form.match(template) for form in SIGN_FORMS):
         return []
     start = lineage.models.start
-    if not start and path is not None and is_here:
+    if not start and path is not None and is_here and not is_gguf(path):
         start = read_tokenizer(Path(path)).start
     if not start or not template.startswith(start):
         return []

@@ -53,10 +53,12 @@ def budget_problem(found: FileLook, prompt: ColumnLook, answer: str) -> str | No
 
 
 def model_problem(answer: str) -> str | None:
-    """Check that a base model is a folder with a model; a URL is not checked."""
+    """Check that a base model is a folder with a model, or a GGUF file; a URL is not checked."""
     if answer == NONE or remote.is_remote(answer):
         return None
     folder = Path(answer).expanduser()
+    if folder.is_file() and folder.suffix.lower() == ".gguf":
+        return None  # `taskdiv plan` reads its header
     if not folder.is_dir():
         return f"there is no folder {answer}; expected the folder of a model, or {NONE}"
     is_model = (folder / "config.json").is_file()

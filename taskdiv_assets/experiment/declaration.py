@@ -55,7 +55,7 @@ NUL_FREE = r"^[^\x00]*$"  # spreadsheet programs cannot store U+0000
 
 
 class BaseModelSource(Settings):
-    """The source of a model: the lab, a hub repository, or a local folder."""
+    """The source of a model: the lab, a hub repository, or a local folder or GGUF file."""
 
     lab: LabModel | None = None
     hub: str | None = None

@@ -14,12 +14,13 @@ from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experim
 from taskdiv_assets.graph.units import Expectation, StaleInputError, Unit
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.control_marks import SETTING, SIGNS, holding, names_in_files, rule_out
+from taskdiv_assets.language_model.gguf_base import check_gguf, is_gguf
 from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype
 from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
 from taskdiv_assets.language_model.texts import CONTROL, PINNED, without_start
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.identity import digest, identity
-from taskdiv_assets.storage.store import Store
+from taskdiv_assets.storage.store import Store, sha256_file
 
 BASE_MODEL_VERSION = 1  # code version of base_model and of proxies
 SCORES_VERSION = 2  # code version of confidence_table and of the statistics of single prompts
@@ -39,9 +40,19 @@ class Proxy(NamedTuple):
 def folder_hash(path: str, marks: dict[str, str]) -> str:
     """Return the hash of the files of a model at a path or URL. `marks` contains known hashes, see `remote.known_or`.
 
+    The hash of a GGUF file is its SHA-256.
+
     Raises:
-        ValueError: the folder contains no usable model.
+        ValueError: there is no usable model.
     """
+    if is_gguf(path):
+
+        def read_file() -> str:
+            with remote.fetched(path) as file:
+                check_gguf(file, path)
+                return sha256_file(file)
+
+        return remote.known_or(remote.mark(path) if remote.is_remote(path) else None, marks, read_file)
 
     def read() -> str:
         with remote.fetched_folder(path, is_needed) as folder:

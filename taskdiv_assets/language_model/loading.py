@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskdiv_assets.language_model import devices as cards
 from taskdiv_assets.language_model import model_folder
 from taskdiv_assets.language_model.faults import explained
+from taskdiv_assets.language_model.gguf_base import is_gguf, unpack
 from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.texts import THOUGHT, is_thinking, read_tokenizer, rendered, without_start
 
@@ -59,6 +60,11 @@ class ResolvedModel(NamedTuple):
     revision: str | None
     parameters_n: int
     losses: tuple[float, ...] = ()
+    unpacked_from: str = ""  # SHA-256 of the GGUF file that it was unpacked from
+
+    def unpacking(self) -> dict[str, str]:
+        """Return `unpacked_from` for the notes of a model; empty for other models."""
+        return {"unpacked_from": self.unpacked_from} if self.unpacked_from else {}
 
 
 def choose_dtype(requested: str = "auto", device: torch.device | None = None) -> DtypeChoice:
@@ -179,8 +185,9 @@ def resolve_source(
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Store the base model's files in `folder`: train the lab's model, copy a local one, or download a revision from the hub."""
+    """Store the base model's files in `folder`: train the lab's, copy or unpack a local one, or download it from the hub."""
     losses: tuple[float, ...] = ()
+    unpacked_from = ""
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
     if source.lab:
         from taskdiv_assets.language_model.lab_model import train
@@ -189,15 +196,21 @@ def resolve_source(
     elif source.path:
         name = Path(source.path).name  # not the whole path: results are shared
         from taskdiv_assets.storage import remote
+        from taskdiv_assets.storage.store import sha256_file
 
-        with remote.fetched_folder(source.path, model_folder.is_needed) as origin:
-            _copy(origin, folder)
+        if is_gguf(source.path):
+            with remote.fetched(source.path) as file:
+                unpack(file, folder, source.path)
+                unpacked_from = sha256_file(file)
+        else:
+            with remote.fetched_folder(source.path, model_folder.is_needed) as origin:
+                _copy(origin, folder)
     else:
         name = str(source.hub)
         _download(name, str(revision), folder)
     model_folder.check_folder(folder)
     model_folder.check_loads(folder)
-    return ResolvedModel(name, revision, model_folder.count_parameters(folder), losses)
+    return ResolvedModel(name, revision, model_folder.count_parameters(folder), losses, unpacked_from)
 
 
 def _copy(origin: Path, folder: Path) -> None:

@@ -38,6 +38,10 @@ def check_folder(folder: Path) -> None:
             raise ValueError(
                 f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for"
             )
+        if packed := [name for name in names if name.lower().endswith(".gguf")]:
+            raise ValueError(
+                f"base model {folder}: no config.json; to use a GGUF file, name it: `path: {folder / packed[0]}`"
+            )
         raise ValueError(f"base model {folder}: no config.json; expected a folder in transformers' layout")
     if not any(name.endswith(".safetensors") and is_needed(name) for name in names):
         pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]

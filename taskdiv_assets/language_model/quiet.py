@@ -61,6 +61,20 @@ def quiet_harness() -> Iterator[None]:
 
 
 @contextmanager
+def quiet_gguf() -> Iterator[None]:
+    """Suppress the messages of transformers, and the progress bar of its GGUF reader, which has no switch."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = reader.tqdm
+    try:
+        reader.tqdm = lambda rows, **_settings: rows
+        with quiet():
+            yield
+    finally:
+        reader.tqdm = bar
+
+
+@contextmanager
 def quiet_peft() -> Iterator[None]:
     """Suppress the warning of PEFT 0.21 about a name that transformers 5.23 changed."""
     with warnings.catch_warnings():

@@ -247,6 +247,7 @@ def resolve_proxy(work: Work, source: BaseModelSource) -> bool:
         with work.store.scratch() as folder:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
             kept = {name: getattr(resolved, name) for name in ("source", "revision", "parameters_n")}
+            kept |= resolved.unpacking()
             notes = {**kept, READING: read_tokenizer(folder).notes(), BATCHING: notes_of(read_config(folder))}
             work.store.write_folder(identity, folder, notes=notes)
     return True
