@@ -1,7 +1,7 @@
 """Check that a model gives the same numbers in a batch over a key-value cache as for a text alone.
 
 We rely on two properties: a later token changes no earlier prediction, and a text that grows over a cache gives the numbers of
-one pass. transformers loads models without these properties (encoders), so a few short passes test each model.
+one pass. transformers also loads models without these properties, such as encoders. So a few short passes test each model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
 
 
 def why_not_continued(lm: LanguageModel) -> str:
-    """Return why a model cannot decode batches over a cache; empty if it can. The result is cached for each loaded model."""
+    """Return why a model cannot decode batches over a cache; empty if it can or no test is possible. Test results are cached."""
     if lm.model not in _CONTINUED:
         try:
             why = _compared(lm)
@@ -63,7 +63,7 @@ _CONTINUED: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
 
 def _compared(lm: LanguageModel) -> str | None:
-    """Return why the model cannot decode over a cache; None if the logits of a text alone are not finite."""
+    """Return why decoding over a cache fails; empty if it works or the context is too short; None if logits are not finite."""
     import torch
 
     if "past_key_values" not in inspect.signature(lm.model.forward).parameters:
@@ -101,7 +101,7 @@ def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
-    """Return True if logits, (places, vocabulary), agree within the tolerance of `dtype`: in 16 bits at half of the places."""
+    """Return True if logits, (places, vocabulary), agree within a tolerance: in float32 at all places, else at half of them."""
     distances = (found.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs().mean(-1)
     if dtype == "float32":
         return bool(distances.max() <= TOLERANCE)

@@ -1,4 +1,4 @@
-"""Test whether a model's greedy continuation of a prompt is the known answer, in one pass over both.
+"""Test whether a model's greedy continuation of a prompt starts with the known answer, in one pass over both.
 
 No text is generated. At each place of the answer, the model's likeliest token must be the answer's token, as in lm-eval's
 `is_greedy`. An answer in other words counts as wrong.
@@ -37,7 +37,10 @@ def judge(
     with_end: bool,  # the EOS counts as the last token of the answer
     name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
 ) -> Judged:
-    """Return for each prompt whether its greedy continuation is its answer, and the mean probability of the answer's tokens."""
+    """Return whether each prompt's greedy continuation starts with its answer, and the mean probability of the answer's tokens.
+
+    A prompt and an answer that do not fit into the context together are cut as in training (`encode`).
+    """
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)

@@ -1,7 +1,8 @@
 """Decide which texts may share a batch of a model whose numbers depend on the batch's length.
 
 LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all rows by the longest row. A switch is a
-length beyond which they choose others. Models that count padding (`counted`) need texts of one length in each batch.
+length beyond which they choose other frequencies. Models whose numbers change with padding before or after a text (`counted`)
+need texts of one length in each batch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Apart(NamedTuple):
     def key(self, tokens_n: int) -> tuple[int, int]:
         """Return the class of a text. Only texts of one class share a batch.
 
-        A text that will pass a switch has the class of its own length, so that all rows pass the switch at one step.
+        A text that will pass a switch shares a batch only with texts of its length, so that all rows pass the switch at one step.
 
         >>> rule = Apart(switches=(32,), new_n=8)
         >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)
@@ -51,7 +52,7 @@ class Apart(NamedTuple):
 
 
 def side(switches: tuple[int, ...], tokens_n: int) -> int:
-    """Return how many switches a text of `tokens_n` tokens passes."""
+    """Return how many switches are less than `tokens_n`, the length of a text."""
     return bisect_left(switches, tokens_n)
 
 

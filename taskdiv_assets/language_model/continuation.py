@@ -1,7 +1,7 @@
-"""Write greedy continuations of given contexts, until a stop text.
+"""Write greedy continuations of given contexts, up to a stop text, an end token or a number of new tokens.
 
 The loop is ours, because transformers' `generate` keeps every row until the last one ends, and reads shared worked examples
-again for each question. Here ended rows leave the batch, and a common prefix is read once (`prefixes`).
+again for each question. Here ended rows leave the batch, and a common prefix is read once if the model allows it (`prefixes`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def can_write(lm: LanguageModel) -> bool:
 
 
 class WritingPlan:
-    """The contexts that are read together, the same for every adapter. Each context must have room for its new tokens."""
+    """A plan of which contexts are read together, used for every adapter. Each context with its new tokens must fit the model."""
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted
@@ -71,7 +71,8 @@ class WritingPlan:
     def _families(self) -> Iterator[prefixes.Family]:
         """Yield families of contexts that have the same stop texts and the same limit of new tokens.
 
-        If the model can share prefixes, each long prefix of many contexts has its own family. All other contexts form one family.
+        If prefixes can be shared, each long prefix of many contexts has its own family. All other contexts with the same stop
+        texts and limit form one family.
         """
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
@@ -86,7 +87,7 @@ class WritingPlan:
                 yield prefixes.Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
-        """Yield the texts that the active adapter writes, except those in the mask `is_known` (n,)."""
+        """Yield the texts that the active adapter writes after the contexts that are not in the mask `is_known` (n,)."""
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
         for family in self.families:
             yield from self._family(family, known)
@@ -144,7 +145,7 @@ class _Writing:
         self.rows = torch.arange(rows_n, device=lm.device)
 
     def run(self, decoding: Decoding | Rereading, new_n: int) -> list[list[int]]:
-        """Return the tokens of each row, up to the end of the row."""
+        """Return the new tokens of each row, up to its end token or stop text, at most `new_n`."""
         import torch
 
         written: list[list[int]] = [[] for _ in range(self.rows_n)]
@@ -177,7 +178,7 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """Return True at an end token or a stop text (which may be a special token), and remove the tokens after it."""
+        """Return True if the last `new_n` tokens contain an end token or complete a stop text. Remove the tokens after it."""
         before_n = len(tokens) - new_n
         may_stop = self._has_stop(tokens[-self.window - new_n :])
         for end in range(before_n + 1, len(tokens) + 1):

@@ -1,4 +1,4 @@
-"""Special tokens, such as `</s>` and `<|im_end|>`: they steer the model in a template, and are plain text in data.
+"""Read special tokens, such as `</s>` and `<|im_end|>`, as tokens in a template and as plain text in data.
 
 A tokenizer reads the text of a special token as the token, also inside a prompt or an answer. A prompt would then end in its
 middle, or the model would learn an end inside an answer. So scoring, training and benchmarks mark the template's parts of a text
@@ -33,7 +33,7 @@ Pieces = tuple[Piece, ...]
 
 
 def around(before: str, data: str, after: str) -> str:
-    """Join data and the template around it, with marks at the parts of the template. `pieces` separates the parts again.
+    """Join data and the template around it. Mark the template's parts where needed, so that `pieces` can separate them.
 
     >>> around("", "red", ""), pieces(around("<s>", "red", ""))[:2]
     ('red', (Piece(text='<s>', is_data=False), Piece(text='red', is_data=True)))
@@ -71,9 +71,10 @@ def control_names(tokenizer: Any) -> tuple[str, ...]:
 def token_ids(
     tokenizer: Any, texts: Sequence[Pieces], name_of: Callable[[int], str] = "text {}".format, **options: Any
 ) -> list[list[int]]:
-    """Return the tokens of each text, with special tokens only where the template writes them.
+    """Return the tokens of each text, with special tokens only where the template or the tokenizer itself adds them.
 
-    Raise ValueError, with the i-th text's name (`name_of`), if the tokenizer cannot read the text of a special token as text.
+    `options` are passed to the tokenizer. Raise ValueError, with the i-th text's name (`name_of`), if the tokenizer cannot read
+    the text of a special token as text.
     """
     if tokenizer not in _readers:
         _readers[tokenizer] = _Reader(tokenizer)
@@ -106,7 +107,7 @@ class _Reader:
     def checked(
         self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
     ) -> list[int]:
-        """Return the tokens of a text. They are computed again if a special token in the data was not read as text."""
+        """Return tokens, computed again if data may have been read as special tokens; raise ValueError if they still are."""
         wanted_n = self._of_frame(tokenizer, parts, options)
         if self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts):
             ids = self._as_text(tokenizer, parts, options)
@@ -176,7 +177,7 @@ def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, 
 
 
 def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
-    """Return the tokens of a slow tokenizer, which splits a text at its added tokens and reads each part separately."""
+    """Return a slow tokenizer's tokens. Split the text at added tokens (in data not at special ones), and read each part."""
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
     special = set(control_names(tokenizer))
     everywhere = re.compile(f"({names_pattern(name for name in added if name not in special)})")

@@ -27,9 +27,10 @@ SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]")
 
 
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
-    """Return the parts `<…>` and `[…]` of the texts that contain no blank, sorted; None if there are more than 1,000.
+    """Return all parts `<…>` and `[…]` of the texts, sorted; None if there are more than 1,000.
 
-    Nearly all special tokens have this form, so these parts can prove that a pool contains no special token (`rule_out`).
+    A part has 1 to 60 characters in its brackets, none of them a blank or a bracket of this kind. Nearly all special tokens have
+    this form, so these parts can prove that a pool contains no special token (`rule_out`).
 
     >>> import pyarrow as pa
     >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
@@ -49,7 +50,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if the signs of some texts prove that no text contains a name. Only names in brackets can be ruled out.
+    """Return True if `signs_in` of some texts proves that no text contains any name. Only names in brackets can be ruled out.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -76,7 +77,7 @@ def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[
 
 
 def held_in(content: object, names: Iterable[str]) -> bool:
-    """Return True if a text, or any text inside nested lists and mappings, contains one of the names."""
+    """Return True if a text, or any text in nested lists and in the values of mappings, contains one of the names."""
     pattern = re.compile(names_pattern(names))
 
     def holds(value: object) -> bool:
@@ -90,7 +91,7 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:  # None: no such file
-    """Return the special tokens that a tokenizer's files name; raise ValueError if a file is damaged."""
+    """Return the special tokens that a tokenizer's files (read by name) contain; raise ValueError if a file is damaged."""
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         try:

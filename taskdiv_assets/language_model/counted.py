@@ -1,4 +1,4 @@
-"""Test once for each model whether padding changes the model's numbers for a text.
+"""Test for each model whether padding changes the model's numbers for a text.
 
 MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
 over padding. No configuration states this, so a few short texts are read alone and padded as in our batches.
@@ -117,7 +117,7 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Run the test. Return None if the pass over the text alone raises an error or returns logits that are not finite."""
+        """Run the test. Return None if a pass over the text alone fails (except out of memory) or its logits are not finite."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}
@@ -142,7 +142,7 @@ class _Probe:
         return not self._error(read) <= self.threshold
 
     def _error(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> float:
-        """Return the largest deviation from the text alone, relative to the spread of the logits; infinity after an error."""
+        """Return the largest relative deviation of the pairs (logits, length) from the text alone; infinity after an error."""
         try:
             pairs = read()
         except Exception as error:  # any error of an architecture that does not support padding

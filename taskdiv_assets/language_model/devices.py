@@ -1,7 +1,7 @@
 """Choose the GPU of this process: the first GPU that no other process of this package has locked.
 
 Ray and Kubernetes show a process its own GPUs only. On one machine with several GPUs, each process of `taskdiv run` and Dagster
-would take the first GPU. So each process locks one GPU until the process ends.
+would take the first GPU. So each process locks one GPU until the process ends. If all are locked, processes share them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _held: list[IO[bytes]] = []  # open lock files; a lock ends with its process
 
 
 def take(names: Sequence[str], folder: Path) -> int:
-    """Lock a GPU that no other process has locked, and return its index; if all are locked, return one without a lock."""
+    """Lock the first GPU whose file in `folder` is not locked, and return its index; if all are locked, return any index."""
     folder.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names):
         file = (folder / name).open("ab")
@@ -42,7 +42,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """Return torch's index of this process's GPU, and lock one if there are several. Training workers have a GPU already."""
+    """Return torch's index of this process's GPU. If there are several, lock and select one, except in training workers."""
     import torch
 
     cards_n = torch.cuda.device_count()

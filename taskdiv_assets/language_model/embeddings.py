@@ -1,4 +1,4 @@
-"""Prompts as vectors of length 1: the base model's last hidden state, pooled. A pool's vectors are stored as shards of rows."""
+"""Turn prompts into vectors of length 1 by pooling the base model's last hidden state. A pool's vectors are stored in shards."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def embed(
 ) -> npt.NDArray[np.float16]:
     """Embed n rendered prompts as (n, d), L2-normalised in float64 before the cast to float16.
 
-    A prompt that is longer than the context loses its beginning. Raise ValueError if a prompt has no tokens or does not fit into
-    memory, or if a hidden state is zero or not finite.
+    A prompt that is longer than the context loses its beginning except its BOS. Raise ValueError if a prompt cannot be read, has
+    no tokens or does not fit into memory, or if its pooled state is zero or not finite.
     """
     limit = context_tokens(lm)
     rows = batching.tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
@@ -90,7 +90,7 @@ def _pool(
     mask: torch.Tensor,  # (real, length) 1 on tokens, 0 on the padding at the end
     pooling: Literal["mean", "last"],
 ) -> torch.Tensor:  # (real, d) float64
-    """Return one vector for each prompt, not normalised: the sum over its tokens has the same direction as the mean."""
+    """Return one vector for each prompt, not normalised. For "mean" it is the sum over tokens, which has the same direction."""
     import torch
 
     if pooling == "last":
@@ -114,7 +114,7 @@ def _unit(vectors: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.
 
 
 def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]:
-    """Return the shards of a pool, in the order of its rows, named by their first rows: another shard size gives other names.
+    """Return the shards of a pool, in the order of its rows. Each shard is named by its first row.
 
     >>> plan_shards(5, 3)
     [Shard(name='shard-000000000.npy', start=0, rows_n=3), Shard(name='shard-000000003.npy', start=3, rows_n=2)]

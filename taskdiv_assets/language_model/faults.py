@@ -11,7 +11,7 @@ CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate m
 
 @contextmanager
 def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn a library's error about a damaged file into one sentence. An out-of-memory error is not changed."""
+    """Raise a library's error as a ValueError of one sentence about `what` in `folder`. Do not change an out-of-memory error."""
     try:
         yield
     except Exception as error:  # KeyError, TypeError, JSONDecodeError or a Rust panic, depending on the library

@@ -1,4 +1,4 @@
-"""The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on one CPU thread."""
+"""The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on the CPU."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pretraining(NamedTuple):
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token for each word of an instruction and each other character. It adds no BOS or EOS."""
+    """Return a tokenizer with a token for each instruction word and each character of answers. It adds no BOS or EOS."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

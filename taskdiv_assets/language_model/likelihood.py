@@ -1,7 +1,8 @@
 """Compute how likely a model finds given answers after given contexts, for multiple choice and exact match.
 
 The loop is ours, because lm-eval's loop reads every context again for each answer of several tokens, and makes logits at every
-position. Here a common prefix is read once (`prefixes`), and only the answers' places get logits. Results differ by rounding.
+position. Here a common prefix is read once if the model allows it (`prefixes`), and only the answers' places get logits. Results
+differ from lm-eval's by rounding.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class _Text(NamedTuple):
 
 
 class LikelihoodPlan:
-    """The texts that are read together; the same for every adapter of a model and after a restart."""
+    """A plan of which texts are read together. It is the same for every adapter of a model and after a restart."""
 
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
@@ -144,7 +145,7 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many families at the start of a list fit into the context: the longest prefix plus the longest rest."""
+        """Return how many first families (at least 1) fit into the context with the longest prefix plus the longest rest."""
         head_n = rest_n = 0
         for place, family in enumerate(order):
             head_n = max(head_n, family.prefix_n)

@@ -91,7 +91,7 @@ def choose_attention(dtype: str = "float32", device: torch.device | None = None)
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model and its tokenizer from a local folder, to the GPU if there is one; raise ValueError if it is not causal."""
+    """Load a model and its tokenizer from a local folder, to the GPU if any; raise ValueError if it is damaged or not causal."""
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
@@ -99,7 +99,7 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
 
 
 def _causal(folder: Path, model: PreTrainedModel, dtype: str) -> LanguageModel:
-    """Return a model with its tokenizer; raise ValueError if it is not causal, as BERT in its usual configuration."""
+    """Return a model with its tokenizer; raise ValueError if it is not causal, such as BERT in its usual configuration."""
     from taskdiv_assets.language_model.alone import why_not_causal
 
     lm = LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype)
@@ -157,8 +157,9 @@ def supported_attention(folder: Path, attention: str) -> str:
 def in_chat_template(folder: Path, template: str) -> str:
     """Return a prompt template as a user's turn in a model's chat template, up to the place where the answer starts.
 
-    The template has one {prompt}. The start token is left out if the tokenizer adds it. Raise ValueError if the chat template is
-    missing, changes the prompt's text, or opens a thought even in its form without thinking.
+    The template has one {prompt}. The start token is left out if the tokenizer adds it. Raise ValueError if a tokenizer file is
+    damaged, or if the chat template is missing, reads the date in an unusual way, changes the prompt's text, or opens a thought
+    even in its form without thinking.
     """
     reading = read_tokenizer(folder)
     if not reading.tokenizer.chat_template:
@@ -185,7 +186,7 @@ def resolve_source(
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Store the base model's files in `folder`: train the lab's, copy or unpack a local one, or download it from the hub."""
+    """Store the base model's files in `folder`: train the lab's, copy or unpack one at a path, or download it from the hub."""
     losses: tuple[float, ...] = ()
     unpacked_from = ""
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
@@ -250,7 +251,7 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model can attend to; None if unknown. RoBERTa's configuration states more than its table has."""
+    """Return how many tokens the model can attend to; None if unknown. RoBERTa states more than its table of positions has."""
     size = context_of(lm.model.config)
     tables = [
         module.num_embeddings - module.padding_idx - 1

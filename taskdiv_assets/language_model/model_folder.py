@@ -1,6 +1,6 @@
-"""The files of a model's folder, and checks that they form a usable model.
+"""Check that the files of a folder form a usable model, and compute facts about them, such as hashes.
 
-The checks read configuration, tokenizer and the headers of the weight files, which takes milliseconds at 7B too.
+The checks read configuration, tokenizer and only the headers of the weight files, so they are fast for large models too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOT_NEEDED = ("consolidated*", "adapter_*")
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ValueError if a folder contains no loadable model. The message names what the folder contains instead."""
+    """Raise ValueError if a folder is missing, or lacks a file with configuration, weights (safetensors) or tokenizer."""
     if not folder.is_dir():
         raise ValueError(f"base model {folder}: there is no such folder")
     names = sorted(path.name for path in folder.iterdir())
@@ -63,7 +63,7 @@ def check_loads(folder: Path) -> None:
 
 
 def _check_weight_files(folder: Path) -> None:
-    """Raise ValueError if the header of a weight file does not match the file's length, or if an index names a missing file."""
+    """Raise ValueError if a weight file is damaged, as its header shows, or if an index is damaged or names a missing file."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(folder.glob("*.safetensors")):

@@ -1,4 +1,4 @@
-"""Common prefixes of texts, such as a benchmark's worked examples: their keys and values are computed once."""
+"""Find common prefixes of texts, such as a benchmark's worked examples, so that their keys and values are computed once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
 
 class KeysAndValues(NamedTuple):
-    """Prefixes of texts, with the model's keys and values."""
+    """Prefixes of texts, with the model's keys and values (no layers if the model cannot share prefixes)."""
 
     input_ids: torch.Tensor  # (rows, tokens)
     keys: tuple[torch.Tensor, ...]  # one tensor for each layer, (rows, heads, tokens, width)
@@ -58,10 +58,11 @@ def families(
     shareable_n: Sequence[int],  # how many of each text's first tokens may be shared
     least_n: int = 2,  # smallest number of members of a family
 ) -> list[Family]:
-    """Group texts by common prefixes. Texts that share no prefix form one family with a prefix of length 0.
+    """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
-    Prefixes are nested: an instruction, then worked examples. At each level, the texts with the prefix form one family. A part
-    with a longer prefix stays separate if it saves more tokens. The parts alone are kept if they leave fewer tokens to read.
+    Prefixes may be nested: an instruction, then worked examples. At each level, the texts with the prefix form one family. A part
+    of them with a longer prefix stays separate if it saves more tokens. If such parts alone leave fewer tokens to read, only they
+    are kept.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -89,7 +90,7 @@ def families(
 
 
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
-    """Return parts whose longer prefix saves more and one family of the other texts, or all parts if they save more."""
+    """Return the parts whose longer prefix saves more, and a family of the other texts; all parts if this saves too little."""
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}
     others = Family(tuple(member for member in members if member not in gone), prefix_n)

@@ -1,7 +1,7 @@
-"""How a model's tokenizer reads a text: the tokens that the tokenizer adds, and the chat template around a prompt.
+"""Load a model's tokenizer so that it adds no end token, and write prompts into the model's chat template.
 
-Some published tokenizers end every text with their end token, write today's date, or open a thought before the answer. Here a
-text reaches the model in the same way in scoring, training and benchmarks.
+Some published tokenizers end every text with their end token. Some chat templates write today's date, or open a thought before
+the answer. Here a text reaches the model in the same way in scoring, training and benchmarks.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def without_start(template: str, start: str) -> str:
 
 
 def rendered(tokenizer: Any, template: str, **options: Any) -> str:
-    """Return a text as a user's turn in a chat template, dated `PINNED`; raise ValueError if the date cannot be fixed."""
+    """Return a text as a user's turn in a chat template, with the date `PINNED`; raise ValueError if a date cannot be fixed."""
     turns = [{"role": "user", "content": template}]
     source = _ASKS_DATE.sub(lambda asked: repr(PINNED.strftime(asked[2])), tokenizer.get_chat_template())
     if f"{CLOCK}(" in source:

@@ -90,7 +90,7 @@ def tune(
     al., arXiv:2305.14314). Only the completion and its EOS carry loss.
 
     Raises:
-        ValueError: an example is missing, repeated or blank, or a setting does not fit this model or machine.
+        ValueError: there are no examples, one is repeated or blank, or a setting does not fit this model or machine.
         FullMemoryError: memory ran out.
         DivergedError: the loss or the trained weights are not finite.
     """

@@ -1,6 +1,6 @@
-"""The state of a training after a step, in one safetensors file: trained weights, optimiser, losses.
+"""Save the state of a training after a step in one safetensors file: trained weights, optimiser, schedule and losses.
 
-The order of examples, the schedule and dropout follow from the seed and the step, so a continued run ends with the same bytes.
+The order of examples and dropout follow from the seed and the step, so a continued run ends with the same bytes.
 The format is safetensors because a store may be shared, and its contents are never unpickled.
 """
 
@@ -97,7 +97,7 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint; raise ValueError for another file, or a checkpoint of another version."""
+    """Read a checkpoint from a safetensors file; raise ValueError if the file contains none of this version."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

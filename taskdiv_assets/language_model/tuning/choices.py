@@ -1,4 +1,4 @@
-"""Automatic choices of a training, each with its reason: packing of rows, and recomputed activations.
+"""Choose, with reasons, whether a training packs examples into rows, and whether it recomputes activations.
 
 Packing follows from the examples, the model and the experiment, so no identity states it. Recomputing activations follows from
 the free memory, and changes no bit.
@@ -139,7 +139,7 @@ def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that this process may use on the model's device. Processes of one training share a CPU's memory."""
+    """Return the free memory in bytes for this process on a device. Processes of one training share a CPU's memory."""
     import torch
 
     if device.type == "cuda":  # memory that torch has reserved but does not use is free too

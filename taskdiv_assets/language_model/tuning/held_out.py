@@ -1,4 +1,4 @@
-"""The loss of an adapter on held-out examples: prompts that the adapter was not trained on, with their known answers."""
+"""Compute a model's loss on held-out examples: prompts that the model was not trained on, with their known answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def validation_loss(
     max_length: int,  # largest number of tokens of an example, as in training
     progress: Callable[[int, int], None] | None = None,  # called with (examples done, examples in all)
 ) -> float:
-    """Return the mean loss over all completion tokens of some examples, EOS included, in nats a token."""
+    """Return the mean loss over the completion tokens of the examples, EOS included, in nats a token; 0 if there are none."""
     import torch
 
     is_whole = adapter is not None and not (adapter / "adapter_config.json").exists()

@@ -1,7 +1,8 @@
-"""One training over several processes, one for each GPU. torchrun starts them, and a folder contains requests and results.
+"""Run one training in several processes, each with its own GPU if there are GPUs. torchrun starts the processes.
 
-The examples of a step are divided by length, and DistributedDataParallel averages the gradients. Results differ from those of
-one process by rounding only, so `$TASKDIV_TRAINING_PROCESSES` is recorded, but not part of an identity.
+A folder contains the request and the result. The examples of a step are divided by length, and DistributedDataParallel averages
+the gradients. Results differ from those of one process by rounding only, so `$TASKDIV_TRAINING_PROCESSES` is recorded, but not
+part of an identity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of a training. They name no folder of this machine, so the same training gives the same bytes."""
+"""Write a trained adapter or model. Its files name no folder of this machine, so the same training gives the same bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path)
 
 
 def weights_sha256(files: Mapping[str, str]) -> str:
-    """Return the hash of a folder's weights: the SHA-256 of its one weight file, or a hash of all their names and hashes."""
+    """Return a hash of the weights in `files` (SHA-256 by name): that of a single file, or one over all names and hashes."""
     weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
     if len(weights) == 1:
         return next(iter(weights.values()))

@@ -1,4 +1,4 @@
-"""The examples of each training step, their order, and their places in the tensors of the step's passes.
+"""Draw the examples of each training step, and lay them out in the tensors of the step's passes.
 
 The loss of a step is the mean over all its completion tokens. So the layout (padded or packed rows, number of passes and
 processes) changes results by rounding only. TRL packs across steps, so its number of steps depends on the answers' lengths.
@@ -40,7 +40,8 @@ class Layout(NamedTuple):
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
     """Return the positions of each step's examples: every epoch is a new random order, cut into steps of `batch_size`.
 
-    The last step of an epoch takes the remaining examples. More epochs follow until there are `min_steps_n` steps.
+    The last step of an epoch takes the remaining examples. If these steps are fewer than `min_steps_n`, more epochs follow, until
+    there are that many.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -86,7 +87,7 @@ def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
 
 
 def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
-    """Return examples in rows: one a row, or first fit by falling length (at most 11/9 of the fewest rows; Johnson 1973)."""
+    """Return rows of examples: one a row if `row_tokens_n` is None, else by first fit by falling length (Johnson 1973)."""
     if row_tokens_n is None:
         return [(int(position),) for position in positions]
     rows: list[list[int]] = []

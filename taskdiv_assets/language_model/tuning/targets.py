@@ -1,7 +1,7 @@
-"""Choose the layers of a model that get a LoRA adapter; the other layers are left out with a reason.
+"""Choose the layers of a model that get a LoRA adapter, and state why other linear layers get none.
 
 As with PEFT's `all-linear` (QLoRA, arXiv:2305.14314), all linear layers except the head get an adapter. Layers that PEFT cannot
-wrap are left out by name. If there are none, the setting stays `all-linear`, so that adapters keep their bytes.
+wrap are left out by name. If no layer is left out, the setting stays `all-linear`, so that adapters keep their bytes.
 """
 
 from __future__ import annotations

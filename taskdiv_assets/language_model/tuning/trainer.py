@@ -1,4 +1,4 @@
-"""One training: TRL's trainer (`trl_parts`) over our own steps (`steps`), with checkpoints and progress after each step."""
+"""Run TRL's trainer (`trl_parts`) over our own steps (`steps`), with progress after each step, and with checkpoints."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def fit(
     keeper: Keeper | None,
     scratch: Path,  # a folder for the trainer
 ) -> str:
-    """Train `model` over the steps of `course`, append the losses to `course.losses`, and return why the fused loss is not used.
+    """Train `model` over the steps of `course`, and append the losses to `course.losses`.
 
-    Raise ValueError if the model cannot be trained, and DivergedError if the loss or the trained weights are not finite.
+    Return why TRL's fused loss is not used; empty if it is. Raise ValueError if the model cannot be trained, and DivergedError if
+    the loss or the trained weights are not finite.
     """
     from datasets import Dataset
     from transformers import PrinterCallback

@@ -1,4 +1,4 @@
-"""Examples as tokens: a prompt, its known answer, and which of their tokens carry loss."""
+"""Turn examples, each a prompt and its known answer, into tokens, and mark the tokens that carry loss."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ def checked(examples: Sequence[Example]) -> list[Example]:
 def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
     """Return tokens and labels of one example, with its EOS if `has_end`.
 
-    As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. Beyond `room` tokens,
-    the prompt loses its beginning (except a BOS), so that the completion keeps at least half of the room. A longer completion
-    loses its end. TRL instead cuts the end of both together, which leaves examples without a token to learn.
+    As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. An example of more than
+    `room` tokens loses the beginning of its prompt (except a BOS), until the completion has at least half of the room. If it is
+    still too long, the completion loses its end. TRL instead cuts the end of both together. This leaves examples without a token
+    to learn.
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:
