@@ -45,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of a contract: a Great Expectations expectation on a view of the table.
+    """One rule of a contract. Each rule except `schema` is a Great Expectations expectation on a view of the table.
 
     A value `$name` in `kwargs` or `arguments` is a parameter, which the caller of `validate` passes. If `kwargs["column"]` is a
     list, the rule has one expectation for each column.
@@ -87,7 +87,7 @@ class Contract:
 
 
 def load(name: str) -> Contract:
-    """Return the contract of one table. Raise ValueError if there is no such contract, or the file has a mistake."""
+    """Return the contract of one table. Raise ValueError if there is none, or for a mistake in it such as an unknown type."""
     return _load(name, catalogue.folders())
 
 
@@ -97,7 +97,7 @@ def _load(name: str, folders: tuple[Traversable, ...]) -> Contract:  # `folders`
 
 
 def parse(text: str) -> Contract:
-    """Return the contract in the text of an ODCS file. Raise ValueError if the file has a mistake, or not exactly one table."""
+    """Return the contract in the text of an ODCS file. Raise ValueError for a mistake such as an unknown type or two tables."""
     return _contract(catalogue.read(text))
 
 

@@ -1,15 +1,15 @@
-"""Evaluation of rules on one view with Great Expectations: counts and examples of failing rows.
+"""Evaluate rules on one view with Great Expectations, and return counts and examples of failing rows.
 
 All code that depends on this library is here. Its behaviour explains the code:
 
-- It reads pandas frames only, so only the columns that the rules name are converted.
+- It cannot read Arrow tables, so the columns of the rules and of the examples are converted to pandas.
 - It returns results in no fixed order, so the metadata of each expectation contains the rule and its position.
 - It treats NaN as missing, and range rules ignore missing values. So all required columns have the rule `not_null`.
 - It needed 1.6 to 6 s to list 50,000 to 100,000 failing rows. So this module uses the BASIC format, which returns failing
   values, and finds the rows of these values.
 - It needed 0.3 s for the 25 rules of a small table, two seconds for its import, and 25 s and 1 GB for the rules of 5 million
   rows. So Arrow checks every view first (`shortcuts`), and the library receives the rules that Arrow cannot show to be met.
-  It checks large views in slices of rows, or only on rows with a repeated key. The results are the same.
+  For many rules, it receives a large view in slices, or only the rows with repeated values. The results are the same.
 """
 
 import math
@@ -67,10 +67,10 @@ def open_source() -> "BatchDefinition[Any]":
 def run(
     open_source: "Callable[[], BatchDefinition[Any]]", rules: Sequence[Rule], view: pa.Table, key: Sequence[str]
 ) -> dict[str, list[Outcome]]:
-    """Check the rules of one view, with parameters filled in. Return the outcomes of the expectations of each rule, by rule name.
+    """Check the rules of one view. Return the outcomes of the expectations of each rule, by rule name.
 
-    Examples show the columns `key` and those of the rule; all columns if the view does not contain the key. `open_source` is
-    called only if Arrow cannot show that all rules are met.
+    The rules must contain values instead of `$name`. Examples show the columns `key` and those of the rule; all columns if the
+    view does not contain the key. `open_source` is called only if Arrow cannot show that all rules are met.
 
     Raises:
         ValueError: a rule names a column that the view does not have.
@@ -221,7 +221,7 @@ def _failing_rows(
 
 
 def plain(value: object) -> object:
-    """Convert a value to a JSON value: numpy scalars to Python values, NaN to None, infinity to text. Shorten long texts."""
+    """Convert a value to a JSON value. NaN becomes None. Infinity and other objects become text. Long texts are shortened."""
     if hasattr(value, "item"):
         value = value.item()
     if value is None or isinstance(value, bool | int):

@@ -1,7 +1,7 @@
 """Metadata of stored tables: the footer in a Parquet file, and the note about a table that broke its contract.
 
-Readers validate the stored JSON. They ignore unknown fields and fill missing fields with defaults, so that files of older and
-newer versions can be read.
+Readers validate the stored JSON. They ignore unknown fields, and fill missing fields that have a default. So files of older
+and newer versions can be read.
 """
 
 import json
@@ -31,7 +31,7 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class Footer:
-    """The footer of a stored table: its identity, inputs, rule results and run. The Parquet file contains footer and rows."""
+    """The footer of a stored table. It is in the same Parquet file as the rows, and records how the table was made."""
 
     asset: str
     key: str | None = None
@@ -49,7 +49,7 @@ class Footer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Self | None:
-        """Return the footer in the metadata of a Parquet file; None if there is none. Raise ValueError if it is not valid."""
+        """Return the footer in the metadata of a Parquet file; None if it has no footer. Raise ValueError if it is not valid."""
         text = (metadata or {}).get(FOOTER_KEY)
         return None if text is None else _validated(cls, text)
 

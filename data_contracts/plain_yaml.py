@@ -1,8 +1,8 @@
-"""Reader and writer of YAML files by the core schema of YAML 1.2, with limits on size.
+"""Reader and writer of YAML by the core schema of YAML 1.2, without octal and hexadecimal numbers and with limits on size.
 
-PyYAML reads YAML 1.1: it reads `010` as 8, `1:30` as 90, `1_000` as 1000 and `yes` as true. This module reads only plain decimal
-numbers as numbers, and only `true` and `false` as booleans. A file that would need minutes or all memory (aliases of aliases,
-very long lists) raises an error that names the line.
+PyYAML reads YAML 1.1: it reads `010` as 8, `1:30` as 90, `1_000` as 1000 and `yes` as true. This module reads only decimal
+numbers, infinity and NaN as numbers, and only `true` and `false` (also `True` and `TRUE`) as booleans. A file that would need
+minutes or all memory raises an error, for example because of aliases of aliases.
 """
 
 import re
@@ -30,7 +30,7 @@ _RESOLVERS = (
 
 
 class YamlError(ValueError):
-    """Error for a file that is not valid YAML or exceeds the limits. The message names the file and the line."""
+    """Error for a file that `read` does not accept. The message names the file and, if known, the line."""
 
 
 class Document(NamedTuple):
@@ -48,7 +48,7 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     and lists may have more than `ENTRIES_MAX` entries.
 
     Raises:
-        YamlError: the text is not YAML, exceeds the limits, or has a tag that is not accepted.
+        YamlError: the text is not YAML, exceeds the limits, or has a tag or a key that is not accepted.
     """
     if len(text) > LENGTH_MAX:
         raise YamlError(f"{place} has {len(text):,} characters; expected at most {LENGTH_MAX:,}. Is it the right file?")
@@ -72,7 +72,7 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
 
 
 def written(value: object) -> str:
-    """Return a value as one line of YAML. Both `read` and readers of YAML 1.1 restore the same value.
+    """Return a JSON value as one line of YAML. Both `read` and readers of YAML 1.1 restore the same value.
 
     >>> written({"id": "010", "task": "1e3", "prompt": "text"})
     "{id: '010', task: '1e3', prompt: text}"
@@ -82,7 +82,7 @@ def written(value: object) -> str:
 
 
 def document(value: object) -> str:
-    """Return a value as a YAML document of many lines. `read` restores the same value.
+    """Return a JSON value as a YAML document of many lines. `read` restores the same value.
 
     >>> document({"id": "829e4567", "budgets": [8]})
     "id: '829e4567'\\nbudgets:\\n- 8\\n"
@@ -182,7 +182,7 @@ _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(rf"^(?:{_FLOAT}|0o[0-7
 
 
 def _repeated(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the path of each key that occurs twice in one mapping, and set the tag of every key to text."""
+    """Yield the path of each key that already occurred in its mapping. Set the tag of every key, except `<<`, to text."""
     if isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield from _repeated(value, (*location, index))
@@ -207,5 +207,5 @@ def _line_of(error: yaml.MarkedYAMLError) -> str:
 
 
 def _said(error: yaml.MarkedYAMLError) -> str:
-    """Return the library's message without the text of the file, which may contain a password."""
+    """Return the library's message without its excerpt of the file. The excerpt may contain a password."""
     return ", ".join(" ".join(part.split()) for part in (error.context, error.problem) if part)

@@ -1,6 +1,6 @@
 """Statistics that both the stored tables and the report use.
 
-They are ours, because scipy's `binomtest` accepts only whole numbers of successes, and a mean score can be a fraction. Scipy's
+Two scipy functions are not suitable. `binomtest` accepts only whole numbers of successes, but a mean score can be a fraction.
 `spearmanr` needs half a second to import, and returns NaN where no estimate is possible.
 """
 

@@ -29,7 +29,7 @@ ROW_BY_ROW = frozenset(
 
 
 def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> bool:
-    """Return True only if no row of the view fails the expectation. False means that Great Expectations must check."""
+    """Return True only if the view meets the expectation. False means that Great Expectations must check."""
     if not view.num_rows and expectation in UNIQUE | ROW_BY_ROW:
         return True
     look = _LOOKS.get(expectation)
@@ -62,7 +62,7 @@ def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n
 
 
 def is_sorted(table: pa.Table, key: Sequence[str], *, strictly: bool = False) -> bool:
-    """Return True only if the rows are sorted by the columns of `key`, with `strictly` also without equal rows.
+    """Return True only if the rows are sorted by the columns of `key` and, with `strictly`, no two rows have the same key.
 
     The result is always False if a key column has null values or is a dictionary column.
 

@@ -1,6 +1,6 @@
 """Reader of an experiment's folder on any fsspec storage: its files, and its tables with their footers.
 
-A file that cannot be read becomes a sentence instead of an exception, so that one broken file does not hide the others.
+For a table that cannot be read, `list_tables` returns a sentence and raises no error. So one broken file hides no other table.
 """
 
 import posixpath
@@ -35,7 +35,7 @@ class StoredTable(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The stored tables and the notes under `tables/`, and a sentence for each file that cannot be read."""
+    """The stored tables and the notes about rejected tables, and a sentence for each of these files that cannot be read."""
 
     tables: dict[tuple[str, str | None], StoredTable]
     rejected: tuple[Rejected, ...]
@@ -52,7 +52,7 @@ class Folder(NamedTuple):
         return posixpath.join(self.root, *parts)
 
     def text(self, *parts: str) -> str | None:
-        """Return the content of a text file; None if there is no such file."""
+        """Return the content of a text file, with invalid UTF-8 replaced; None if there is no such file."""
         try:
             raw: bytes = self.fs.cat_file(self.join(*parts))
         except FileNotFoundError:
@@ -67,7 +67,7 @@ class Folder(NamedTuple):
             return []
 
     def children(self, *parts: str) -> dict[str, bool]:
-        """Return the sorted names of the entries of a folder, and for each name whether the entry is a regular file."""
+        """Return for each entry of a folder, by sorted name, whether it is a file; empty if there is no such folder."""
         try:
             found = self.fs.ls(self.join(*parts), detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +75,7 @@ class Folder(NamedTuple):
         return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
 
     def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
-        """Read columns of a Parquet file; all columns if `names` is None. `as_dictionaries` reads them as dictionary columns."""
+        """Read columns of a Parquet file; all if `names` is None. `as_dictionaries` makes text in `names` dictionary columns."""
         wanted = None if names is None else list(names)
         with self.fs.open(path, "rb") as handle:
             return pq.read_table(
@@ -91,7 +91,7 @@ def open_folder(url: str) -> Folder:
 
 
 def list_tables(folder: Folder) -> Listing:
-    """Return the footers of all stored tables and the notes about all rejected ones."""
+    """Return the stored tables, the notes about rejected tables, and a sentence for each of these files that cannot be read."""
     with ThreadPoolExecutor(1 if isinstance(folder.fs, LocalFileSystem) else REQUESTS_AT_ONCE) as pool:
         found = list(pool.map(partial(_read, folder), folder.files("tables")))
     tables = {(one.asset, one.key): one for one in found if isinstance(one, StoredTable)}

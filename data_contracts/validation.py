@@ -37,12 +37,12 @@ class ValidationResult:
 def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, object] | None = None) -> ValidationResult:
     """Check a table against every rule of its contract.
 
-    `parameters` are the values of the `$name` in rules, from other tables and the experiment. If the schema of the table differs
+    A rule can contain `$name` instead of a value. `parameters` maps each name to its value. If the schema of the table differs
     from the contract's, all other rules are "not passed", with the text "not checked".
 
     Raises:
-        ValueError: a parameter is missing, or its value does not fit the table.
-        RuntimeError: a rule could not be evaluated although the schema is right. The contract has a mistake.
+        ValueError: a parameter is missing or does not fit the table, or a rule names a column that its view does not have.
+        RuntimeError: a rule could not be evaluated although the schema is right. The contract or a parameter has a mistake.
     """
     rules = [_fill_in(contract, rule, parameters or {}) for rule in contract.rules]
     schema, others = rules[0], rules[1:]
@@ -60,7 +60,7 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
 
 
 def schema_differences(expected: pa.Schema, actual: pa.Schema) -> tuple[str, ...]:
-    """Return a sentence for each difference between the actual and the expected schema. Metadata is not compared."""
+    """Return sentences on how the actual schema differs from the expected one; empty if it does not. Metadata is ignored."""
     missing = [f"column {name} is missing" for name in expected.names if name not in actual.names]
     extra = [f"column {name} is not in the contract" for name in actual.names if name not in expected.names]
     twice = [f"column {name} is there {actual.names.count(name)} times" for name in set(actual.names)]

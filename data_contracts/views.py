@@ -1,7 +1,7 @@
-"""Views: derived tables for rules that a single row of a stored table cannot show.
+"""Views: tables that are derived from a stored table, for rules that cannot be checked on its rows.
 
-A view has one row for each prompt, seed or task that can break the rule. The rule is then an ordinary expectation on the view.
-All views use Arrow: the slowest, a count of distinct values over 100,000 rows, takes 0.2 s.
+A view has one row for each thing that can break the rule, such as a prompt, seed or task. The rule is then an ordinary
+expectation on the view. All views use Arrow: the slowest, a count of distinct values over 100,000 rows, takes 0.2 s.
 """
 
 import unicodedata
@@ -41,7 +41,7 @@ def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> 
 
 
 def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Return `row`, the row numbers of the table, and `row_when_sorted`, the row numbers in the order of `key`."""
+    """Return the columns of `key`, `row` (the row numbers) and `row_when_sorted` (the row numbers in the order of `key`)."""
     # The sort is stable: if the table is sorted, the two columns are equal, also with equal keys.
     row = pa.array(np.arange(table.num_rows))
     keys = table.select(key).append_column("row", row)
@@ -61,7 +61,7 @@ def membership(table: pa.Table, column: str, values: Values) -> pa.Table:
 
 
 def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any] | pa.Table) -> pa.Table:
-    """Add `expected`: the value of the mapping for the key in `column`, in the type of the column `value`, or null.
+    """Add `expected`: the value of the given mapping for the key in `column`; null if it has none. Its type is that of `value`.
 
     For a pool of millions of prompts, the mapping is an Arrow table of keys and values, because a dict would need 3 GB.
     """
@@ -90,7 +90,7 @@ def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
 
 
 def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[object]]) -> pa.Table:
-    """Return the wanted combinations of column values, with `is_found`: whether a row of the table has the combination."""
+    """Return the combinations of column values in `wanted`, with `is_found`: whether a row of the table has the combination."""
     values = zip(*wanted, strict=True) if wanted else [()] * len(columns)
     asked = pa.table({name: pa.array(each, table[name].type) for name, each in zip(columns, values, strict=True)})
     held = table.group_by(columns).aggregate([])
@@ -100,7 +100,7 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return each name in `column` or `expected` with two values: `stored` and `expected`. A missing value is null."""
+    """Return each name in `column` or `expected` with `stored`, its value in `value`, and `expected`. A missing value is null."""
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
@@ -124,7 +124,7 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
-    """Return for each selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks from 0)."""
+    """Return for each selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused, below the last)."""
     groups = table.group_by("selection_seed").aggregate(
         [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
     )
@@ -153,7 +153,7 @@ def per_task(table: pa.Table) -> pa.Table:
 
 
 def tasks_of_source(table: pa.Table) -> pa.Table:
-    """Return one row with `tasks_n`, the number of named tasks. Return no row if the column `how` is "none" in every row.
+    """Return one row with `tasks_n`, the number of tasks in rows whose `how` is not "none". Return no row if there is none.
 
     An empty table gives one row with 0.
     """
@@ -217,10 +217,10 @@ def per_benchmark_and_metric(table: pa.Table) -> pa.Table:
 
 
 def per_line(table: pa.Table) -> pa.Table:
-    """Return `macro_n` and `macro_error` for each benchmark, metric, strategy, budget and training seed.
+    """Return `macro_n` and `macro_error` for each benchmark, metric, strategy, budget and training seed with scores.
 
     `macro_n` is the number of rows for all tasks together (`task` is empty). `macro_error` is the distance between their score
-    and the mean of the scores of the single tasks; null if there are no rows for single tasks.
+    and the mean of the scores of the single tasks; null if rows of either kind are missing.
     """
     table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")

@@ -16,7 +16,7 @@ class Rendered(NamedTuple):
     """A rendered report that is not yet written to files."""
 
     html: str
-    table: "pa.Table"  # all numbers of the report; its contract is strategy_report
+    table: "pa.Table"  # the results table (`numbers`); its contract is strategy_report
     claims: list[dict[str, str]]  # main results: topic, text, verdict
     first: list[str]  # benchmark and metric of the first section; empty if nothing is scored
     full_pool_n: int | None  # labels of the full pool; None if it has no cell
@@ -54,10 +54,10 @@ def build(
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
 ) -> str:
-    """Render the report, write its files atomically, and return the path of index.html, which is written last.
+    """Render the report, write its files, and return the path of index.html, which is written last.
 
-    The folder `out_dir` (default: `<results_dir>/report`) also gets results.parquet and results.csv. The Parquet schema contains
-    `footer` under the key `taskdiv`. `render` describes the other arguments.
+    The folder `out_dir` (default: `<results_dir>/report`) also gets results.parquet and results.csv. If given, `footer` is in the
+    Parquet schema under the key `taskdiv`. `render` describes the other arguments.
     """
     from reports import writing
 

@@ -69,7 +69,7 @@ class Section(NamedTuple):
 
     @property
     def says_nothing(self) -> str:
-        """Reason why nothing can be compared (all scores are 0, all are 1, or all models score alike), or an empty text."""
+        """Reason why scores cannot compare models (all are 0, all are 1, or all models score alike); else an empty text."""
         arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
@@ -96,7 +96,7 @@ class Section(NamedTuple):
 
 
 def sections(results: Results) -> tuple[Section, ...]:
-    """Return one section for each benchmark and metric. The section of the primary comparison is first."""
+    """Return one section for each benchmark and metric. The section of the primary comparison, if it exists, is first."""
     primary = results.experiment.primary
     first = (primary.benchmark, primary.metric) if primary else None
     ordered = sorted(results.score_sets, key=lambda one: (one.benchmark, one.metric) != first)
@@ -152,7 +152,7 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
-    """Compare every strategy with the reference, and weighted with plain task diversity. Leave out the primary comparison."""
+    """Compare strategies with the reference, and weighted with plain task diversity, where possible. Omit the primary pair."""
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
@@ -169,7 +169,7 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str) -> tuple[Com
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """Return the first of these with scores: chosen reference, reference of the primary comparison, random, first strategy."""
+    """Return the first name with scores: chosen reference, primary reference, random, first strategy. Else return ""."""
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")

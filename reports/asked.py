@@ -1,4 +1,4 @@
-"""Sentences on how a benchmark was run: samples, cut prompts, unreadable answers, missing verdicts, and the score of guessing."""
+"""Sentences on how a benchmark was run, for example on samples, cut prompts, unreadable answers and the score of guessing."""
 
 import math
 from collections import Counter
@@ -38,7 +38,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Return a sentence if AlpacaEval is not scored because it has no judge, with the change of the experiment file."""
+    """Return at most one pair: a sentence that AlpacaEval is not scored without a judge, and how to add one to the file."""
     if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one it is not known which output is better."

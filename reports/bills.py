@@ -69,7 +69,7 @@ class Money(NamedTuple):
 
 
 def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int | None]) -> Money | None:
-    """Return the price and the bills of the cells at `budgets`; None if the experiment file has no price."""
+    """Return the price and, in a campaign, the bills of the cells at `budgets`; None if the experiment file has no price."""
     price, strategies = experiment.annotation.price, experiment.strategies
     if price is None:
         return None
@@ -92,7 +92,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
 ) -> Iterator[tuple[str, int, list[str]]]:
-    """Yield strategy, budget and ranked prompt ids of each cell. The largest budget of a strategy is last."""
+    """Yield strategy, budget and ranked prompt ids of each readable cell. The largest budget of a strategy is last."""
     cells = [(strategies.index(name), n, key) for key, (name, n) in reader.keys("allocation") if name in strategies]
     for place, budget_n, key in sorted(cells):
         table = reader.columns("allocation", key, "rank", "prompt_id") if budget_n in budgets else None

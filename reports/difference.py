@@ -25,7 +25,7 @@ EQUIVALENCE_MARGIN = 0.02
 class Arm(NamedTuple):
     """Scores of one arm. An arm without seeds is a fixed reference, such as the base model."""
 
-    scores: FloatArray  # (S, I), 0..1
+    scores: FloatArray  # (S, I), 0..1; pseudo-values can leave this range
     seeds: tuple[int, ...] = ()  # (S,) training seeds, sorted; empty for a fixed reference with S = 1
 
     def at(self, seeds: tuple[int, ...]) -> "Arm":
@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
     @property
     def p_value_cautious(self) -> float:
-        """The p-value that `holm` needs: at least `p_value`, and valid when it is very small (Banerjee 1960)."""
+        """The p-value that `holm` needs: at least `p_value` and, if `parts` is known, valid when very small (Banerjee 1960)."""
         if self.parts is None or not np.isfinite(self.p_value):
             return self.p_value
         return max(self.p_value, cautious_p_value(self.estimate, *self.parts))
@@ -90,7 +90,7 @@ class Equivalence(NamedTuple):
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
     """Return the verdict of a two-sided test at `alpha`. If given, `p_adjusted` (for example by Holm) replaces the p-value.
 
-    Our rule: if no arm has two seeds, the verdict is "too few seeds to say".
+    Our rule: if no arm has two seeds, or the p-value is NaN, the verdict is "too few seeds to say".
     """
     p_value = difference.p_value if p_adjusted is None else p_adjusted
     if not difference.has_seed_uncertainty or not np.isfinite(p_value):
@@ -104,8 +104,8 @@ def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alph
     """Test whether the difference lies within ±margin (in units of the score), by two one-sided t tests, each at `alpha`.
 
     One seed never shows equivalence, because the interval then includes only items. The variance is above 0 even if all
-    differences are 0, so two arms with equal scores are equivalent only on about 150 items or more. Source: Schuirmann, J.
-    Pharmacokin. Biopharm. 15 (1987) 657. Our choice: the variance and the degrees of freedom of `paired_difference`.
+    differences are 0. So, with the default margin, two arms with equal scores are equivalent only on about 150 items or more.
+    Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: variance and df of `paired_difference`.
 
     >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
@@ -131,7 +131,7 @@ def paired_difference(
     pairing: Pairing = "seeds",
     level: float = 0.95,
 ) -> Difference:
-    """Return the macro mean over tasks of a − b, with an interval over items and, if an arm has two seeds, over seeds.
+    """Return the macro mean over tasks of a − b. Its interval is over items and, if an arm has at least two seeds, over seeds.
 
     Items are always paired. `pairing` defines the rows:
 
@@ -219,7 +219,7 @@ def _parts(
 
 
 def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
-    """Return the low end, the high end and the two-sided p-value of a t interval."""
+    """Return the low end, the high end and the two-sided p-value of a t interval; three NaN if the variance is not known."""
     if not np.isfinite(whole.variance):
         return float("nan"), float("nan"), float("nan")
     error = float(np.sqrt(whole.variance))

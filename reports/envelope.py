@@ -39,7 +39,7 @@ def envelope() -> Envelope:
 
 
 def environment() -> jinja2.Environment:
-    """Return a Jinja2 environment that escapes all text, replaces invalid characters, and raises for undefined names."""
+    """Return a Jinja2 environment that escapes text, replaces invalid characters, and raises an error for undefined names."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
         autoescape=True,
@@ -54,7 +54,7 @@ def environment() -> jinja2.Environment:
 
 
 def printable(value: object) -> object:
-    """Replace control characters, surrogates and noncharacters in a text. Other values are returned unchanged.
+    """Replace control characters (except tab and line feed), surrogates and noncharacters. Keep `Markup` and other types.
 
     >>> printable("a\\x00b\\nc\\ud800")
     'a\ufffdb\\nc\ufffd'

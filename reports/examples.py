@@ -58,7 +58,7 @@ class Examples(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two strategies whose outputs are shown side by side, and the metric that decides which answer is right."""
+    """Two strategies whose outputs are shown side by side, with the benchmark and metric if it is the primary comparison."""
 
     strategy: str
     reference: str
@@ -69,7 +69,7 @@ class Compared(NamedTuple):
 def read_examples(
     reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Return the examples. Prompts are at `budget_n`; outputs are at the largest budget where both strategies are scored."""
+    """Return the examples. Prompts are at `budget_n`; outputs are at the largest of `budgets` with scores of both strategies."""
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored = {arm for _, arm in reader.keys("benchmark_scores")}
     both = [n for n in budgets if {(compared.reference, n), (compared.strategy, n)} <= scored]
@@ -79,7 +79,7 @@ def read_examples(
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
-    """Return prompts that exactly one strategy chose, and prompts that all chose: the lowest ranks of the first seed."""
+    """Return for each strategy a few prompts that only it chose, and a few that all chose: the best ranks of the first seed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
@@ -109,7 +109,7 @@ def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
 
 
 def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputExample, ...]:
-    """Return items of each benchmark with the answers of base model, reference and strategy, for one common seed."""
+    """Return items with the answers of reference and strategy for one common seed and, if stored, of the base model."""
     names = tuple(dict.fromkeys((compared.reference, compared.strategy)))
     units = {"base": ("base_scores", None)} | {name: ("benchmark_scores", cell_key(budget_n, name)) for name in names}
     asked = {name: asked_notes(reader.listing.tables.get(unit)) for name, unit in units.items()}
@@ -200,7 +200,7 @@ def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], met
 
 
 def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
-    """Return the rows of some items. Other rows, with megabytes of prompts, never become Python objects."""
+    """Return the rows of some items. Rows with other ids, which hold megabytes of prompts, never become Python objects."""
     table = _table(reader, folder, name)
     ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
     rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
@@ -224,7 +224,7 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
     """Return a model's answer to one item: the generated text with the extracted answer, or the likeliest choice by `metric`.
 
-    A single choice is returned if it is the model's greedy answer. Otherwise a note is returned.
+    If the item has only one choice, return the choice if it is the model's greedy answer, and a note if it is not.
     """
     one, answer = pairs[0]
     if answer["text"] is not None:
@@ -237,7 +237,7 @@ def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str)
 
 
 def _divisor(answer: str, metric: str) -> float:
-    """Return the divisor of a choice's log-likelihood, as in lm-eval's metrics with length normalisation."""
+    """Return the divisor of a choice's log-likelihood, as in lm-eval's length-normalised metrics; 1 for other metrics."""
     if metric == "acc_norm":
         return max(1.0, float(len(answer)))
     return max(1.0, float(len(answer.encode()))) if metric == "acc_bytes" else 1.0

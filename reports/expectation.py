@@ -1,6 +1,6 @@
 """Sentences that compare the expectation in the experiment file with the results.
 
-An expectation is free text. This module checks clauses of one form: a strategy, "above", "below" or "not separable from",
+An expectation is free text. This module checks clauses of one form: a strategy, a phrase of `RELATIONS` such as "above",
 another strategy, and optionally "at" a budget and "with" a number of seeds. Other text is not judged.
 """
 
@@ -57,7 +57,7 @@ def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str
 def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], bool]:
     """Return the clauses that can be checked, and whether the expectation contains no other text.
 
-    In a clause, "it" means the first strategy of the previous clause.
+    In a clause, "it" means the first strategy of the previous clause that can be checked.
 
     >>> clauses("Expected: a above b at 1,024; c not separable from it.", ["a", "b", "c"])[0][1][1:]
     ('c', 'a', 'not separable from noise', None, None)
@@ -78,7 +78,7 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
-    """Return the strategy whose name is `word`, or the only strategy whose name starts with `word` and "_"."""
+    """Return the strategy named `word`, else the only one whose name starts with `word` and "_"; None if there is none."""
     if word in names:
         return word
     begun = [name for name in names if name.startswith(f"{word}_")]

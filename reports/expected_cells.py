@@ -34,9 +34,9 @@ class Cell(NamedTuple):
 
 
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
-    """Return the budgets of the experiment file and of the files in the folder `budgets`, whose names are budgets.
+    """Return the budgets of the experiment file and of the folder `budgets`, where the name of each file is a budget.
 
-    A budget registered as the full pool is used only if it equals the size of the pool.
+    A budget registered as the full pool is used only if it equals the size of the pool. Other entries are noted as problems.
     """
     found = set(experiment.budgets)
     for name, is_file in reader.files.children("budgets").items():
@@ -53,7 +53,7 @@ def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> 
 
 
 def cells(experiment: Experiment, budgets: Budgets, listing: Listing, sets: Collection[ScoreSet]) -> tuple[Cell, ...]:
-    """Return all expected cells. The cell of the full pool is last."""
+    """Return all expected cells. The cell of the full pool, if there is one, is last."""
     grid = [(strategy, budget, False) for strategy in experiment.strategies for budget in budgets.ordinary]
     if budgets.full_pool_n is not None:
         grid.append((FULL_POOL_STRATEGY, budgets.full_pool_n, True))

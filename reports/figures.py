@@ -135,7 +135,10 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Draw a tile for each task and strategy: blue above the reference, vermillion below. `marks` adds words to task names."""
+    """Draw a tile for each strategy and task (at most `tiles.ROWS_MAX_N`): blue above the reference, vermillion below.
+
+    `marks` maps tasks to words that are added to their names.
+    """
     tasks = picked(differences.tasks, differences.values)
     columns = [differences.tasks.index(task) for task in tasks]
     reach = float(np.abs(differences.values).max()) or 1.0

@@ -1,7 +1,7 @@
 """The estimates and the label of win rates at equal length.
 
 Stored scores contain a separate estimate for each model. With AlpacaEval's published difficulties, this is the estimate of the
-leaderboard and is not changed. Otherwise, if lengths are stored, all judged models are estimated together (`length_adjusted`).
+leaderboard and is not changed. Otherwise, if possible, all judged models are estimated together (`length_adjusted`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _is(one: ScoreSet, metric: str) -> bool:
 
 
 def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
-    """Return `alone` with the rates of all models estimated together; unchanged if an arm lacks data or the fit fails."""
+    """Return `alone` with a joint estimate of all models that can be fitted; unchanged if data are missing or no fit exists."""
     arms = list(alone.arms)
     shapes = [alone.arms[arm].scores.shape for arm in arms]
     for other in (plain, lengths):
@@ -112,7 +112,7 @@ def scores_folders(note: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _stored_lengths(reader: Reader, folder: str | None) -> dict[str, float]:
-    """Return by item how many characters the model's output is longer than the reference's; empty if not stored."""
+    """Return by item how many characters the model's output is longer than the reference's; empty if lengths cannot be read."""
     if not folder:
         return {}
     try:

@@ -1,6 +1,6 @@
 """The look of each strategy in all figures, and the placement of names beside lines.
 
-Strategies differ in colour, marker and dash, so that colour is never the only distinction.
+The reference and up to eleven strategies have different markers, so that colour is not their only distinction.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class End(NamedTuple):
 
 
 def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
-    """Return the look of each strategy, which depends on its position in `strategies`. The reference has the text colour."""
+    """Return a look for each strategy by its position in `strategies`. The reference has the colour of the text."""
     found = {reference: Look(INK, "o", (0, (4.0, 2.0)))}
     for i, name in enumerate(name for name in strategies if name != reference):
         found[name] = Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
@@ -70,7 +70,7 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def width_beside(names: Sequence[str]) -> float:
-    """Return the width of axes that leave room for names on their right, if they start at 0.075 of an 8.4 inch figure."""
+    """Return the width of axes that start at 0.075 of an 8.4 inch figure and leave room for `names` on their right."""
     longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
     return min(0.66, 0.885 - 0.0092 * longest)  # a letter of 9.5 points is about 0.6 as wide as high
 
@@ -91,7 +91,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def two_lines(name: str) -> str:
-    """Break a long name into two lines after an underscore near its middle."""
+    """Break a long name into two lines after the underscore nearest to its middle, if it has one."""
     name = clean(name, 36)
     breaks = [i for i, letter in enumerate(name) if letter == "_"]
     if len(name) <= 15 or not breaks:

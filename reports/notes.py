@@ -1,4 +1,4 @@
-"""Texts beside the numbers: badges, missing results, and captions of figures. Claims are in `sentences`."""
+"""Texts beside the numbers, such as badges, missing results, and captions of figures. Claims are in `sentences`."""
 
 from collections.abc import Sequence
 
@@ -58,9 +58,10 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
 
 
 def _absent(results: Results) -> list[str]:
-    """Return the unpartitioned tables that the experiment needs but that are not stored.
+    """Return the unpartitioned tables that the experiment surely needs but that are not stored.
 
-    The inputs of strategies are not known here. So confidence counts as needed only if one of its tables is stored.
+    What strategies read is not known here. So tables of confidence count as needed only if one of them is stored, and tables
+    that need embeddings, learning rates or imported answers never do.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):
@@ -126,7 +127,7 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
 
 
 def primary(section: Section) -> str:
-    """Return sentences on the primary comparison: which one it is, and whether it was declared or is the default."""
+    """Return sentences on the primary comparison: which one it is, and whether it was declared; or why there is none."""
     one = section.primary
     if one is None:
         none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."

@@ -1,4 +1,4 @@
-"""The results table, with all numbers of the page and those behind its verdicts. docs/RESULTS.md describes its columns."""
+"""The results table: scores, comparisons and counts of the page, and the numbers behind its verdicts (docs/RESULTS.md)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Number(NamedTuple):
 
 
 def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
-    """Return the table of all numbers, sorted by its first eight columns."""
+    """Return the results table, sorted by its first eight columns."""
     rows = [number for one in results.score_sets for number in (*_scores(one), *_task_means(one))]
     rows += [*_chosen(results), *_overlaps(results), *_tokens(results)]
     if not results.is_scored:

@@ -1,4 +1,4 @@
-"""Provenance of the numbers: sources, completeness, and the commands that reproduce the page."""
+"""Texts on the provenance of the numbers: question, sources, completeness, and the commands that reproduce the page."""
 
 from collections.abc import Iterable, Mapping
 
@@ -20,7 +20,7 @@ RUNS_LISTED_N = 6  # if there are more runs, only the table of identities lists 
 def question(results: Results) -> tuple[str, str]:
     """Return the question and the expectation, uncut, from the comments at the top of the experiment file.
 
-    The expectation starts with "Expected:". The comments end before a line that starts with "Cost:" or "Run:".
+    The expectation starts with "Expected:". The comments end before a line without "#", or with "Cost:" or "Run:" at its start.
     """
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
@@ -47,7 +47,7 @@ def rules_summary(results: Results) -> str:
 
 
 def cells_summary(results: Results) -> str:
-    """Return a sentence on the number of finished cells, and one on budgets that are ignored."""
+    """Return a sentence on the number of finished cells and, if budgets are ignored, one on them."""
     if not results.cells:
         return "The experiment names no strategy or no budget: no cell is expected."
     done = sum(cell.status == "done" for cell in results.cells)
@@ -169,7 +169,7 @@ def _other_versions(results: Results) -> list[tuple[str, str]]:
 
 
 def commands(results: Results) -> list[tuple[str, str]]:
-    """Return the commands that reproduce the page: pairs of a command and its meaning."""
+    """Return the commands that check and reproduce the page: pairs of a command and its meaning."""
     name = results.experiment.name
     return [
         (f"taskdiv plan {name}", "what is stored, what is missing, what it costs"),

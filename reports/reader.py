@@ -137,14 +137,14 @@ class Reader(NamedTuple):
         return [] if table is None else list(table.to_pylist())
 
     def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
-        """Yield the stored item scores of the base model and of the wanted cells."""
+        """Yield the item scores of the base model and of the cells in `wanted`, where they are stored and readable."""
         base = self.columns("base_scores", None, *scores_module.COLUMNS)
         if base is not None:
             yield scores_module.BASE, base
         yield from self.cells("benchmark_scores", *scores_module.COLUMNS, wanted=wanted)
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
-        """Return the prompts by task of each cell, and the overlaps at the largest budget that two strategies have."""
+        """Return the number of prompts by task of each cell, and the overlaps at the largest budget of two or more strategies."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
         wanted = set(product(strategies, budgets))
@@ -177,7 +177,8 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
     """Return the share of prompts that two strategies have in common, as the mean over their common selection seeds.
 
-    For a strategy with itself, the share is the mean over all pairs of its seeds; NaN with one seed.
+    For a strategy with itself, the share is the mean over all pairs of its seeds; NaN with one seed. Two strategies without a
+    common seed are left out.
     """
     rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
     every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))

@@ -1,4 +1,4 @@
-"""Tables of records: contract rules, missing cells, times and identities. Tables of results are in `tables`."""
+"""Tables of records, such as contract rules, missing cells, times and identities. Tables of results are in `tables`."""
 
 from collections import defaultdict
 
@@ -43,7 +43,7 @@ def warnings(results: Results) -> Table:
 
 
 def rules(results: Results) -> Table:
-    """Return the table of all rules of all assets, with the number of tables that passed."""
+    """Return the table of all rules that stored tables were checked by, with the number of tables that passed."""
     found: dict[tuple[str, str], list[tuple[StoredTable, RuleResult]]] = defaultdict(list)
     for table in _sorted(results):
         for rule in table.footer.rules:
@@ -64,7 +64,7 @@ def rules(results: Results) -> Table:
 
 
 def examples(rule: RuleResult) -> str:
-    """Return at most three failing examples of a rule as text."""
+    """Return at most three failing examples of a rule as one short text; a dash if there are none."""
     texts = [
         ", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one)
         for one in rule.examples[:3]

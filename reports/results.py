@@ -1,6 +1,6 @@
 """All data of one experiment that the report reads. `analysis` computes the numbers of the page from these data.
 
-They come from the experiment file, registered budgets, footers, stored tables, and notes about rejected tables.
+They come from the experiment's folder, for example from the experiment file, registered budgets, footers and stored tables.
 """
 
 from collections.abc import Mapping
@@ -64,10 +64,10 @@ class Results(NamedTuple):
 
 
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
-    """Read the results of one experiment. Only a missing or invalid experiment.yaml raises an error.
+    """Read the results of one experiment. A table that cannot be read raises no error, but adds a sentence to `problems`.
 
-    `excluded` maps each table to leave out (`asset` or `asset/key`) to the reason. `load` detects changed inputs of a table. A
-    caller that knows the graph of all tables also detects changed inputs of inputs.
+    `excluded` maps each table to leave out (`asset` or `asset/key`) to the reason. `load` itself detects changed inputs of a
+    table. Only a caller that knows the graph of all tables can detect changed inputs of inputs.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -138,10 +138,10 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 
 
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
-    """Add the default primary comparison if the experiment file declares none and has two strategies.
+    """Add the default primary comparison if the experiment file declares none, and there are scores and two strategies.
 
-    On the first benchmark and metric, the last strategy of the file is compared with `random`, or with the first strategy if
-    `random` is missing. The choice does not depend on scores.
+    On the first benchmark and metric, the last other strategy of the file is compared with `random`, or with the first strategy
+    if `random` is missing. The choice does not depend on the values of scores.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:
@@ -155,7 +155,7 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
 
 
 def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
-    """Return the strategies whose outputs are shown: those of the primary comparison, or else the last and the first scored."""
+    """Return the strategies whose outputs are shown: the primary comparison's if both are scored, else last and first scored."""
     one = experiment.primary
     scored = {strategy for found in sets for strategy, _ in found.arms}
     if one is not None and {one.strategy, one.reference} <= scored:
@@ -165,7 +165,7 @@ def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
 
 
 def stale_tables(listing: Listing) -> tuple[str, ...]:
-    """Return a sentence for each table input whose stored identity differs from the recorded one."""
+    """Return a sentence for each input of a table that is now stored with another identity than the table recorded."""
     sentences = []
     for table in listing.tables.values():
         for name, identity in sorted(table.footer.inputs.items()):

@@ -175,7 +175,7 @@ def _interpolate(rows: list[FloatArray], log_budgets: FloatArray, point: float) 
 
 
 def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
-    """Return the smallest budget at which the line through the gaps (curve minus target) reaches 0."""
+    """Return the smallest budget at which the line through the gaps (curve minus target) reaches 0; None if it does not."""
     tolerance = 1e-12  # rounding error of the mean of equal scores
     if gaps[0] >= -tolerance:
         return float(2.0 ** log_budgets[0])
@@ -187,7 +187,7 @@ def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
 
 
 def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, float | None, bool]:
-    """Return both ends of the confidence set, and whether the set is empty.
+    """Return both ends of the confidence set (None where it is open), and whether the set is empty.
 
     A sign is −1 if the curve is below the target at this budget, 1 if above, and 0 if the test does not decide.
     """

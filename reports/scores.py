@@ -69,7 +69,7 @@ class _Codes:
 
 
 def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] = ()) -> tuple[ScoreSet, ...]:
-    """Return the score sets of all benchmarks and metrics in the tables. Benchmarks named in `order` come first."""
+    """Return the score sets of all benchmarks and metrics with finite scores. Benchmarks in `order` come first, in its order."""
     benchmarks, metrics, tasks, items = _Codes(), _Codes(), _Codes(), _Codes()
     rows = []
     for arm, table in tables:

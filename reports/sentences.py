@@ -112,7 +112,7 @@ def _claims(section: Section, where: str) -> list[Claim]:
 def _saved(section: Section, where: str) -> list[Claim]:
     """Return at most one claim on saved labels. A curve with one budget gives no claim.
 
-    The strategy is that of the primary comparison, else weighted diversity, else plain diversity, else the first one.
+    The claim is on the first of these that has savings: primary strategy, weighted diversity, plain diversity, any strategy.
     """
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
@@ -124,7 +124,7 @@ def _saved(section: Section, where: str) -> list[Claim]:
 
 
 def compared(one: Comparison, section: Section) -> str:
-    """Return a sentence on a comparison of two strategies."""
+    """Return one or two sentences on a comparison of two strategies."""
     gap = one.difference
     if gap.is_identical:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
@@ -151,7 +151,7 @@ def _before(one: Comparison) -> str:
 
 
 def other_strategies(section: Section) -> Claim | None:
-    """Return a claim on the other strategies against the reference; None if there are none. Plain diversity has its own claim."""
+    """Return a claim on strategies against the reference, without the primary one and plain diversity; None if none is left."""
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None

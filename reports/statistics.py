@@ -156,7 +156,7 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:
-    """Return the weights of the points in the trapezoid rule, which sum to 1: (B,)."""
+    """Return the weights of the points, (B,), in the trapezoid rule. The weights sum to 1."""
     if len(positions) == 1:
         return np.ones(1)
     halves = np.diff(positions) / 2

@@ -1,7 +1,7 @@
 """The style of all figures, and the conversion of a matplotlib figure to SVG.
 
-In the SVG, each colour is a CSS variable with the light-mode colour as fallback. So one figure serves light mode, dark mode and
-print. Text stays text and has the page's font.
+In the SVG, each colour of `VARIABLES` is a CSS variable with the light-mode colour as fallback. So one figure serves light mode,
+dark mode and print. Text stays text and has the page's font.
 """
 
 import io
@@ -57,7 +57,7 @@ def style() -> AbstractContextManager[None]:
 
 
 class Picture(NamedTuple):
-    """A figure as SVG, and its caption. The SVG contains the caption as alternative text."""
+    """A figure as SVG, and its caption. The SVG contains the start of the caption as alternative text."""
 
     svg: Markup
     caption: str
@@ -91,7 +91,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _flat(text: str, prefix: str) -> str:
-    """Remove empty groups and indentation, and rewrite each tag. Names between tags, such as `id="x"` or `#1b1f24`, stay."""
+    """Remove empty groups, tags of plain groups and indentation. Rewrite other tags. Text between tags does not change."""
     parts, is_kept, ids = [], [True], dict[str, int]()
     for part in re.split(r"(<[^<>]+>)", text):
         if part.startswith("<g ") and part.endswith("/>"):

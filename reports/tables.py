@@ -41,7 +41,7 @@ def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
 
 
 def curves(section: Section, name: str) -> Table:
-    """Return the table of mean scores and intervals at each budget, with those of the base model and the full pool."""
+    """Return the table of mean scores and intervals at each budget and, if scored, of the base model and the full pool."""
     money = section.money
     curves = section.curves.items()
     lines = [(strategy, strategy, point.budget_n, point.mean) for strategy, points in curves for point in points]
@@ -65,7 +65,7 @@ def curves(section: Section, name: str) -> Table:
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
-    """Return the table of comparisons: verdict, difference, interval, adjusted p-value and equivalence."""
+    """Return the table of comparisons, one row each, for example with verdict, interval, adjusted p-value and equivalence."""
     rows = [
         (
             f"{one.strategy} − {one.reference}",
@@ -158,7 +158,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return the table by task: the score of the reference with its interval, and the differences of the other strategies."""
+    """Return the table by task: the reference's score and its interval, and the others' differences; None without others."""
     found = section.by_task
     if found is None:
         return None

@@ -48,5 +48,5 @@ def picked(
 
 
 def named(task: str, marks: Mapping[str, str]) -> str:
-    """Return a task's name for a figure, followed by the words in `marks` for this task."""
+    """Return a task's name for a figure, shortened and followed by the words that `marks` has for this task."""
     return clean(task, 22) + (f" ({marks[task]})" if task in marks else "")

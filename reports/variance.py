@@ -94,6 +94,7 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
     If every task has one item, all items are one stratum. The variance then includes the differences between tasks, so intervals
     are too wide rather than too narrow. Source: variance of a stratified mean, without finite population correction (Cochran,
     Sampling Techniques, 1977, ch. 5). Our addition: a task with one item has the pooled variance of the other tasks.
+    The variance is NaN with fewer than two items.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -161,8 +162,8 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
     """Return the variance that comes from the interaction of seeds and items within tasks. Both other parts contain it.
 
-    `scores` is (S, I) with S ≥ 2. The result is 0 if no task has two items. Source: the interaction mean square of the two-way
-    analysis of variance. Our addition: a task with one item has the pooled mean square.
+    `scores` is (S, I). The result is 0 with one seed, or if no task has two items. Source: the interaction mean square of the
+    two-way analysis of variance. Our addition: a task with one item has the pooled mean square.
     """
     seeds_n = len(scores)
     if seeds_n < 2 or groups.sizes.max() < 2:

@@ -10,7 +10,7 @@ _DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *m
 
 
 def clean(text: object, length_n: int = 120) -> str:
-    """Make foreign text one line of at most `length_n` characters, without control and direction characters. HTML is not escaped.
+    """Make any text one line of at most `length_n` characters. Unsafe characters are replaced. HTML is not escaped.
 
     >>> clean("a\\x00b\\u202ec")
     'a\ufffdb\ufffdc'
@@ -35,23 +35,23 @@ def tail(text: object, length_n: int = 500) -> str:
 
 
 def clean_lines(text: str, length_n: int = 20_000) -> str:
-    """Clean each line of a text, and keep line breaks and indentation."""
+    """Clean each line of a text, and keep line breaks and indentation. Long lines, and a long text, are cut."""
     lines = text[:length_n].splitlines()
     return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + clean(line, 400) for line in lines)
 
 
 def score(value: float) -> str:
-    """Return a score with three decimals."""
+    """Return a score with three decimals, or "not known" if it is not finite."""
     return "not known" if not math.isfinite(value) else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """Return a difference with its sign and three decimals."""
+    """Return a difference with its sign and three decimals, or "not known" if it is not finite."""
     return "not known" if not math.isfinite(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
 
 
 def share(value: float) -> str:
-    """Return a share as a percentage with one digit.
+    """Return a share as a percentage with one decimal, or "not known" if it is not finite.
 
     >>> share(0.0314), share(0.0)
     ('3.1%', '0.0%')
@@ -60,7 +60,7 @@ def share(value: float) -> str:
 
 
 def correlation(value: float | None) -> str:
-    """Return a rank correlation with two digits, or "cannot be estimated" for None.
+    """Return a rank correlation with two decimals, or "cannot be estimated" for None.
 
     >>> correlation(-0.314), correlation(None)
     ('−0.31', 'cannot be estimated')
@@ -69,12 +69,12 @@ def correlation(value: float | None) -> str:
 
 
 def interval(difference: Difference, form: Callable[[float], str] = signed) -> str:
-    """Return the ends of the 95% interval of a difference or, with `form=score`, of a score."""
+    """Return the ends of the 95% interval of a difference or, with `form=score`, of a score; "no interval" if not known."""
     return f"{form(difference.low)} to {form(difference.high)}" if math.isfinite(difference.low) else "no interval"
 
 
 def interval_of_difference(difference: Difference) -> str:
-    """Return a phrase with the 95% interval of a difference, for the middle of a sentence."""
+    """Return a phrase on the 95% interval of a difference, or on why there is none, for the middle of a sentence."""
     known = f"95% interval of the difference {interval(difference)}"
     return known if math.isfinite(difference.low) else "too few items for an interval"
 
@@ -132,7 +132,7 @@ def labels(value: float) -> str:
 
 
 def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """Return the confidence set of needed labels as text. `form` formats labels, or the cost of labels."""
+    """Return the confidence set of needed labels as text. `form` turns a number of labels into text: the number or its cost."""
     if one.is_empty:
         return f"more than {form(one.largest_n)}"
     if one.low_n is None and one.high_n is None:

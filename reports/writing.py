@@ -1,4 +1,4 @@
-"""Writer of the files of a report. Each file is written atomically."""
+"""Writer of the files of a report. On a local disk, each file is written atomically."""
 
 import io
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | None = None) -> str:
-    """Write the tables, then the page, and return the path of the page. `footer` is stored in the Parquet metadata."""
+    """Write the tables, then the page, and return the path of the page. A `footer` is stored in the Parquet metadata."""
     table = rendered.table
     if footer is not None:
         table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
@@ -49,7 +49,7 @@ def as_csv(table: pa.Table) -> bytes:
 
 
 def _put(fs: Any, path: str, raw: bytes) -> None:
-    """Write a file atomically. On a local disk, write a temporary file and rename it, so that readers never see half a file."""
+    """Write a file. On a local disk, write a temporary file and rename it, so that readers never see half a file."""
     if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
         fs.pipe_file(path, raw)
         return

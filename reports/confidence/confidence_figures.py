@@ -23,7 +23,10 @@ NAME_LENGTH_N = 36  # characters of a variant's name above a column
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Draw mean confidence by task, with a 95% interval if only a sample was scored, and the base model's score if known."""
+    """Draw mean confidence, and the base model's score if known, of at most the `ROWS_MAX_N` least confident tasks.
+
+    A task of which only a sample was scored has a 95% interval, if it can be estimated.
+    """
     chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
     with svg.style():
         height = 0.215 * len(chosen) + 0.95
@@ -60,7 +63,10 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
-    """Draw accuracy against mean confidence, one mark for each task, with the names of tasks that are confident and wrong."""
+    """Draw accuracy against mean confidence, one mark for each task.
+
+    Trap tasks, and up to `LABELLED_MAX_N` tasks that are confident and wrong, have their names.
+    """
     wrong = numbers.confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]
     traps = [row for row in others if row.task in marks]
@@ -120,7 +126,7 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw how many labels more or fewer each variant gives to each task at the largest budget, least confident task first."""
+    """Draw how many labels more or fewer each variant gives to tasks at the largest budget, least confident task first."""
     values = numbers.moved_labels(found)
     rows, reach = picked(found.tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
     with svg.style():

@@ -1,4 +1,4 @@
-"""Numbers on confidence: correlations over tasks, distances between allocations, and intervals of sampled means."""
+"""Numbers on confidence, such as correlations over tasks, distances between allocations, and intervals of sampled means."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -98,7 +98,7 @@ def _distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
 
 
 def sampled(rows: Sequence[ComparedTask]) -> Sampled | None:
-    """Return the uncertainty of the allocation that comes from sampling; None if every prompt was scored."""
+    """Return the uncertainty of the allocation that comes from sampling; None if it is not stored or all prompts were scored."""
     distances: dict[int, float] = {}
     counts: dict[int, dict[str, tuple[int, int, int]]] = {}
     for row in rows:

@@ -115,7 +115,7 @@ def _percent(counts: Mapping[str, float], tasks: list[str], whole_n: float) -> F
 
 
 def firsts(results: Results) -> list[FirstList]:
-    """Return the first prompts of the largest list of each strategy."""
+    """Return the first prompts of the largest list of each strategy; empty if the page has scores."""
     lists = results.lists
     if lists is None:
         return []

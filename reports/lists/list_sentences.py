@@ -16,7 +16,7 @@ ALL_PROMPTS = "all prompts"  # the only task if the source has no tasks
 
 
 def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
-    """Return the topic, text and verdict of each claim of a page without scores."""
+    """Return topic, text and verdict of the claims on chosen prompts, on missing scores and, if there is a price, on costs."""
     if results.lists is None:
         return []
     found = [_chosen(results, results.lists), _unscored(results, sections)]
@@ -124,7 +124,10 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
 
 
 def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
-    """Return the export commands: for each strategy, its smallest list with prompts that must be sent out."""
+    """Return pairs of a sentence and a command to export each strategy's smallest list with prompts to send out.
+
+    With more than `COMMANDS_N` strategies, the last pair stands for the others.
+    """
     name, found = results.experiment.name, []
     for strategy in lists.strategies:
         state = next((one for one in lists.of(strategy) if one.counts.missing_n > one.counts.waiting_n), None)
@@ -194,7 +197,7 @@ def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
 
 
 def left_out(results: Results, counts: Mapping[str, Mapping[str, float]], most_n: int = 99) -> str:
-    """Return a sentence on the tasks from which strategies take no prompt. `counts` has the prompts by strategy and task."""
+    """Return a sentence on the tasks from which strategies take no prompt. `counts` has numbers by strategy and task."""
     skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
     left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
     return f"{words.listing(left, most_n=most_n)}." if left else "Every strategy takes from every task."

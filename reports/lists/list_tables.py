@@ -19,7 +19,7 @@ QUANTILES = {
 
 
 def states(results: Results, lists: Lists) -> Table:
-    """Return the table of the state of each list and of all lists together."""
+    """Return the table of the state of each list and, if there are several, of all lists together."""
     has_ledger = results.experiment.is_campaign or lists.total.sent_n > 0
     has_known = lists.total.known_n > 0
     rows = [
