@@ -17,7 +17,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_allocation(work: Work) -> Product:
-    """Select the first `budget` prompts of each seed's ranking. Raise ValueError if the pool or the ranking is smaller."""
+    """Select the first prompts of each seed's ranking. Raise ValueError if the pool or the ranking is smaller than the budget."""
     cell = work.cell
     if said := over_pool(work.experiment, [cell.budget_n], work.lineage.pool_size):
         raise ValueError(said)
@@ -40,7 +40,7 @@ def first_of(ranking: pa.Table, budget_n: int, seeds: Sequence[int]) -> pa.Table
 
 
 def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
-    """Return a note with the present cost of a selection's labels; {} if the experiment has no price."""
+    """Return a note with the cost of a selection's missing labels (or of all, if a study lacks none); {} without a price."""
     annotation, budget_n = work.experiment.annotation, work.cell.budget_n
     if annotation.price is None:
         return {}

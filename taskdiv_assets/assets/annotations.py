@@ -28,7 +28,7 @@ def make_annotations(work: Work) -> Product:
 
 
 def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the number of answers of each import, the newest import first. Colours show the annotators."""
+    """Draw how many answers of the table each import gave, the newest import first. Colours show the most frequent annotators."""
     groups = table.group_by(["batch", "annotator"])
     counts = groups.aggregate([("imported_at", "max"), ("prompt_id", "count")]).to_pylist()
     times = {row["batch"]: row["imported_at_max"] for row in counts}

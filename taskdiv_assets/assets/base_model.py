@@ -22,7 +22,7 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_base_model(work: Work) -> Product:
-    """Fetch the base model's files, or train the lab's model (the built-in demo). Raise ValueError if it cannot be trained."""
+    """Fetch the base model's files or train the lab's model, if not stored yet. Raise ValueError if it cannot be fine-tuned."""
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:
@@ -58,7 +58,7 @@ def make_base_model(work: Work) -> Product:
 
 
 def _try(work: Work, folder: Path) -> str:
-    """Train one step as a test. Return "", or the reason why the test was skipped.
+    """Train one step as a test. Return "", or the reason why there was no step, such as too little memory.
 
     The files are stored before this test, so they are not downloaded again after a failure.
     """
@@ -92,7 +92,7 @@ def base_model_recipe(inputs: Inputs) -> Settings:
 
 
 def lacks_notes(notes: Mapping[str, Any]) -> bool:
-    """Return True if the footer lacks the note READING or BATCHING, because an earlier version stored the base model."""
+    """Return True if the footer lacks notes that a base model has now, because an earlier version stored it."""
     return not (BATCHING in notes and CONTROL in notes.get(READING, {}))
 
 

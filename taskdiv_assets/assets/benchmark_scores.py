@@ -16,7 +16,7 @@ from taskdiv_assets.services.benchmarking import item_counts
 
 
 def make_benchmark_scores(work: Work) -> Product:
-    """Return the scores of a cell's adapters on every benchmark. Scores that are stored under their identity are reused."""
+    """Return the scores of a cell's adapters on each benchmark to run. Scores that are stored under their identity are reused."""
     adapters = work.read("adapter", work.unit.key).to_pylist()
     folders: dict[int | None, str] = {row["training_seed"]: row["folder"] for row in adapters}
     tables = benchmarking.score_all(work, folders)

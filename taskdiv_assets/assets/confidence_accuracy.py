@@ -1,4 +1,4 @@
-"""Asset `confidence_accuracy`: mean confidence and accuracy of the base model per task, on validation items."""
+"""Asset `confidence_accuracy`: mean confidence, and accuracy of the base model, per task on validation items."""
 
 import hashlib
 from collections import Counter
@@ -36,7 +36,7 @@ class Items(NamedTuple):
 
 
 def make_confidence_accuracy(work: Work) -> Product:
-    """Compute per task the mean confidence, and the share of items whose greedy continuation is the known answer."""
+    """Compute per task the mean confidence, and the share of items whose answer is the base model's greedy continuation."""
     from taskdiv_assets.language_model.answers import judge
 
     items, own = validation_items(work), work.experiment.confidence
@@ -71,7 +71,8 @@ def make_confidence_accuracy(work: Work) -> Product:
 def validation_items(work: Work) -> Items:
     """Return at most `validation_items` validation items per task.
 
-    For the lab's pool, these are generated validation items. For any other pool, they are answered prompts, chosen by hash.
+    For the lab's pool, these are generated validation items. For any other pool, they are prompts that have an answer in the
+    pool, chosen by hash.
     """
     wanted_n = work.experiment.confidence.validation_items
     return _lab_items(work, wanted_n) if _is_lab(work) else _pool_items(work, wanted_n)

@@ -1,4 +1,4 @@
-"""Asset `confidence_comparison`: the effect of other definitions and cheaper sources of confidence on the allocation.
+"""Asset `confidence_comparison`: the effect of other definitions and sources of confidence on the allocation.
 
 A source computes the statistics of prompts: the experiment's chosen source or an alternative, such as a proxy model. A definition
 selects the statistic that is the confidence. A variant is a pair of both.
@@ -49,10 +49,10 @@ class Variant(NamedTuple):
 
 
 def make_confidence_comparison(work: Work) -> Product:
-    """Compute each task's mean confidence and number of labels for every variant and budget.
+    """Compute each task's mean confidence and number of labels for every variant and every budget up to the pool's size.
 
-    Variants whose confidences cannot be turned into weights are left out and noted. If the experiment's own variant is one of
-    them, the table is empty.
+    Variants whose confidences cannot be turned into weights are left out, and a note lists them. If the experiment's own variant
+    is left out, the table is empty.
     """
     _, names = task_codes(work.read("task_labels"))
     variants = list(_variants(work))
@@ -132,7 +132,7 @@ def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw, for each variant, the share of labels that it moves to other tasks at the largest budget.
+    """Draw, for each other variant, the share of labels that it moves to other tasks at the largest budget; b"" if there is none.
 
     The names of the bars contain the rank correlation of the tasks' confidences with those of the chosen variant.
     """

@@ -66,8 +66,8 @@ def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
 def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
     """Yield a mask (n,) of the prompts to score, once per round. Each mask contains the prompts of the mask before it.
 
-    A sample with a tolerance has several rounds; otherwise there is one. The caller must score the prompts of a mask before it
-    requests the next mask, which depends on their scores.
+    A sample with a tolerance may have several rounds; otherwise there is one. The caller must score the prompts of a mask before
+    it requests the next mask, which depends on their scores.
     """
     sample = work.experiment.confidence_sample
     if sample is None:

@@ -23,7 +23,7 @@ NEAR_COPY = 0.99  # smallest similarity of near copies
 
 
 def make_prompt_embeddings(work: Work) -> Product:
-    """Embed every prompt: pool the last hidden states over the prompt's tokens. Row i belongs to row i of `raw_pool`."""
+    """Store the embedding of each prompt, if not stored yet, and return the norms. Row i belongs to row i of `raw_pool`."""
     pool = work.read("raw_pool")
     identity = work.expected.identity
     if not work.store.is_whole(identity) and scorers_n():
@@ -38,7 +38,7 @@ def make_prompt_embeddings(work: Work) -> Product:
 
 
 def similarities(vectors: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the mean cosine similarity, the share of near copies, and histograms, for vectors (n, d) of length 1.
+    """Return the mean cosine similarity, the share of near copies, and histograms, for vectors (n, d) of length 1; {} if n < 2.
 
     The histograms count the similarity of each pair of prompts, and of each prompt with the prompt nearest to it.
 

@@ -43,7 +43,7 @@ GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": 
 
 
 def make_ranking(work: Work) -> Product:
-    """Order the prompts by one strategy, once per selection seed, down to the depth of the strategy's ranking."""
+    """Order the prompts by one strategy for each selection seed, down to its depth. `kept_first` may put annotated ones first."""
     strategy = work.experiment.strategy(str(work.unit.key))
     own = work.experiment.own_order(strategy.name)
     placed = None if own is None else read_own_order(work, own)
@@ -89,7 +89,7 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 def own_depth(work: Work, own: OwnOrder) -> int:
     """Return the number of prompts that the user's file ranks.
 
-    A fresh ranking notes this number. Otherwise the file is read. If that fails, the note of a stale ranking is used.
+    A fresh ranking notes this number. Otherwise the file is read. If that raises OSError, the note of a stale ranking is used.
     """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:
@@ -103,7 +103,7 @@ def own_depth(work: Work, own: OwnOrder) -> int:
 
 
 def picture_ranking(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the shares of the tasks in the first k prompts of an order, as a function of k."""
+    """Draw the shares of the tasks in the first k prompts of the first seed's order, as a function of k; b"" without prompts."""
     seed, rows = of_first_seed(table)
     if not rows.num_rows:
         return b""
@@ -119,7 +119,7 @@ def shares_of_first(
     tasks: pa.ChunkedArray,  # (n,) in rank order
     named_n: int,
 ) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # budgets (k,); names; shares (names + 1, k)
-    """Return the shares of `named_n` tasks in the first k prompts, at budgets k with nearly equal ratios.
+    """Return the shares of up to `named_n` tasks in the first k prompts, at budgets k with nearly equal ratios.
 
     The tasks are those with the largest mean share over these budgets. The last row of the shares is for all other tasks. For
     orders of at least `10 * FIRST_K` prompts, k begins at `FIRST_K`, because shares of fewer prompts vary too much.

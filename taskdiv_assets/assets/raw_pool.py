@@ -71,7 +71,7 @@ def picture_raw_pool(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def drops_and_repairs(notes: Mapping[str, Any]) -> str:
-    """Return a Markdown table with the number of rows that were dropped or changed to null, by reason."""
+    """Return a Markdown table with the numbers of dropped rows and repaired cells, by reason; a sentence if there are none."""
     kinds = {"dropped": notes["drops"], "set to null": notes["repairs"]}
     rows = [(kind, markdown.text(why), f"{n:,}") for kind, found in kinds.items() for why, n in sorted(found.items())]
     if not rows:

@@ -37,12 +37,12 @@ def answer(notes: Mapping[str, Any]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text with all special characters of Markdown and HTML escaped."""
+    """Return text with special characters of Markdown and HTML escaped."""
     return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text), quote=False)
 
 
 def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw `main_curve`. If there are prompts but no scores yet, draw `chosen_bars` instead."""
+    """Draw `main_curve`. If prompts were chosen but no tuned model has scores yet, draw `chosen_bars` instead."""
     is_mean = pc.and_(pc.equal(table["quantity"], "mean"), pc.not_equal(table["strategy"], "base"))
     chosen = table.filter(pc.equal(table["quantity"], "chosen")).to_pylist()
     return chosen_bars(chosen) if chosen and not pc.any(is_mean).as_py() else main_curve(table, notes)
@@ -68,7 +68,7 @@ def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
 
 
 def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the mean score on the report's first benchmark as a function of the budget, one curve per strategy."""
+    """Draw the mean score on the report's first benchmark at each budget, one curve per strategy. Return b"" without means."""
     means = table.filter(pc.equal(table["quantity"], "mean")).to_pylist()
     if not means:
         return b""
@@ -90,7 +90,7 @@ def _band(rows: list[dict[str, Any]]) -> Band:
 
 
 def strategy_report_recipe(inputs: Inputs) -> Settings:
-    """Add all stored results as inputs. An input need not be fresh, because the report lists missing and stale results."""
+    """Add all stored results as inputs: the identity of a fresh result, and the state of any other, which the report lists."""
     experiment, lineage = inputs.experiment, inputs.lineage
     registry, store = lineage.registry, lineage.store
     for unit in lineage.look_ahead(registry.units(experiment, store, lineage.pool_size, inputs.reads)):

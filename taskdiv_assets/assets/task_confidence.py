@@ -13,7 +13,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_task_confidence(work: Work) -> Product:
-    """Compute each task's mean confidence and its standard error. A note gives the effect of scoring only a sample."""
+    """Compute each task's mean confidence and standard error. If only a sample is scored, a note may give the effect of this."""
     labels = work.read("task_labels")
     codes, names = task_codes(labels)
     means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))

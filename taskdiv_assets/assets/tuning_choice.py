@@ -1,7 +1,7 @@
 """Asset `tuning_choice`: the learning rate with the lowest loss on validation prompts, out of the experiment's candidates.
 
-All prompts are answered prompts of the pool; test items of benchmarks are not used. All strategies and budgets use the same rate,
-so they differ only in their selections. The table is empty if the experiment names one rate.
+Training and validation prompts are answered prompts of the pool; test items of benchmarks are not used. All strategies and
+budgets use the same rate, so they differ only in their selections. The table is empty if the experiment names one rate.
 """
 
 import math
@@ -25,7 +25,11 @@ Trial = Mapping[str, Any]
 
 
 def make_tuning_choice(work: Work) -> Product:
-    """Train at each learning rate with each seed, and note the best rate. Raise ValueError if training diverged at every rate."""
+    """Train at each candidate rate with each seed, and note the best rate. A single rate in the file is noted without training.
+
+    Raises:
+        ValueError: at every rate, training diverged with at least one seed.
+    """
     schema = data_contracts.load("tuning_choice").arrow_schema
     rates = work.experiment.tuning.candidates
     if rates is None:

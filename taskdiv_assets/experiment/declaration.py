@@ -294,7 +294,7 @@ class Experiment(Settings):
         return tuple(sorted({*self.seeds, *self.full_pool_seeds}))
 
     def strategy(self, name: str) -> Strategy:
-        """Return the strategy `name` with the settings of this experiment; raise ValueError if it is unknown."""
+        """Return the strategy `name` with the settings of this experiment; raise ValueError if it is unknown or broken."""
         if name == "facility_location":
             return facility_location(self.facility_location.neighbours_n)
         if own := self.own_order(name):

@@ -1,7 +1,7 @@
-"""Reader of experiment files. It returns an `Experiment`, or raises one error that lists every mistake with its line.
+"""Reader of experiment files. It returns an `Experiment`, or raises one error that lists up to 50 mistakes with their lines.
 
 An experiment is given by the name of a built-in experiment or by the path of a YAML file (local or fsspec URL). `declaration`
-checks each section. This module checks the file as a whole: repeated keys, and sections that contradict each other.
+checks each section. This module checks the whole file, for example for repeated keys and for sections that contradict each other.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # requi
 
 
 class ExperimentError(ValueError):
-    """Error for an experiment file that cannot be used. The message lists the mistakes with their lines."""
+    """Error for an experiment file that cannot be used. The message gives the reason, or lists the mistakes with their lines."""
 
 
 def load(source: str) -> Experiment:
-    """Read a built-in experiment by its name, or an experiment file by its path; raise ExperimentError for mistakes."""
+    """Read a built-in experiment by its name, or an experiment file by its path; raise ExperimentError if it cannot be used."""
     return parse(*read_text(source))
 
 
 def read_text(source: str) -> tuple[str, str]:
-    """Return the text and the path of an experiment file; raise ExperimentError if it cannot be read."""
+    """Return the text and the path of an experiment file; raise ExperimentError if it is missing, too large or not UTF-8 text."""
     built_in = BUILT_IN / f"{source}.yaml"
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
@@ -75,7 +75,7 @@ def read_text(source: str) -> tuple[str, str]:
 
 
 def no_experiment(name: str, url: str) -> str:
-    """Return the error message for an unknown experiment `name`, with the names in the store at `url` and similar names."""
+    """Return the error message for an unknown experiment `name`, with the known names (`sources` of `url`) and a suggestion."""
     known = sources(url)
     stored = sorted(set(known) - set(built_in_names()))
     found = f"there is no experiment {name!r} in {url}; stored there: {', '.join(stored) or 'none'}"
@@ -300,7 +300,7 @@ def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ..
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """Return the raw file with absolute paths. A relative path refers to the folder of the file `base`."""
+    """Return the raw content of a file with absolute paths. A relative path refers to the folder of the file `base`."""
     folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
 
     def absolute(path: object) -> object:

@@ -45,7 +45,7 @@ def render(kind: str, code: int) -> str:
 
 
 def sides(kind: str, codes: IntArray) -> IntArray:
-    """Return the sides of (n,) codes of one kind, as (n,) positions in SIDES: 5% validation, 10% test, 85% pool.
+    """Return the sides of (n,) codes of one kind, as (n,) positions in SIDES: about 5% validation, 10% test, 85% pool.
 
     A hash of the code decides: the finaliser of splitmix64 (Steele, Lea, Flood 2014), salted by the kind.
     """

@@ -83,7 +83,7 @@ class Problem(NamedTuple):
 
 
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
-    """Turn pydantic's errors into problems. A value that fits none of several types gives one problem.
+    """Turn pydantic's errors into problems. A value that fits none of several types gives one problem, or those of its parts.
 
     `raw` is the parsed YAML file. It shows which parts of a location are keys; the others are names of a union's alternatives.
     """

@@ -22,7 +22,7 @@ LOGGER = logging.getLogger("taskdiv.plugins")
 
 
 class Plugin(NamedTuple):
-    """A strategy of an installed package. The package is not imported yet."""
+    """A strategy of an installed package. Creating this object does not import the package."""
 
     entry_point: EntryPoint
     distribution: str
@@ -117,7 +117,7 @@ def identity_of(name: str) -> dict[str, object]:
     """Return the part of a ranking's identity that describes a plug-in: the versions of its strategy and its package.
 
     The version of the package is included because an author may change code and forget to raise the version of the strategy.
-    If the new ranking equals the old one, only the ranking is repeated: equal rankings lead to the same adapters.
+    If the new ranking equals the old one, no adapter is trained again.
     """
     plugin = installed().by_name[name]
     return {

@@ -1,4 +1,4 @@
-"""Settings of the sections `pool` and `task_labels` of an experiment file. The package `pools` reads the files they name."""
+"""Settings of the sections `pool` and `task_labels` of an experiment file. The package `pools` reads the files that they name."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Code that all assets share: declarations, cells and units, lineage and identities, pictures."""
+"""Code that all assets share, such as declarations, cells and units, lineage and identities, and pictures."""

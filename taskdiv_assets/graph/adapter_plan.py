@@ -47,7 +47,7 @@ def plan_adapters(
     base_model: str,  # identity of the base model
     held: Collection[str] = (),  # ids of prompts with the text of a special token in the prompt or in the answer
 ) -> list[AdapterPlan]:
-    """Return one plan per training seed, in the order of `seeds`. Equal plans of several strategies have the same identity."""
+    """Return one plan per training seed, in the order of `seeds`. Strategies with equal selections get equal identities."""
     plans = []
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]
@@ -65,13 +65,13 @@ def plan_adapters(
 
 
 def made_by(tuning: Tuning) -> dict[str, object]:
-    """Return the settings that an adapter depends on. The settings of LoRA are left out if all weights are trained."""
+    """Return the settings of `tuning` that an adapter depends on. Those of LoRA are left out if all weights are trained."""
     of_lora = {"rank", "alpha", "dropout", "quantization"}
     return tuning.model_dump(exclude=of_lora if tuning.method == "full" else None)
 
 
 def pairs_digest(answers: Mapping[str, str | None]) -> str:
-    """Return a hash of the prompt ids and the hashes of their answers. The order of the prompts has no effect."""
+    """Return a hash of `answers` (prompt id → SHA-256 of the answer, or None). The order of the prompts has no effect."""
     return digest(sorted([prompt_id, answer or ""] for prompt_id, answer in answers.items()))
 
 
@@ -83,7 +83,7 @@ def choice_recipe(
     base_model: str,
     held: Collection[str] = (),
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Return the settings and the inputs in the identity of a choice of learning rate. `plan_adapters` explains the arguments."""
+    """Return settings and inputs for the identity of a choice of learning rate. Most arguments are as in `plan_adapters`."""
     used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
     settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
     return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
@@ -101,7 +101,8 @@ def kept_or_drawn(
 ) -> TrialPrompts:
     """Return the prompts of the stored choice of learning rate, so that later answers do not change the choice.
 
-    If an answer is missing, or the number of training prompts is not the requested number, draw new prompts by `trial_prompts`.
+    Draw new prompts by `trial_prompts` if there is no stored choice, one of its answers is missing, or its number of training
+    prompts is not the requested number (`rates.examples`, or by default `smallest_budget_n`).
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)

@@ -1,4 +1,4 @@
-"""The declaration of an asset: its function, inputs, partitions and resources.
+"""Types that declare an asset: its function, inputs, partitions and resources, and when an experiment does not use it.
 
 Dagster's definitions, the plan of `taskdiv run` and the identities of results are derived from the declarations in `assets`.
 """
@@ -24,7 +24,7 @@ Settings = Mapping[str, object]
 
 
 class Needs(NamedTuple):
-    """Resources that one step requests for a 7B model in 16 bits."""
+    """Resources that one step requests. The declarations of assets give them for a 7B model in 16 bits."""
 
     cpus_n: int
     memory_gib: int  # host memory
@@ -62,7 +62,7 @@ WITHOUT_CANDIDATES = Unless(
 
 
 def all_inputs(inputs: Inputs) -> Settings:
-    """Add the table of every asset in `reads` to a unit's identity, and return no settings. This is the default recipe."""
+    """Add the table of every asset in `inputs.reads` to a unit's identity, and return no settings. This is the default recipe."""
     for name in inputs.reads:
         inputs.of(name)
     return {}
@@ -72,7 +72,7 @@ def all_inputs(inputs: Inputs) -> Settings:
 class Asset:
     """The declaration of one asset of the graph. Each asset has a file in `assets`, a line in the registry and a contract.
 
-    Dagster's dependencies follow from `reads`. Reading another table raises UndeclaredInputError.
+    Dagster's dependencies follow from `reads`. Reading the table of any other asset raises UndeclaredInputError.
     """
 
     name: str  # name of the asset, its table and its contract

@@ -1,7 +1,8 @@
 """The cells of an experiment. A cell is a pair of a budget and a strategy, with the key `budget|strategy`.
 
-The store contains a file for each registered budget (`budgets/<n>`), so the report does not need Dagster. The kind of a budget is
-`requested` or `full_pool`. The cell of the full pool trains on all prompts; it has the strategy `random` and its own seeds.
+Budgets come from the experiment file and from the store, which has a file for each registered budget (`budgets/<n>`). So the
+report does not need Dagster. The kind of a budget is `requested` or `full_pool`. The cell of the full pool trains on all prompts;
+it has the strategy `random` and its own seeds.
 """
 
 import json
@@ -46,7 +47,7 @@ class PoolSize(NamedTuple):
 
 
 def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> tuple[int, ...]:
-    """Return the training seeds of a cell: `full_pool_seeds` for the full pool's cell, `seeds` for any other."""
+    """Return the training seeds of a cell: `full_pool_seeds` if it is known to be the full pool's cell, otherwise `seeds`."""
     return tuple(experiment.full_pool_seeds if is_full_pool(experiment, cell, pool) else experiment.seeds)
 
 
@@ -85,8 +86,9 @@ def over_pool(experiment: Experiment, budgets: Iterable[int], pool: PoolSize | N
 def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
     """Raise ValueError if a cell must not be materialised as a partition.
 
-    This is a cell whose strategy is not in the experiment file, or whose budget is the present or a former size of the full pool.
-    A budget that is not registered is accepted, because users can add budgets in the UI.
+    This is a cell whose strategy is not in the experiment file. It is also a cell whose budget is the present or a former size of
+    the full pool, unless this budget is in the experiment file or was requested. Any other budget is accepted, also if it is not
+    registered, because users can add budgets in the UI.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
     if cell.strategy not in experiment.strategies:
@@ -119,7 +121,7 @@ def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
     """Register a budget. A registered budget is changed only from `full_pool` to `requested`.
 
     Raises:
-        ValueError: the file of the budget exists, but `taskdiv` did not write it.
+        ValueError: the file of the budget is not empty, and `taskdiv` did not write it.
     """
     content = json.dumps({"kind": "full_pool" if is_full else "requested"}).encode()
     if store.put_new(content, "budgets", str(budget_n)):
@@ -156,7 +158,7 @@ def foreign_budgets(store: Store) -> list[str]:
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
-    """Return the budgets of the experiment file and of the store in ascending order, each with its kind."""
+    """Return all budgets in ascending order with their kinds. Those of the experiment file are `requested`."""
     found = dict.fromkeys(experiment.budgets, "requested")
     for name, kind in _kinds(store).items():
         if kind is not None and int(name) not in found:
@@ -167,7 +169,8 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
     """Return all cells of an experiment. The full pool's cell is included only if all answers are known.
 
-    Budgets that are larger than the pool are included; their cells fail with a clear error. Former pool sizes are left out.
+    Budgets that are larger than the pool are included; their cells fail with a clear error. Former pool sizes are left out unless
+    they were requested.
     """
     cells = [
         Cell(budget_n, strategy)

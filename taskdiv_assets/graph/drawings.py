@@ -1,7 +1,7 @@
-"""Small pictures for the metadata of assets in Dagster's UI, as PNG bytes. The report's figures are in `reports`.
+"""Functions that draw small pictures for the metadata of assets in Dagster's UI. They return PNG bytes.
 
 Dagster stores a picture with each materialisation, so pictures have few colours and a low resolution (`DPI`). Names come from
-users: they are drawn as plain text and cut at `NAME_N` characters.
+users: they are drawn as plain text and cut at `NAME_N` characters. The report's figures are in `reports`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def bars(
 ) -> bytes:
     """Draw a horizontal bar with its number for each of the first `SHOWN_N` names. Return b"" without names.
 
-    Several series (label -> one value per name) are stacked. An error line has a length of twice its entry in `errors`. `levels`
-    are vertical lines. If `is_wide` is true for the totals, marks on a logarithmic axis replace the bars.
+    Several series (label -> one value per name) are stacked; the number is their sum. An error line is twice as long as its entry
+    in `errors`. `levels` (label -> value) are vertical lines. If `is_wide` is true for the sums, marks on a logarithmic axis
+    replace the bars.
     """
     if not names:
         return b""
@@ -125,7 +126,7 @@ def histogram(
 ) -> bytes:
     """Draw a histogram with stacked parts (label -> values). Values that are not finite are left out.
 
-    `limits` is the range of the x-axis, if the axis is linear and all values are in this range.
+    `limits` is the range of the x-axis. It is ignored if the axis is logarithmic or a value is outside.
     """
     finite = {label: values[np.isfinite(values)] for label, values in parts.items()}
     finite = {label: values for label, values in finite.items() if len(values)}
@@ -155,9 +156,9 @@ def areas(
     title: str,
     others: tuple[str, Numbers] | None = None,
 ) -> bytes:
-    """Draw shares (name -> (k,)) of at most 7 names as stacked areas over a logarithmic axis of positive `x`, (k,).
+    """Draw shares (name -> (k,)) of at most 7 names as stacked areas over a logarithmic axis of positive, ascending `x`, (k,).
 
-    At each x, the shares including `others` add up to 1. `others` is drawn in grey at the top.
+    `others` is a name with its shares, drawn in grey at the top. All shares at one x must add up to 1.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -191,7 +192,7 @@ class Band(NamedTuple):
 
 
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
-    """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines. Each has its name beside it."""
+    """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines, each with its name beside it."""
     figure, axes = _figure(height_in=3.4)
     for (name, band), colour, marker in zip(series.items(), cycle(COLOURS), cycle("osD^v"), strict=False):
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.12, lw=0)
@@ -209,7 +210,7 @@ def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str
 
 
 def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> bytes:
-    """Draw a mark for each point (x, y), x and y in [0, 1], and the line x = y. Names are drawn for at most `SHOWN_N` points."""
+    """Draw a mark for each point (x, y) in [0, 1], and the line x = y. Names are drawn if there are at most `SHOWN_N` points."""
     figure, axes = _figure(height_in=4.5)
     axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
     axes.plot(*np.array([*points.values()], dtype=np.float64).reshape(-1, 2).T, "o", color=BLUE, ms=4)
@@ -233,7 +234,7 @@ def counted(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def is_wide(values: Numbers) -> bool:
-    """Return True if the largest of at least 3 positive finite values is at least `WIDE` times the median.
+    """Return True if there are at least 3 values, all positive and finite, and the largest is at least `WIDE` times the median.
 
     >>> is_wide(np.array([24, 100, 600])), is_wide(np.array([3, 3, 3, 500])), is_wide(np.array([0, 1, 900]))
     (False, True, False)
@@ -245,7 +246,9 @@ def is_wide(values: Numbers) -> bool:
 
 
 def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
-    """Return the edges of about `BINS_N` bins, and whether they are logarithmic. Without `limits`, no integer is on an edge.
+    """Return the edges of at most `BINS_N` bins, and whether they are logarithmic.
+
+    `limits` are used if the edges are linear and all values are inside. Otherwise, integers (by type) get no integer as an edge.
 
     >>> bin_edges(np.array([3, 4, 4, 6]), None)
     (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)

@@ -16,7 +16,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return Python version, platform, processor, GPU, package versions, and the commit if the code is in a git checkout."""
+    """Return facts such as versions, platform, processor and GPU; also the commit if the code is in a git checkout."""
     return {**_unchanging(), "gpu": _gpu()}
 
 

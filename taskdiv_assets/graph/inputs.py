@@ -1,7 +1,7 @@
 """The inputs of one unit (an asset with its partition). The function `Asset.recipe` collects them for the unit's identity.
 
-A recipe that reads a table outside its asset's `reads` raises UndeclaredInputError. So the dependencies in Dagster contain all
-inputs of the identities.
+A recipe that reads the table of another asset outside `reads` raises UndeclaredInputError. So the dependencies in Dagster contain
+all tables among the inputs of the identities.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """The inputs of one unit, for its recipe. `found` contains the identity of each input that the recipe added."""
+    """The inputs of one unit, for its recipe. `found` contains the identity or hash of each input that the recipe added."""
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
         self.experiment: Experiment = lineage.experiment
@@ -69,7 +69,7 @@ class Inputs:
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add only the named parts of a table as inputs, such as `raw_pool.prompts`. Raise StaleInputError if it is not fresh."""
+        """Add named parts of a table as inputs, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh."""
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 

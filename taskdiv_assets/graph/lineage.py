@@ -61,7 +61,7 @@ class Lineage:
         return found
 
     def footer(self, unit: Unit) -> Footer | None:
-        """Return the footer of a stored table; None if the table does not exist or cannot be read."""
+        """Return the footer of a stored table; None if there is no table, or the file is damaged or not of this project."""
         refuse_undeclared(unit.asset)
         if unit not in self._footers:
             self._read_footers([unit])
@@ -74,7 +74,7 @@ class Lineage:
             self._footers[unit] = None if isinstance(found, ValueError) else found
 
     def look_ahead(self, units: Sequence[Unit]) -> Sequence[Unit]:
-        """Read all files for a walk over these units concurrently, if the store is remote. Return the units.
+        """Read the files for the states of these units concurrently, if the store is remote. Return the units.
 
         For 650 cells at 20 ms per request, this takes seconds. One file at a time would take minutes.
         """
@@ -111,7 +111,7 @@ class Lineage:
         return self.state(unit).status == "fresh"
 
     def lacks_notes(self, unit: Unit) -> bool:
-        """Return True if an earlier version wrote the stored table, and its footer lacks notes that are needed now."""
+        """Return True if an earlier version wrote the stored table, so that its footer lacks notes that are needed now."""
         lacks, footer = self.registry[unit.asset].lacks_notes, self.footer(unit)
         return lacks is not None and footer is not None and lacks(footer.notes)
 
@@ -126,7 +126,7 @@ class Lineage:
         return folder in self._whole
 
     def expect(self, unit: Unit) -> Expectation:
-        """Return the identity and the inputs that a result should have now. Raise StaleInputError if an input is not fresh."""
+        """Return the identity and inputs that a result should have now. Raise StaleInputError if an input is not usable."""
         refuse_undeclared(unit.asset)
         if unit not in self._expected:
             self._expected[unit] = self._compute(unit)
@@ -147,7 +147,7 @@ class Lineage:
         return Expectation(identity(unit.asset, asset.code_version, settings, inputs.found), inputs.found)
 
     def fresh(self, unit: Unit) -> Footer:
-        """Return the footer of a fresh table. Otherwise, raise StaleInputError with the reason and the command to run."""
+        """Return the footer of a fresh table. Otherwise, raise StaleInputError with the reason."""
         state = self.state(unit)
         footer = self.footer(unit)
         if state.status != "fresh" or footer is None:
@@ -156,7 +156,7 @@ class Lineage:
         return footer
 
     def read(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return columns of a table (by default all) for use in an identity. Raise StaleInputError if they are not usable."""
+        """Return columns of a table (by default all) for an identity. Raise StaleInputError if it is damaged or not fresh."""
         self.fresh(Unit(asset, key))
         try:
             return self.store.read_table(asset, key, columns).table
@@ -164,7 +164,7 @@ class Lineage:
             raise StaleInputError(str(error)) from None
 
     def stale_units(self) -> dict[str, str]:
-        """Return the stored results that are not fresh, each with the reason. A report leaves these results out."""
+        """Return the stored results that a report leaves out because they are not fresh, each with the reason."""
         every = self.registry.units(self.experiment, self.store, self.pool_size, self.registry.order)
         units = [unit for unit in every if unit.asset not in self.registry.last]
         states = {str(unit): self.state(unit) for unit in self.look_ahead(units) if self.footer(unit) is not None}
@@ -218,7 +218,10 @@ class Lineage:
         }
 
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
-        """Return the plan of the adapter of each training seed of a cell. Raise StaleInputError if an input is not fresh."""
+        """Return the plan of the adapter of each training seed of a cell. Raise StaleInputError if an input is not fresh.
+
+        If the file gives candidate rates and an answer is missing, the rates and identities of the plans are not valid.
+        """
         rows = self.read("allocation", cell.key)
         base = self.fresh(Unit("base_model")).identity
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}

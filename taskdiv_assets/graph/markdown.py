@@ -1,6 +1,6 @@
-"""Markdown from unchecked text, such as names of tasks, models and data sets, and prompt templates.
+"""Functions that make Markdown from unchecked text, such as names of tasks, models and data sets, and prompt templates.
 
-All special characters are escaped. So a name cannot end a table, a code block or a card's front matter, and it cannot add HTML.
+Special characters are escaped or quoted. So a name cannot end a table, a code block or a card's front matter, or add HTML.
 """
 
 import json
@@ -13,7 +13,7 @@ _JOINERS = "\u200c\u200d"  # unprintable characters that are part of Persian wor
 
 
 def one_line(value: object) -> str:
-    """Return a value as one line of plain text, cut at LONGEST_N characters. U+FFFD replaces unprintable characters.
+    """Return a value as one line of plain text, cut at LONGEST_N characters. U+FFFD replaces unprintable ones except joiners.
 
     >>> one_line("a\\n b")
     'a b'

@@ -38,7 +38,7 @@ class Proxy(NamedTuple):
 
 
 def folder_hash(path: str, marks: dict[str, str]) -> str:
-    """Return the hash of the files of a model at a path or URL. `marks` contains known hashes, see `remote.known_or`.
+    """Return the hash of a model's files at a path or URL. `remote.known_or` uses `marks`, and may add the hash to it.
 
     The hash of a GGUF file is its SHA-256.
 
@@ -77,9 +77,10 @@ class Models:
 
     @cached_property
     def decision(self) -> dict[str, str]:
-        """Number format and attention of the base model, with reasons. They are chosen once and stored with the model.
+        """Number format and attention of the base model, with reasons.
 
-        The model of the lab (the built-in demo) is float32 on every machine: it is so small that no other format is faster.
+        They are chosen once and stored with the model, and chosen again only if its settings change. By default, the model of the
+        lab (the built-in demo) is float32 on every machine: it is so small that no other format is faster.
         """
         footer = self._footer(Unit("base_model"))
         requested = self.experiment.base.dtype
@@ -143,15 +144,16 @@ class Models:
 
     @property
     def training_template(self) -> list[object]:
-        """`template`, with a mark if the base model's rotary frequencies change below the largest length of an example."""
+        """`template`, with a mark if the base model's rotary frequencies change at a length below `tuning.max_length`."""
         switches = self._notes(BATCHING).get("switches", [])
         passed = [one for one in switches if one < self.experiment.tuning.max_length]
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
-        """Return settings for identities if a model's results depend on padding at one of these positions or on a text's length.
+        """Return settings for identities if a model's results depend on a text's length or on one of `paddings`.
 
-        The result is {} for most models. Earlier versions padded all texts, so results of other models need another identity.
+        The model is the proxy `source`, by default the base model. The result is {} for most models. Earlier versions padded all
+        texts, so results of other models need another identity.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -175,7 +177,7 @@ class Models:
         return found
 
     def control(self, source: BaseModelSource | None = None) -> tuple[str, ...]:
-        """Return the texts of the special tokens of the base model or of a proxy; empty if its files are not stored yet."""
+        """Return the texts of the special tokens of the base model or of a proxy; empty if they are not stored yet."""
         return tuple(self._notes(READING, source).get(CONTROL, ()))
 
     def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
@@ -200,7 +202,7 @@ class Models:
         return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
-        """Return the result of `control_marks.signs_in` for a column of the stored pool; None if it was not stored."""
+        """Return the stored result of `control_marks.signs_in` for a column of the pool; None if it is None or not stored."""
         found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
         return found
 
@@ -212,7 +214,7 @@ class Models:
         return self._store.read_table("raw_pool").table
 
     def _notes(self, name: str, source: BaseModelSource | None = None) -> Mapping[str, Any]:
-        """Return the note READING or BATCHING of the base model or of a proxy; empty if its files are not stored yet."""
+        """Return the note READING or BATCHING of the base model or of a proxy; empty if it is not stored yet."""
         footer = self._footer(Unit("base_model")) if source is None else None
         notes = self._of_proxy(source) if source is not None else footer.notes if footer is not None else {}
         found: Mapping[str, Any] = notes.get(name, {})

@@ -13,7 +13,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets of the graph. Raise ValueError if two names are equal, or an asset comes before an asset that it reads."""
+    """All assets of the graph. Raise ValueError if names are equal, or an asset comes before one that it reads or runs after."""
 
     def __init__(self, assets: Sequence[Asset]) -> None:
         self._assets: dict[str, Asset] = {}
@@ -77,7 +77,7 @@ class Registry:
 
     @cached_property
     def first(self) -> tuple[str, ...]:
-        """Names of the other assets without partitions, such as the pool."""
+        """Names of the assets without partitions that are not in `last`, such as the pool."""
         return tuple(one.name for one in self if one.partitioned_by == "none" and one.name not in self.last)
 
     @cached_property
@@ -85,7 +85,7 @@ class Registry:
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses, in order. By default, all its strategies are considered."""
+        """Return in order the names of the assets that an experiment uses with `strategies`, by default with its own."""
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class Registry:
         return tuple(name for name in self.by_cell if name in used)
 
     def why_unused(self, experiment: Experiment, name: str, strategies: Sequence[str] = ()) -> str:
-        """Return a sentence: why an experiment does not use an asset, and what to add to the file. Empty if it uses the asset."""
+        """Return why an experiment does not use an asset, or that there is no such asset; empty if it uses the asset."""
         if name not in self:
             return f"there is no asset {name!r}; expected one of {', '.join(self.order)}"
         chosen = ", ".join(strategies or experiment.strategies)

@@ -1,7 +1,7 @@
-"""Hashes of the files that an experiment names: pool, task labels, model, own orders. The hashes are part of identities.
+"""Hashes of the sources of the pool, the task labels, the base model and own orders. The hashes are part of identities.
 
-A stored table keeps the mark (`remote.mark`) and the hash of each remote source. So a worker with an empty disk can check
-without a download that a source has not changed.
+A stored table keeps the mark (`remote.mark`), if there is one, and the hash of each remote source. So a worker with an empty disk
+can check without a download that a source with a mark has not changed.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class SourceHashes:
         self._marks: dict[Unit, dict[str, str]] = {}  # unit → mark of each remote source → SHA-256 of the source
 
     def raw_pool(self) -> dict[str, str]:
-        """Return the SHA-256 of each pool file in reading order, without paths; name and revision of a data set on the hub."""
+        """Return the values of `pools.read.fingerprint` in reading order; the stored values if a source cannot be read."""
         return self._hashes(Unit("raw_pool"), lambda marks: list(fingerprint(self.experiment.pool, marks).values()))
 
     def task_labels(self) -> dict[str, str]:
@@ -32,7 +32,7 @@ class SourceHashes:
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
     def base_model(self) -> dict[str, str]:
-        """Return the hash of a base model's files; {} if the model is not at a path or URL."""
+        """Return the hash of a base model's files (the stored one if they cannot be read); {} without a path or URL."""
         path = None if self.experiment.base_model is None else self.experiment.base_model.path
         return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
 
@@ -50,12 +50,12 @@ class SourceHashes:
             raise ValueError(said) from None
 
     def noted(self, asset: str, key: str | None = None) -> dict[str, dict[str, str]]:
-        """Return notes for a table's footer: the mark and the hash of each remote source. Empty if all sources are local."""
+        """Return notes for a table's footer: mark and hash of each remote source. Empty if no source has a mark."""
         marks = self._marks.get(Unit(asset, key))
         return {"source_marks": marks} if marks else {}
 
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
-        """Return the hashes of sources. If a source cannot be read, return the hashes in the footer of the stored table."""
+        """Return the hashes of sources. If a source cannot be read, return those in the stored table's footer, if it exists."""
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
         except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""The units of an experiment, and the comparison of a stored result with the result that present inputs would give.
+"""The units of an experiment, and the comparison of a stored result with the one that the present inputs and settings give.
 
 A unit is one result: an asset and the key of its partition.
 """
@@ -12,7 +12,7 @@ from taskdiv_assets.experiment import Experiment
 
 
 class Unit(NamedTuple):
-    """One result: an asset, and the key of its partition. The key is a strategy, `budget|strategy`, or None."""
+    """One result: an asset, and the key of its partition: a strategy, `budget|strategy`, or None without partitions."""
 
     asset: str
     key: str | None = None
@@ -22,12 +22,12 @@ class Unit(NamedTuple):
 
 
 def ranked_strategies(experiment: Experiment) -> list[str]:
-    """Return the strategies that need a ranking: those of the experiment, and `random` for the full pool's cell."""
+    """Return the strategies that need a ranking: those of the experiment, and `random` if the full pool has seeds."""
     return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
 
 
 def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
-    """Return the tags by which users filter runs in the UI: experiment, model, and the strategy and budget in `key`."""
+    """Return tags for filters of runs in the UI: experiment, model (if there is one), and the strategy and budget in `key`."""
     tags = {"experiment": experiment.name}
     if experiment.base_model is not None:
         tags["model"] = experiment.base_model.label
@@ -45,7 +45,7 @@ class Expectation(NamedTuple):
 
 
 class State(NamedTuple):
-    """The status of a result, with a reason. `blocked` means that an input is not fresh, so the result cannot be made now."""
+    """The status of a result, with a reason. `blocked`: an input is not fresh or not usable, so the result cannot be made now."""
 
     status: Literal["fresh", "stale", "missing", "blocked"]
     reason: str
@@ -56,7 +56,7 @@ class StaleInputError(ValueError):
 
 
 def what_changed(footer: Footer, expected: Expectation, code_version: int) -> str:
-    """Return the difference between a stored result and its expectation as text, such as "an older raw_pool"."""
+    """Return why a stored result is stale, such as "an older raw_pool". Code and settings are named only if no input changed."""
     changed = [
         name.partition(".")[0]
         for name in sorted({*footer.inputs, *expected.inputs})

@@ -53,7 +53,7 @@ class Work:
         return {} if self.asset.parameters is None else self.asset.parameters(self)
 
     def wait(self, sentence: str) -> None:
-        """Write a sentence to Dagster's log and to the terminal, such as the reason why this step waits."""
+        """Write a sentence, such as the reason why this step waits, to Dagster's log and to the terminal."""
         self.log(sentence)
         note(sentence)
 
@@ -69,7 +69,8 @@ class Work:
     def template_for(self, model: str) -> str:
         """Return the template for a model, given its identity.
 
-        If the experiment uses chat templates, the prompt template is inserted into the chat template of this model.
+        If the experiment uses chat templates, the prompt template is inserted into the chat template of this model. Otherwise, a
+        start token that the base model's tokenizer adds anyway is removed from the prompt template.
         """
         if self.experiment.chat_template:
             return in_chat_template(self.store.fetch_folder(model), self.experiment.prompt_template)

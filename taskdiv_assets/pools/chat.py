@@ -42,7 +42,7 @@ def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
     Turns after the last answer are an exchange without an answer. With "all", an answer without an earlier turn is ignored.
 
     Raises:
-        ValueError: `text` is not a JSON list of messages, or a message has an unknown role or no text.
+        ValueError: `text` is not a JSON list of at least one message, or a message has an unknown role or no text.
     """
     turns = list(_turns(text, place))
     ends = [i for i, turn in enumerate(turns) if turn.speaker == ASSISTANT]

@@ -1,6 +1,7 @@
 """Reader of CSV files with any common separator, quotes escaped by backslashes, and any line ends.
 
-The separator comes from the settings or from the header line. If quotes are ambiguous, the setting `escape` is required.
+The separator comes from the settings, from Excel's line `sep=;`, or from the header and the rows below it. If quotes are
+ambiguous, the setting `escape` is required.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns as text; raise ValueError for a missing header, uneven rows, or unclear separators or quotes."""
+    """Return the chosen columns as text. Raise ValueError if the text is not a whole CSV file or is ambiguous, among others."""
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
@@ -150,7 +151,7 @@ def _unescaped(body: str) -> str:
 
 
 def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str]]:
-    """Return the first `rows_n` rows that are not empty, the header included."""
+    """Return the first `rows_n` rows that are not empty, the header included; [[""]] if there are none."""
     beginning = io.StringIO(text[:_HEADER_CHARACTERS_MAX], newline="")
     limit = csv.field_size_limit(_HEADER_CHARACTERS_MAX)
     try:

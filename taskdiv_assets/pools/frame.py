@@ -138,7 +138,7 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
 
 
 def limited(parts: Sequence[Part], rows_n: int | None) -> Sequence[Part]:
-    """Return the first `rows_n` rows of all parts together. The other rows are counted as `over_limit` in `drops`."""
+    """Return the first `rows_n` rows of all parts together (None: all). The others are counted as `over_limit` in `drops`."""
     if rows_n is None:
         return parts
     cut = []

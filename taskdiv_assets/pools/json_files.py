@@ -20,7 +20,7 @@ def read_json(text: str, path: str, choose: Choice, options: Options, parse: Cal
 
 
 def json_lines(text: str, path: str) -> list[Row]:
-    """Return the objects of JSON lines; raise ValueError if a line is neither blank nor a JSON object."""
+    """Return the objects of JSON lines; raise ValueError if a line is neither blank nor a JSON object with distinct keys."""
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():

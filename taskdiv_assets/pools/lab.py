@@ -58,7 +58,7 @@ def task_sizes(
 ) -> dict[str, int]:
     """Return the number of prompts of each of the T tasks.
 
-    The sizes are largest_n · (smallest_n / largest_n)^(i / (T − 1)) for i = 0 … T − 1, assigned to tasks in shuffled order.
+    The sizes are largest_n · (smallest_n / largest_n)^(i / (T − 1)), rounded, for i = 0 … T − 1, assigned to shuffled tasks.
 
     >>> sum(task_sizes(seed=1).values()), max(task_sizes(1).values()), min(task_sizes(1).values())
     (4437, 600, 24)

@@ -40,7 +40,7 @@ def from_column(pool: pa.Table) -> pa.Table:
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Raise ValueError if a prompt has no task, but some strategies (`strategies`) read the task of each prompt."""
+    """Raise ValueError if a prompt has no task, unless `strategies` (those that read the task of each prompt) is empty."""
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"
@@ -66,7 +66,8 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None =
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
     Raises:
-        ValueError: a key has no task or two tasks, a prompt is missing, or a prompt id of the file is not in the pool.
+        ValueError: the file cannot be used, a key has no task or two tasks, a prompt is missing, or a prompt id of the file is
+            not in the pool.
     """
     path = str(settings.path)
     task = settings.task or "task"
@@ -108,7 +109,7 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place: str) -> str:
-    """Return the column of the pool with the keys: `column` if it is in `BY_NAME`, otherwise the one with most matches."""
+    """Return the column of the pool that has the file's keys: `column` if in `BY_NAME`, otherwise the one with most matches."""
     if column in BY_NAME:
         return column
     named_n = {

@@ -45,8 +45,8 @@ def read_order(
     pool left out at least as many rows of its source (by a sample, or as copies), or if `left_out_n` is None.
 
     Raises:
-        ValueError: a row has no id, an id occurs twice, no id or too few ids are in the pool, a prompt has no score, or a
-            score is not a finite number.
+        ValueError: the file cannot be used, a row has no id, an id occurs twice, no id or too few ids are in the pool, a prompt
+            has no score, or a score is not a finite number.
     """
     nested = frozenset([order.score_column] if order.scores else [])
     chosen: list[str] = []

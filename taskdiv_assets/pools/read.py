@@ -1,4 +1,4 @@
-"""Reader of the pool that an experiment's `pool` section describes, and the fingerprint (hashes) of its source files."""
+"""Reader of the pool that an experiment's `pool` section describes, and the fingerprint of the pool's sources."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -58,7 +58,7 @@ def extra_columns(
 
 
 def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Part]]:
-    """Yield each file or data set of a pool with its rows of the pool. `more` are additional columns to read."""
+    """Yield each source of a pool (a file or a data set) and its rows for the pool. `more` are additional columns to read."""
     choose, to_part = _reader(settings)
 
     def choose_more(names: tuple[str, ...], place: str) -> Sequence[str]:

@@ -22,7 +22,7 @@ _NOTHING = pa.record_batch({})
 
 
 def is_saved(filesystem: AbstractFileSystem, root: str) -> bool:
-    """Return True if the folder `root` has a list of files or splits by `save_to_disk`."""
+    """Return True if the folder `root` has a list of files or splits that `save_to_disk` wrote."""
     return any(filesystem.isfile(f"{root}/{name}") for name in (STATE, SPLITS))
 
 
@@ -64,7 +64,7 @@ def read_arrow(path: str, choose: Choice, options: Options) -> Source:
 
 @contextmanager
 def opened(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Open an Arrow file and yield an iterator over its batches of rows; raise ValueError if it is missing or damaged."""
+    """Open an Arrow file and yield an iterator over its batches of rows, which raises ValueError if the file is damaged."""
     with remote.fetched(path) as local:
         if not local.is_file():
             raise ValueError(f"{path} is missing; expected an Arrow file.")

@@ -78,7 +78,7 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
 
 
 def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
-    """Return the columns of one file that `choose` selects; raise ValueError for an unknown format, a damaged file or no rows."""
+    """Return the columns of one file that `choose` selects. Raise ValueError for an unusable file, such as one without rows."""
     kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
@@ -140,7 +140,7 @@ def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
-    """Return a sentence that names a similar file in the same folder; empty if there is none."""
+    """Return a hint at the reason why a path is not a file, such as a file with a similar name; empty if there is none."""
     folder, _, name = root.rpartition("/")
     if not filesystem.isdir(folder):
         return ""

@@ -16,7 +16,7 @@ _ZEROS_SHARE = 0.4  # share of zeros among every second byte; each Latin letter 
 
 
 def unpacked(path: str) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz; raise ValueError if name and content disagree."""
+    """Return the content of a file, decompressed if its name ends in .gz. Raise ValueError if it is damaged or misnamed."""
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")
@@ -34,9 +34,9 @@ def unpacked(path: str) -> bytes:
 
 
 def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
-    """Return the text of a file, without a byte order mark; raise ValueError if it is not text in `encoding` (None for UTF-8).
+    """Return the text of a file, without a byte order mark. Raise ValueError if it is not text in `encoding` (None for UTF-8).
 
-    `kind` is the format that the file name promises.
+    `kind` is the format that the file name promises. A Parquet or zip file is an error, too.
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")

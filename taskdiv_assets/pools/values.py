@@ -50,7 +50,7 @@ def chosen_columns(choose: Choice, names: Sequence[str], place: str) -> list[str
 
 
 def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
-    """Return the columns of an Arrow table as text."""
+    """Return the columns of an Arrow table as text; raise ValueError as `as_texts`, or for a value that cannot be decoded."""
     columns = {}
     for column in table.column_names:
         try:
@@ -65,9 +65,9 @@ def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
 
 
 def as_texts(values: Iterable[object], place: str, column: str, options: Options) -> list[str | None]:
-    """Return the values of a column as text; raise ValueError for a value that is neither valid text nor a whole number.
+    """Return the values of a column as text; raise ValueError for a value that is not valid text, a whole number or None.
 
-    In a column of `options.nested`, lists and other values become JSON text.
+    In a column of `options.nested`, lists and other values become JSON text. None stays None.
     """
     is_nested = column in options.nested
     return [_as_text(value, place, row, column, is_nested) for row, value in enumerate(values, start=1)]
