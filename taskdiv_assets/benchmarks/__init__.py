@@ -1,7 +1,8 @@
-"""Benchmarks: the answers of a model to each item, and their scores. AlpacaEval needs a judge: see `benchmarks.alpaca`.
+"""Ask a model the items of benchmarks, and score its answers. AlpacaEval needs a judge: see `benchmarks.alpaca`.
 
 lm-eval builds the prompts, extracts the answers and computes the metrics. The answers come from our own loops
-(`language_model.likelihood`, `language_model.continuation`), or from lm-eval's loop for unusual generation settings.
+(`language_model.likelihood`, `language_model.continuation`), or from lm-eval's loop for unusual generation settings and for
+models without a cache.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Scorer:
     The constructor loads the tasks, builds the prompts, cuts them to the model's context and plans the batches.
 
     Raises:
-        ValueError: the tasks cannot be loaded, or the model's context is too short for a prompt and its answer.
+        ValueError: the tasks cannot be loaded, or the model cannot read a question, for example because its context is too short.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Made(NamedTuple):
 
 
 def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: LanguageModel) -> Made:
-    """Load a benchmark's tasks; raise ValueError if a source or task name is invalid, or if data cannot be downloaded."""
+    """Load a benchmark's tasks; raise ValueError if, for example, a source or task is invalid or data cannot be downloaded."""
     if isinstance(benchmark, LabBenchmark):
         end = lm.tokenizer.eos_token
         if not end:

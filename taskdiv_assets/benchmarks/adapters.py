@@ -1,4 +1,4 @@
-"""Several LoRA adapters over one loaded base model, with one adapter active at a time.
+"""Load several LoRA adapters over one base model, and activate at most one at a time.
 
 Scores are bit-equal to the scores of each adapter over a fresh base model.
 """
@@ -25,7 +25,7 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
     """Load the adapters of all seeds into `lm.model`; yield a function that activates the adapter of one seed (None: no adapter).
 
     Raises:
-        ValueError: an adapter is missing or incomplete, does not fit the base model, or contains a weight that is not finite.
+        ValueError: there is no adapter, or one is incomplete, does not fit the base model, or has weights that are not finite.
     """
     from peft import PeftModel
 

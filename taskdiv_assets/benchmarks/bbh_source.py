@@ -1,4 +1,4 @@
-"""Rows of BIG-Bench Hard from local files: one Parquet file of all tasks, or a folder of the original JSON files."""
+"""Read rows of BIG-Bench Hard from local files: one Parquet file of all tasks, or a folder of the original JSON files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_rows(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
     """Read the rows {"input", "target"} of the named tasks, in the form of the hub's SaylorTwift/bbh.
 
     Raises:
-        ValueError: the source does not exist, lacks a task, or has a row whose `input` or `target` is not text or is blank.
+        ValueError: the source does not exist, has another format, lacks a task, or has a blank or missing text or a repeated id.
     """
     expected = f"a Parquet file with the columns {', '.join(COLUMNS)}, or a folder of the original JSON files"
     if is_folder("bbh", source, expected):

@@ -1,4 +1,4 @@
-"""Conversion of questions to tokens by the rules of lm-eval's HFLM, so that the model reads the same tokens as in lm-eval."""
+"""Convert questions to the tokens that lm-eval's HFLM would read. `Encoder` explains two exceptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Encoded(NamedTuple):
 
 
 def is_greedy(request: Any) -> bool:
-    """Return True if a task's `generation_kwargs` decide only where an answer ends. Then each token is the most likely one."""
+    """Return True if a task's `generation_kwargs` only set where answers end and how to sample. `questions` refuses sampling."""
     return set(request.args[1]) <= set(PLAIN)
 
 
@@ -111,7 +111,8 @@ class Encoder:
         """Return the tokens of one lm-eval request.
 
         Raises:
-            ValueError: the answer, or the maximum length of the answer, leaves no room for a prompt in the model's context.
+            ValueError: the prompt or the answer has no tokens, the answer or its maximum length leaves no room for a prompt in
+                the model's context, or the tokenizer cannot read the text of a special token as text.
         """
         return self._asked(*request.args) if request.request_type == "loglikelihood" else self._wanted(*request.args)
 

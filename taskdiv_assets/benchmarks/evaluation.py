@@ -1,4 +1,4 @@
-"""Scores of answers: lm-eval's filters extract the answer from a text, and its metrics compare this answer with the right one."""
+"""Score answers: lm-eval's filters extract the answer from a text, and its metrics compare this answer with the right one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def scored_items(
     """Return the scores and the extracted answers of every item.
 
     Raises:
-        ValueError: a log-likelihood or a score is not finite, a score is outside 0..1, or a metric does not exist.
+        ValueError: a log-likelihood is not finite, a score is not a number in 0..1, or a metric does not exist.
     """
     rows: list[ScoredItem] = []
     outputs: list[Output] = []

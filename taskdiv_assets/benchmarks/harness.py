@@ -1,4 +1,4 @@
-"""Other tasks of lm-eval: tasks that come with lm-eval, by name, and the user's own tasks, from a folder of YAML files."""
+"""Load other tasks of lm-eval: tasks that come with lm-eval, by name, and the user's own tasks, from a folder of YAML files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
     """Load the benchmark's tasks. A group is replaced by its members.
 
     Raises:
-        ValueError: a task is unknown or broken, or `strip` is set although no task generates a text.
+        ValueError: the folder, a task or its data are missing or invalid, or `strip` is set although no task generates a text.
     """
     names = benchmark.task_names
     content = folder_sha256(benchmark.folder) if benchmark.folder else None
@@ -78,7 +78,7 @@ def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
 
 
 def folder_sha256(folder: str) -> str:
-    """Return one hash over names and bytes of all files in a folder of tasks, data files included."""
+    """Return one hash over names and bytes of all files in a folder of tasks; raise ValueError if it has no YAML file."""
     root = Path(folder)
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     if not any(path.suffix in (".yaml", ".yml") for path in files):
@@ -92,7 +92,7 @@ def folder_sha256(folder: str) -> str:
 
 
 def data_texts(benchmark: HarnessBenchmark) -> list[str]:
-    """Return the content of the data files in the benchmark's folder. Task files are left out: they may use special tokens."""
+    """Return the texts of the DATA_FILES in the benchmark's folder. Task files are left out: they may use special tokens."""
     files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
     kept = [path for path in files if path.suffix in DATA_FILES and path.is_file()]
     return [path.read_text(encoding="utf-8", errors="replace") for path in kept]
@@ -113,7 +113,7 @@ def _index(folder: str | None, content: str | None, *, is_whole: bool) -> tuple[
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
-    """Raise ValueError for a user's task that lm-eval skipped. This check saves the seconds that lm-eval's own index takes."""
+    """Raise ValueError if the folder shows why lm-eval skipped a task. This saves the seconds that lm-eval's own index takes."""
     for name in benchmark.task_names:
         if name not in known and (problem := own_tasks.why_not_found(name, Path(benchmark.folder or "."))):
             raise ValueError(f"benchmark {benchmark.name!r}, task {name!r}: {problem}")

@@ -1,6 +1,6 @@
-"""Random samples of a benchmark's items, and the standard error that a sample causes.
+"""Draw random samples of a benchmark's items, and compute the standard error that a sample causes.
 
-Means give tasks equal weights (`reports.statistics`). So each task gets the same number of items, or all its items if it has
+Means give tasks equal weights (`reports.statistics`). So each task gets the same number of items (±1), or all its items if it has
 fewer. If tasks are about equally noisy, this gives the smallest standard error of a mean.
 """
 
@@ -19,7 +19,7 @@ HALF = 0.5  # the largest standard deviation of a score that is 0 or 1
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of items of each task that are asked; raise ValueError if `sample` is below two items for each task."""
+    """Return the number of items of each task that are asked; raise ValueError if `sample` is too small for two of each task."""
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:
@@ -63,7 +63,7 @@ def drawn(contents: Sequence[str], items_n: int) -> list[int]:
 
 
 def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> float:
-    """Return the standard error of a mean over tasks that sampling causes if half of the answers are right.
+    """Return the standard error that sampling causes in a mean over tasks, if half of the answers are right.
 
     >>> worst_standard_error({"a": 25, "b": 25}, {"a": 250, "b": 250}), worst_standard_error({"a": 3}, {"a": 3})
     (0.067..., 0.0)
@@ -72,7 +72,7 @@ def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> 
 
 
 def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, int]) -> float | None:
-    """Return the standard error of a mean over tasks that sampling causes.
+    """Return the standard error that sampling causes in a mean over tasks.
 
     Return None if a task has several items but fewer than two scores. The formula is for a stratified sample without replacement.
     Source: Cochran, Sampling Techniques, 3rd edition, 5.3. Equal weights for tasks are ours.

@@ -23,7 +23,7 @@ def items_of(benchmark: LabBenchmark, pool: Pool) -> list[LabItem]:
 
 
 def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Suite:
-    """Return one lm-eval task for each task of the pool. `end` is the end token that fine-tuning appends to every answer."""
+    """Return a suite with one lm-eval task for each task of the pool. `end` is the end token that training appends to answers."""
     by_task: dict[str, list[LabItem]] = {}
     for item in items_of(benchmark, pool):
         by_task.setdefault(item.task, []).append(item)

@@ -1,6 +1,6 @@
-"""Rows of MMLU from local files: one Parquet file of all subjects, or the original CSV files in a folder or tar archive.
+"""Read rows of MMLU from local files: one Parquet file of all subjects, or the original CSV files in a folder or tar archive.
 
-An archive is read in memory and never unpacked. Only regular files with the name of a subject are opened.
+An archive is read in memory and never unpacked. Only regular files with the name of a wanted CSV file are opened.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, Tas
     examples are the first `few_shot` rows of the split dev.
 
     Raises:
-        ValueError: a file, a row or a cell is missing or invalid. The message names the place.
+        ValueError: a file, a row or a cell is missing or invalid, or an id occurs twice. The message names the place.
     """
     wanted = [(split, name) for name in names for split in (("dev", "test") if few_shot else ("test",))]
     found = _raw_rows(source, wanted)

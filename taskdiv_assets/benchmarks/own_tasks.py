@@ -1,4 +1,4 @@
-"""Task files in a user's own folder: paths of data files, and reasons why lm-eval skips a task file.
+"""Find the data files that a user's own task files name, and the reasons why lm-eval skips a task file.
 
 lm-eval resolves relative paths of data from the current directory. This project resolves them from the YAML file that contains
 the path. So lm-eval reads a generated YAML file that includes the user's file and contains absolute paths.
@@ -20,10 +20,11 @@ FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "
 
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
-    """Make lm-eval find the data of the named tasks, groups and tags from any current directory.
+    """Make lm-eval find the data of the named tasks, groups and tags from any current directory, by YAML files in `generated`.
 
     Raises:
-        ValueError: data do not exist, are outside the user's `folder`, or come from a script.
+        ValueError: data do not exist, are outside the user's `folder`, come from a script, or are named by an inline member of a
+            group with a relative path.
     """
     root = folder.resolve()
     for name, entry in members(index, names):
@@ -99,7 +100,7 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
 
 
 def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
-    """Return the folder of the file that sets a key: the YAML file itself, or the last included file that sets the key."""
+    """Return the folder of the file that sets a key: the YAML file itself, or the last included file that sets it, if any."""
     raw = _read(path)
     if not isinstance(raw, dict) or path in seen:
         return None
@@ -163,7 +164,7 @@ def why_not_found(name: str, folder: Path) -> str:
 
 
 def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """Return an error text about a missing or invalid included file; empty if all included files are valid."""
+    """Return an error text about a missing, invalid or circular include; empty if there is none."""
     try:
         raw = _read(path)
     except ValueError as error:

@@ -67,7 +67,10 @@ def file_bytes(source: str) -> bytes:
 
 
 def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:
-    """Return the named columns of a Parquet file, and the column `id` if it exists and has no nulls."""
+    """Return the named columns of a Parquet file, and the column `id` if it exists and has no nulls.
+
+    Raise ValueError if the file is not Parquet or lacks a column. The message also names `otherwise`, the other accepted format.
+    """
     try:
         table = pq.read_table(io.BytesIO(file_bytes(source)))
     except (pa.ArrowInvalid, OSError):  # OSError: a damaged page, found while it is unpacked

@@ -42,7 +42,7 @@ class Questions(NamedTuple):
 
 
 def questions(suite: Suite, extent: Extent) -> Questions:
-    """Build the prompts of a suite. Raise ValueError if one cannot be built or a task does not score items reproducibly."""
+    """Build the questions of a suite; raise ValueError if this fails, or if a task samples answers or scores whole texts."""
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     with quiet_harness(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}

@@ -1,4 +1,4 @@
-"""lm-eval task objects, made from rows and a stock file: a YAML file that defines everything except the rows.
+"""Make lm-eval task objects from rows and a stock file, which is a YAML file that defines everything except the rows.
 
 The rows and a generated YAML file for each task are written to a temporary folder, which is removed after lm-eval has read them.
 """
@@ -76,7 +76,7 @@ def load_chosen(
 
 
 def stock_folder(*parts: str) -> Path:
-    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"). An import of lm-eval would take seconds."""
+    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without its import, which takes seconds."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ValueError("lm-eval is not installed; install this package with its dependencies")
@@ -92,7 +92,7 @@ def stock_version(file: Path) -> str:
 
 
 def written_by(task: Any) -> list[str]:
-    """Return the texts that a task writes around its items: templates, delimiters, and texts inside functions.
+    """Return the texts that a task writes around its items, such as templates, delimiters, and texts inside functions.
 
     Worked examples are left out, because they are items. Stop texts are left out, because the model does not read them.
     """

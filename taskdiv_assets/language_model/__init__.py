@@ -1,1 +1,1 @@
-"""All code that uses a language model: loading, confidence, embeddings, fine-tuning, and the lab's own base model."""
+"""Code that runs a language model, such as loading, confidence, embeddings, fine-tuning, and the lab's own base model."""

@@ -50,7 +50,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if `signs_in` of some texts proves that no text contains any name. Only names in brackets can be ruled out.
+    """Return True if signs of texts (`signs_in`) prove that no text contains any name. Only names in brackets can be ruled out.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)

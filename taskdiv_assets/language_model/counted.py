@@ -142,7 +142,7 @@ class _Probe:
         return not self._error(read) <= self.threshold
 
     def _error(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> float:
-        """Return the largest relative deviation of the pairs (logits, length) from the text alone; infinity after an error."""
+        """Return the largest relative deviation of `read`'s logits from those of the text alone; infinity after an error."""
         try:
             pairs = read()
         except Exception as error:  # any error of an architecture that does not support padding

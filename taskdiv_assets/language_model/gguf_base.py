@@ -1,7 +1,7 @@
-"""A base model in a GGUF file, as llama.cpp uses it: checked, and unpacked once to a folder in transformers' layout.
+"""Check a base model in a GGUF file, llama.cpp's format, and unpack it to a folder in transformers' layout.
 
 The weights become float32, so nothing is rounded a second time; the loss of the quantisation stays. transformers reads the file.
-It says nothing about a tensor or a rotary scaling that it leaves out, so this module refuses such a file.
+It does not report a tensor or a rotary scaling that it leaves out, so this module refuses such a file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _READS_SCALING = "gpt-oss"  # the only architecture whose rotary scaling transfo
 
 
 def is_gguf(path: str) -> bool:
-    """Return True if a path or URL names a GGUF file.
+    """Return True if a path or URL ends in .gguf and is no local folder.
 
     >>> is_gguf("models/gemma.GGUF"), is_gguf("models/gemma")
     (True, False)
@@ -36,7 +36,7 @@ def is_gguf(path: str) -> bool:
 
 
 def check_local(path: Path) -> None:
-    """Raise ValueError if a local folder or GGUF file is no usable base model. Weights are not read."""
+    """Raise ValueError if a local folder or GGUF file is no usable base model, as far as file names or the header show."""
     if is_gguf(str(path)):
         check_gguf(path)
     else:

@@ -1,4 +1,4 @@
-"""The header of a GGUF file, read without its weights: metadata, and the place of every tensor.
+"""Read the header of a GGUF file without its weights: metadata, and the place of every tensor.
 
 gguf's own reader needs 43 s for the 262,144 tokens of Gemma 3, because it keeps every value as arrays; `taskdiv plan` reads a
 header at every call. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md

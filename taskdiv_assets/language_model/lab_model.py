@@ -1,4 +1,4 @@
-"""The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on the CPU."""
+"""Train the lab's base model from scratch on the CPU: a tiny Llama with a tokenizer of 181 tokens."""
 
 from __future__ import annotations
 

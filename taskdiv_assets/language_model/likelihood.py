@@ -1,8 +1,8 @@
 """Compute how likely a model finds given answers after given contexts, for multiple choice and exact match.
 
 The loop is ours, because lm-eval's loop reads every context again for each answer of several tokens, and makes logits at every
-position. Here a common prefix is read once if the model allows it (`prefixes`), and only the answers' places get logits. Results
-differ from lm-eval's by rounding.
+position. Here a common prefix is read once if the model allows it, and only the answers' places get logits. Results differ by
+rounding.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many first families (at least 1) fit into the context with the longest prefix plus the longest rest."""
+        """Return how many first families (at least 1) fit into the context: their longest prefix plus their longest rest."""
         head_n = rest_n = 0
         for place, family in enumerate(order):
             head_n = max(head_n, family.prefix_n)
@@ -198,7 +198,7 @@ class LikelihoodPlan:
         return self._found(members, chosen, self._logits(inputs, chosen))
 
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Return float32 logits at (row, column) places, (places, vocabulary). `logits_to_keep` would make them for all rows."""
+        """Return float32 logits, (places, vocabulary), at (row, column) places. `logits_to_keep` would return all rows."""
         import torch
 
         rows, columns = torch.tensor(chosen, device=self.lm.device).T

@@ -63,7 +63,7 @@ class ResolvedModel(NamedTuple):
     unpacked_from: str = ""  # SHA-256 of the GGUF file that it was unpacked from
 
     def unpacking(self) -> dict[str, str]:
-        """Return `unpacked_from` for the notes of a model; empty for other models."""
+        """Return `unpacked_from` for the notes of the model; empty if the model was not unpacked."""
         return {"unpacked_from": self.unpacked_from} if self.unpacked_from else {}
 
 

@@ -61,8 +61,7 @@ def families(
     """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
     Prefixes may be nested: an instruction, then worked examples. At each level, the texts with the prefix form one family. A part
-    of them with a longer prefix stays separate if it saves more tokens. If such parts alone leave fewer tokens to read, only they
-    are kept.
+    of them with a longer prefix stays separate if it saves more tokens. If all parts save more together, only they are kept.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])

@@ -1,1 +1,1 @@
-"""The parts of assets that use a loaded model: shards of a pool, training, scoring, and judged outputs."""
+"""The parts of assets that take more than a few lines, such as scoring, training, ordering, and judging outputs."""

@@ -1,6 +1,6 @@
-"""The answers of a model to a benchmark's questions, stored in parts under `answers/<identity of the scores>/`.
+"""Store the answers of a model to a benchmark's questions in parts, under `answers/<identity of the scores or outputs>/`.
 
-When the scores are stored, their folder also contains the answers (outputs.parquet). Then the parts are removed.
+When the scores or outputs are stored, their folder also contains the answers. Then the parts are removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA = pa.schema([
 
 
 class AnswerParts:
-    """The known answers of one model to one benchmark. `identity` is the identity of the scores that are computed from them."""
+    """The known answers of one model to one benchmark. `identity` is that of the scores or outputs that are made from them."""
 
     def __init__(self, work: Work, identity: str) -> None:
         self.work = work

@@ -1,4 +1,4 @@
-"""Scores of models on all benchmarks of an experiment, item by item."""
+"""Score models on all benchmarks of an experiment, item by item."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missi
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
-    """Return the answers that are stored with the scores for the other value of `strip`, which changes only the comparison."""
+    """Return the answers stored with the scores, if any, for the other value of `strip`, which changes only the comparison."""
     if not isinstance(benchmark, Written):
         return {}
     other = benchmark.model_copy(update={"strip": not benchmark.strip})
@@ -142,7 +142,7 @@ def item_counts(work: Work) -> dict[str, Any]:
     """Return facts for the contract of scores: `expected_items` and `lost_to_blanks`.
 
     `expected_items` is the number of rows (items × metrics) of one seed, by benchmark. `lost_to_blanks` contains a benchmark's
-    name once for each item that would score higher without blanks around the answer.
+    name once for each model and item that would score higher without blanks around the answer.
     """
     counts: dict[str, int] = {}
     lost: list[str] = []

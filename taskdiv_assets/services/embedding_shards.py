@@ -1,4 +1,4 @@
-"""Embeddings of a pool: computed shard by shard, and read as one array. A shard is a file for consecutive rows of the pool."""
+"""Compute the embeddings of a pool shard by shard, and read them as one array. A shard is a file of consecutive rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_embeddings(
     """Embed the pool shard by shard and store the shards in one folder. Shards of a killed run are used again.
 
     Raises:
-        ValueError: a prompt cannot be embedded. The message names its row in the pool.
+        ValueError: a prompt cannot be embedded. Unless memory is too small, the message names the prompt's row in the pool.
     """
     identity = work.expected.identity
     planned = plan_shards(len(prompts), shard_rows_n)
@@ -46,7 +46,7 @@ def write_embeddings(
 
 
 def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHARD_ROWS_N) -> None:
-    """Write the same folder as `write_embeddings`, with `$TASKDIV_SCORERS` workers that compute the shards."""
+    """Write the same folder as `write_embeddings`, with up to `$TASKDIV_SCORERS` workers that compute the shards."""
     planned = {shard.name: shard for shard in plan_shards(prompts_n, shard_rows_n)}
     wanted = [shards.Shard(name, np.arange(start, start + rows_n)) for name, start, rows_n in planned.values()]
     files, done_n, width = {}, 0, 0
@@ -61,7 +61,7 @@ def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHAR
 
 
 def shard_embedder(work: Work) -> shards.Task:
-    """Return the task of a worker, which loads the base model. The task embeds and stores a shard if it is not stored yet."""
+    """Load the base model, and return a worker's task. The task embeds and stores a shard if it is not stored yet."""
     lm = load_base(work)
 
     def embed_one(shard: shards.Shard) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The verdicts of a judge in the store, as parts (`storage.parts`) under `verdicts/<judge>/`.
+"""Get the verdicts of a judge, and keep them in the store as parts (`storage.parts`) under `verdicts/<judge>/`.
 
 A pair with a final verdict is not asked about again. The endpoint's address and its key are never stored.
 """
@@ -55,7 +55,7 @@ def check_endpoint(judge: Judge) -> str:
 
 
 def known_verdicts(store: Store, judge: Judge) -> Known:
-    """Return all verdicts of a judge that the experiment's store contains."""
+    """Return all verdicts of a judge in the experiment's store; raise ValueError if a part is damaged."""
     found: dict[str, Verdict] = {}
     calls_n = 0
     for table in Parts(store, FOLDER, judge_folder(judge)).read(_refuse):
@@ -80,8 +80,8 @@ def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]
     The keys of `compared` are the files of the models' outputs. Errors name these files for an external annotator.
 
     Raises:
-        ValueError: imported verdicts are missing, `calls` is too small, or the endpoint is not set or gives no answers. Verdicts
-            that came before the error are stored.
+        ValueError: imported verdicts are missing, `calls` is too small, or the endpoint is not set or gives too few answers.
+            Verdicts that came before the error are stored.
     """
     pairs = [pair for some in compared.values() for pair in some]
     with locks.hold(work.store, judge_folder(judge), on_wait=work.wait):

@@ -74,7 +74,7 @@ def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
 
 
 def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
-    """Return a sentence that states how well the first prompts of an order cover the pool."""
+    """Return text that states, for each budget within the order, how well the first prompts cover the pool."""
     found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
     return "; ".join(
         f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
@@ -101,7 +101,7 @@ def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> Select
 
 
 def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
-    """Return only the data of the pool that a strategy needs. Row i is row i of raw_pool."""
+    """Return the ids and tasks of the pool, and the other data that a strategy needs. Row i is row i of raw_pool."""
     needs = strategy.needs
     labels = work.read("task_labels")
     if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:

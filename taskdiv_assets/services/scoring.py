@@ -1,4 +1,4 @@
-"""Confidence statistics of a pool's prompts, stored in parts (`storage.parts`), so that a kill loses only seconds of work.
+"""Score a pool's prompts, and store the statistics in parts (`storage.parts`), so that a kill loses only seconds of work.
 
 Parts are under `scores/<identity>/`; workers (`shards`) use a subfolder for each shard. The identity depends only on the model,
 the template and the settings (`graph.models.Models.scorer`). So a larger pool or another sample uses earlier parts.
@@ -197,7 +197,7 @@ def _is_whole(table: pa.Table) -> bool:
 
 
 def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
-    """Return the task of a worker, which loads the model. The task scores the prompts of one shard and stores their parts."""
+    """Load the model, and return a worker's task. The task scores the prompts of one shard and stores their parts."""
     lm = load_source(work, source.model)
 
     def score(shard: shards.Shard) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The distribution of a pool's shards among workers with Ray Data. Each worker loads the model once and processes shards in turn.
+"""Distribute a pool's shards among workers with Ray Data. Each worker loads the model once and processes shards in turn.
 
 A worker stores the results of a shard and returns only a summary. The names of the results depend only on the shard, so stored
 results survive the death of any process.
@@ -52,7 +52,7 @@ def cut(
     prompt_ids: NDArray[np.str_],  # (n,) all prompts of the pool
     workers_n: int,
 ) -> list[Shard]:
-    """Cut rows into shards of at most SHARD_PROMPTS_N rows. Equal rows give equal shards.
+    """Cut rows into shards of at most SHARD_PROMPTS_N rows. Equal rows and numbers of workers give equal shards.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
@@ -178,7 +178,7 @@ def _ray(*, needs_cards: bool) -> Iterator[Any]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the exception that a worker raised, without Ray's wrappers."""
+    """Return a worker's exception without Ray's wrappers; if none is found, one about dead workers, or `error` itself."""
     cause: BaseException | None = error
     while cause is not None:
         inner = getattr(cause, "cause", None)

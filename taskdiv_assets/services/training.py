@@ -1,4 +1,4 @@
-"""One training of the graph, from a plan to a stored folder.
+"""Run one training of the graph, from a plan to a stored folder.
 
 The store then contains:
 
@@ -40,7 +40,7 @@ def train(
     """Train one seed, store the result under its identity, and return the manifest.
 
     Raises:
-        ValueError: a loss is not finite. The losses are stored in `failures`.
+        ValueError: the training diverged, and its losses are stored in `failures`; or `tune` rejects an argument.
     """
     tuning = work.experiment.tuning.at(plan.learning_rate)
     with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
@@ -120,7 +120,7 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Return the packages whose version differs from the version that made a folder, as text; empty if there are none."""
+    """Return the NUMERIC_PACKAGES whose version differs from the one that made a folder, as text; empty if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     changed = [name for name in NUMERIC_PACKAGES if name in before and name in now and before[name] != now[name]]

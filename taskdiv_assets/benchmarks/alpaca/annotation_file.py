@@ -1,4 +1,4 @@
-"""Verdicts made by the package alpaca-eval: its files annotations.json, with one object for each pair of outputs.
+"""Read verdicts that the package alpaca-eval made: its files annotations.json, with one object for each pair of outputs.
 
 output_1 is the reference's output and output_2 the model's output. The column preference is 1 for output_1, 2 for output_2,
 between 1 and 2 for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict.
@@ -107,7 +107,7 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    """Return the text of the judge's reply. Version 0.6.6 of the package stores it in an object of OpenAI's API."""
+    """Return the start of the judge's reply; empty if there is none. alpaca-eval 0.6.6 stores it in an object of OpenAI's API."""
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
     return text[:ANSWER_CHARS] if isinstance(text, str) else ""

@@ -49,7 +49,7 @@ class Crew:
         """Return the next verdict, or None if none comes within `timeout_s` seconds.
 
         Raises:
-            ValueError: the endpoint will answer no question.
+            ValueError: the endpoint will answer no question. Any other error of a thread is raised unchanged.
         """
         try:
             result = self._results.get(timeout=timeout_s)

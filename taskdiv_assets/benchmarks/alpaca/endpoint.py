@@ -1,4 +1,4 @@
-"""A judge at one OpenAI-compatible address: send one question, and interpret the errors.
+"""Send one question to a judge at an OpenAI-compatible address, and interpret the errors.
 
 The retries of the client library `openai` (extra `judge`) are off, and `crew` retries instead. The library's pauses cannot be
 interrupted, its retries are not counted, and it does not retry an answer that is not JSON.
@@ -39,7 +39,7 @@ FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 
 
 class StopAskingError(Exception):
-    """The endpoint will answer no question: the key, the model, the address or the account is wrong."""
+    """The endpoint will answer no question: for example, the key, the model, the address or the account is wrong."""
 
 
 class NoAnswerError(Exception):
@@ -190,7 +190,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _checked_key(key: str) -> str:
-    """Return the key if an HTTP header can contain it. Otherwise the HTTP library would raise an error that shows the key."""
+    """Return the key; raise ValueError if no HTTP header can contain it. The HTTP library's own error would show the key."""
     if not (key.isascii() and key.isprintable()) or key != key.strip():
         raise ValueError(
             "the judge's key holds a character that no HTTP header can carry, such as a line break; check $TASKDIV_JUDGE_KEY"
@@ -199,7 +199,7 @@ def _checked_key(key: str) -> str:
 
 
 def _checked_url(url: str) -> str:
-    """Return the base address. The full address of the chat completions is accepted too."""
+    """Return the base address, also of a full address of chat completions; raise ValueError for any other text."""
     base = url.rstrip("/").removesuffix("/chat/completions")
     if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
         raise ValueError(

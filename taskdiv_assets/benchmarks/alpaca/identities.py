@@ -1,4 +1,4 @@
-"""The settings that determine outputs and verdicts. Nothing is downloaded: the hub's source is represented by its name `hub`."""
+"""Collect the settings that determine outputs and verdicts. The hub's source is not downloaded: its identity is `hub`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AlpacaEval's instructions, each with the output of the reference that a model is compared with.
+"""Read AlpacaEval's instructions, each with the output of the reference that a model is compared with.
 
 They come from the hub's data set tatsu-lab/alpaca_eval (alpaca_eval.json: 805 instructions, reference text_davinci_003), or from
 a file with the same columns. No script of the data set is executed.
@@ -33,7 +33,7 @@ def read_instructions(source: str) -> tuple[Instruction, ...]:
     """Read the instructions of `hub`, or of a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage.
 
     Raises:
-        ValueError: the source cannot be read, or an instruction is blank or occurs twice. The published file has no such row.
+        ValueError: the source cannot be read, a row is invalid, or an instruction is blank or occurs twice.
     """
     rows = read_rows(_hub_file() if source == HUB else source, WHAT)
     found = tuple(_instruction(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))

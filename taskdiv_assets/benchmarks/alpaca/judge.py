@@ -1,4 +1,4 @@
-"""Send the questions about many pairs to a judge in parallel, and pass on each verdict when it arrives.
+"""Send the questions about many pairs to a judge in parallel, and pass on the verdicts in small batches as they arrive.
 
 A pair without an answer after all retries (`crew`) is `failed`: neither won nor lost.
 """
@@ -39,8 +39,8 @@ def ask_all(
     Ctrl-C ends the run.
 
     Raises:
-        ValueError: the key, model or address is wrong, no credit is left, HOPELESS_N questions in a row failed, or the first
-            HOPELESS_N answers were all unreadable.
+        ValueError: the judge cannot be asked (for example, a wrong key, model or address, or no credit), HOPELESS_N questions in
+            a row failed, or the first HOPELESS_N answers were all unreadable.
     """
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
@@ -100,7 +100,7 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def _hand_on(self, least_n: int) -> None:
-        """Pass on the oldest verdicts. They are removed first, so that they are not passed on again if `keep` fails."""
+        """While `least_n` verdicts wait, pass on the oldest. Remove them first, so that a failure of `keep` repeats none."""
         while len(self._waiting) >= least_n:
             verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
             self._flushed_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Rows of a JSON, JSON-lines or Parquet file on any fsspec storage. The first two may be gzipped."""
+"""Read the rows of a JSON, JSON-lines or Parquet file on any fsspec storage. JSON and JSON lines may be gzipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of items for which the model's output is preferred to the reference's: plain, and predicted for equal lengths.
+"""Compute the share of items for which the model's output is preferred to the reference's, plain and for equal lengths.
 
 Rates are in 0..1. Each call covers one model; `reports.length_adjusted` uses all judged models.
 """
@@ -73,6 +73,7 @@ def length_controlled(
     The estimate is a logistic regression of the preference y on the difference in length d, the model's characters minus the
     reference's: logit p = a + b·tanh(d/s), or logit p = a + b·tanh(d/s) + c·g with difficulties g. s is the sample standard
     deviation of d. The penalty is RIDGE/2 · (b² + c²). At equal lengths, the rate is sigmoid(a), or the mean of sigmoid(a + c·g).
+    If the data do not show the effect of length, the result is the plain win rate, with a `reason`.
 
     A pseudo-value is an item's part of the rate plus n times the item's influence on the coefficients. The mean of the
     pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. The simpler values
@@ -197,7 +198,7 @@ def _hessian(data: _Data, beta: FloatArray) -> FloatArray:
 def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -> FloatArray:
     """Return the pseudo-values (n,): each item's rate plus n times its influence on the rate.
 
-    The influence of the penalties and of the rows that stabilise the fit is divided equally among the items, so the sum is 0.
+    The influence of penalties and of rows that stabilise the fit is divided equally among the items. So influences sum to 0.
     """
     n = len(at_equal_length)
     scores = (data.weights * (data.y - expit(data.design @ beta)))[:, None] * data.design

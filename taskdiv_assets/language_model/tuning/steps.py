@@ -40,8 +40,7 @@ class Layout(NamedTuple):
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
     """Return the positions of each step's examples: every epoch is a new random order, cut into steps of `batch_size`.
 
-    The last step of an epoch takes the remaining examples. If these steps are fewer than `min_steps_n`, more epochs follow, until
-    there are that many.
+    The last step of an epoch takes the remaining examples. If these steps are too few, more epochs follow, up to `min_steps_n`.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []

@@ -49,8 +49,7 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
 
     As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. An example of more than
     `room` tokens loses the beginning of its prompt (except a BOS), until the completion has at least half of the room. If it is
-    still too long, the completion loses its end. TRL instead cuts the end of both together. This leaves examples without a token
-    to learn.
+    still too long, the completion loses its end. TRL cuts the end of both together, so examples may have no token to learn.
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:
