@@ -1,8 +1,9 @@
 """The catalogue of stored tables: their names, their order, and how each is partitioned.
 
-A table exists if a folder of the catalogue contains its contract, `<table>.odcs.yaml`. Custom properties of a contract are:
+A table exists if this package, or a folder given to `also_in`, contains its contract, `<table>.odcs.yaml`.
+Custom properties of a contract are:
 
-- `order`: a number; tables are sorted by it. They are multiples of ten, so that a new table fits between two others.
+- `order`: a whole number by which tables are sorted. We use multiples of ten, so that a new table fits between two others.
 - `partitionedBy`: `none`, `strategy`, or `cell` (one budget of one strategy).
 - `requires` (optional): what an experiment must have for this table to exist, see `requirements`.
 - `role` (optional): a second name, by which code finds the table (`with_role`).

@@ -37,7 +37,7 @@ def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> boo
 
 
 def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
-    """Return which rows have the same values in these columns as another row, or a missing value in one of them."""
+    """Return which rows have the same values in `columns` as another row, or a missing value in one of `columns`."""
     codes = np.zeros(view.num_rows, np.int64)
     size = 1
     is_kept = np.zeros(view.num_rows, np.bool_)

@@ -100,7 +100,7 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return each name in `column` or `expected` with `stored`, its value in `value`, and `expected`. A missing value is null."""
+    """Return each name in `column` or `expected` with values `stored` (from column `value`) and `expected`; null if missing."""
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
@@ -124,7 +124,7 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
-    """Return for each selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused, below the last)."""
+    """Return by selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks before it)."""
     groups = table.group_by("selection_seed").aggregate(
         [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
     )
@@ -153,9 +153,9 @@ def per_task(table: pa.Table) -> pa.Table:
 
 
 def tasks_of_source(table: pa.Table) -> pa.Table:
-    """Return one row with `tasks_n`, the number of tasks in rows whose `how` is not "none". Return no row if there is none.
+    """Return one row with `tasks_n`, the number of tasks in rows whose `how` is not "none".
 
-    An empty table gives one row with 0.
+    If `how` is "none" in every row, return no row. An empty table gives one row with 0.
     """
     named = table.filter(pc.not_equal(table["how"].cast(pa.string()), "none"))
     counts = [len(pc.unique(named["task"]))] if named.num_rows or not table.num_rows else []

@@ -58,7 +58,7 @@ class Examples(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two strategies whose outputs are shown side by side, with the benchmark and metric if it is the primary comparison."""
+    """Two strategies whose outputs are shown side by side. Benchmark and metric are known only for the primary comparison."""
 
     strategy: str
     reference: str
@@ -79,7 +79,7 @@ def read_examples(
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
-    """Return for each strategy a few prompts that only it chose, and a few that all chose: the best ranks of the first seed."""
+    """Return for each strategy a few prompts that only it chose, and a few that all chose: lowest ranks of the first seed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")

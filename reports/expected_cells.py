@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 
 
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
-    """Return the budgets of the experiment file and of the folder `budgets`, where the name of each file is a budget.
+    """Return the budgets of the experiment file, and those of the folder `budgets`, where a budget is the name of its file.
 
     A budget registered as the full pool is used only if it equals the size of the pool. Other entries are noted as problems.
     """

@@ -1,6 +1,6 @@
 """The look of each strategy in all figures, and the placement of names beside lines.
 
-The reference and up to eleven strategies have different markers, so that colour is not their only distinction.
+The reference and up to eleven other strategies have different markers, so that colour is not their only distinction.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ def warnings(results: Results) -> Table:
 
 
 def rules(results: Results) -> Table:
-    """Return the table of all rules that stored tables were checked by, with the number of tables that passed."""
+    """Return the table of all rules by which stored tables were checked, with the number of tables that passed each rule."""
     found: dict[tuple[str, str], list[tuple[StoredTable, RuleResult]]] = defaultdict(list)
     for table in _sorted(results):
         for rule in table.footer.rules:

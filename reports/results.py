@@ -64,7 +64,7 @@ class Results(NamedTuple):
 
 
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
-    """Read the results of one experiment. A table that cannot be read raises no error, but adds a sentence to `problems`.
+    """Read the results of one experiment. A table that cannot be read is no error, but adds a sentence to `problems`.
 
     `excluded` maps each table to leave out (`asset` or `asset/key`) to the reason. `load` itself detects changed inputs of a
     table. Only a caller that knows the graph of all tables can detect changed inputs of inputs.
@@ -140,8 +140,8 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
     """Add the default primary comparison if the experiment file declares none, and there are scores and two strategies.
 
-    On the first benchmark and metric, the last other strategy of the file is compared with `random`, or with the first strategy
-    if `random` is missing. The choice does not depend on the values of scores.
+    The reference is `random`, or the first strategy if `random` is missing. The last strategy of the file that is not the
+    reference is compared with it, on the first benchmark and metric. The choice does not depend on the values of scores.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:

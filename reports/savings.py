@@ -133,7 +133,7 @@ def _along(
 
 
 def _segment(first: FloatArray, step: FloatArray, groups: Strata, level: float, factor: int) -> Iterator[_Gap]:
-    """Yield the gap of `first` + w · `step` (S, I) at each w in 0..1. `factor` multiplies the variances of seeds and residual."""
+    """Yield the gap of `first` + w · `step` (S, I) on a grid of w in 0..1. `factor` scales the variance of seeds and residual."""
     sizes, seeds_n, ends = groups.sizes, len(first), np.stack([first, step])
     by_task = groups.means(ends)
     seed_means = by_task.mean(axis=-1)  # (2, S)

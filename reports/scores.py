@@ -69,7 +69,7 @@ class _Codes:
 
 
 def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] = ()) -> tuple[ScoreSet, ...]:
-    """Return the score sets of all benchmarks and metrics with finite scores. Benchmarks in `order` come first, in its order."""
+    """Return the score sets of all benchmarks and metrics with finite scores. Benchmarks in `order` come first, in that order."""
     benchmarks, metrics, tasks, items = _Codes(), _Codes(), _Codes(), _Codes()
     rows = []
     for arm, table in tables:
@@ -120,8 +120,8 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
 def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return a mask of the items that all seeds of all arms have, and notes on arms that are left out.
 
-    An arm with fewer than half of the items of the largest arm is left out. If no item is common to the others, return the items
-    of the largest arm.
+    An arm with fewer than half of the items of the largest arm is left out. If the other arms have no common item, return the
+    items of the largest arm.
     """
     complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
     most = max(int(mask.sum()) for mask in complete.values())

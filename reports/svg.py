@@ -91,7 +91,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _flat(text: str, prefix: str) -> str:
-    """Remove empty groups, tags of plain groups and indentation. Rewrite other tags. Text between tags does not change."""
+    """Remove indentation, empty groups, and tags of groups without attributes. Rewrite other tags. Keep the text between."""
     parts, is_kept, ids = [], [True], dict[str, int]()
     for part in re.split(r"(<[^<>]+>)", text):
         if part.startswith("<g ") and part.endswith("/>"):

@@ -158,7 +158,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return the table by task: the reference's score and its interval, and the others' differences; None without others."""
+    """Return the table by task: the reference's score and interval, and the others' differences; None if none is compared."""
     found = section.by_task
     if found is None:
         return None

@@ -65,7 +65,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
     """Draw accuracy against mean confidence, one mark for each task.
 
-    Trap tasks, and up to `LABELLED_MAX_N` tasks that are confident and wrong, have their names.
+    Up to `LABELLED_MAX_N` tasks that are confident and wrong, and all other trap tasks, are named.
     """
     wrong = numbers.confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]

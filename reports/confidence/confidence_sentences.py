@@ -145,7 +145,7 @@ def comparison(found: Comparison) -> str:
 
 
 def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
-    """Describe the definition of a variant and, if it is another one, the model. `settings` is the file's `confidence`."""
+    """Describe a variant's definition and, if it is not the base model, its model. `settings` is the section `confidence`."""
     entry = settings if one.is_same_pass else _alternative(settings, one.variant.source)
     if entry is None:
         return "a source that the experiment file does not name"

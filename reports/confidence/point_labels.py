@@ -1,6 +1,6 @@
 """Placement of names beside the marks of a scatter, where they cover least. Thin lines join names to marks that are far away.
 
-The page's font is unknown, so widths are estimated too large.
+The page's font is unknown, so the estimates of widths are large.
 """
 
 from collections.abc import Sequence

@@ -197,7 +197,7 @@ def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
 
 
 def left_out(results: Results, counts: Mapping[str, Mapping[str, float]], most_n: int = 99) -> str:
-    """Return a sentence on the tasks from which strategies take no prompt. `counts` has numbers by strategy and task."""
+    """Return a sentence on tasks from which strategies take no prompt. `counts` has numbers of prompts by strategy and task."""
     skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
     left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
     return f"{words.listing(left, most_n=most_n)}." if left else "Every strategy takes from every task."
