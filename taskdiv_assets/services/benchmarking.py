@@ -158,7 +158,7 @@ def item_counts(work: Work) -> dict[str, Any]:
 
 
 def _stored_notes(work: Work, benchmark: AlpacaEvalBenchmark | HarnessSettings) -> list[Mapping[str, Any]]:
-    """Return the notes about the stored scores of each model in the table."""
+    """Return the notes on the stored scores of each model that this asset scores."""
     if work.unit.asset == "base_scores":
         folders = [work.lineage.fresh(Unit("base_model")).identity]
     else:
@@ -167,7 +167,7 @@ def _stored_notes(work: Work, benchmark: AlpacaEvalBenchmark | HarnessSettings) 
 
 
 def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
-    """Return the settings of each benchmark and its counts over all seeds."""
+    """Return notes on the benchmarks: their settings, the identities of their scores, and counts over all seeds."""
     found: dict[str, dict[str, Any]] = {}
     for benchmark in asked(work.experiment.benchmarks):
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]

@@ -157,7 +157,7 @@ def scored(
     verdicts: Sequence[Verdict],
     difficulties: Difficulty | None = None,
 ) -> tuple[list[ScoredItem], dict[str, Any]]:
-    """Return the rows of scores for the judged outputs, and notes about the judge. A verdict without a preference has no row.
+    """Return rows of scores for the outputs, and notes on verdicts and rates. A verdict without a preference has no row.
 
     A score of `win_rate` is the preference. A score of `length_controlled_win_rate` is an item's pseudo-value, which may be
     outside 0..1 (`alpaca.win_rate`).

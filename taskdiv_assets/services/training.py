@@ -40,7 +40,7 @@ def train(
     """Train one seed, store the result under its identity, and return the manifest.
 
     Raises:
-        ValueError: the training diverged, and its losses are stored in `failures`; or `tune` rejects an argument.
+        ValueError: the training diverged. Its losses are stored in `failures`. Other errors of `tune` are not changed.
     """
     tuning = work.experiment.tuning.at(plan.learning_rate)
     with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
