@@ -1,4 +1,4 @@
-"""The `taskdiv` command line. Its commands work on the same assets as Dagster's UI, and most print the next command to run."""
+"""The `taskdiv` command line. `taskdiv run` computes the same assets as Dagster's UI. Many commands print what to run next."""
 
 from __future__ import annotations
 
@@ -97,9 +97,10 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Compute all missing results, show the progress, and print the path of the report.
+    """Compute the results that are missing or out of date, show the progress, and print the path of the report.
 
     Finished results are kept. After Ctrl-C, or with a new budget, the same command computes only the missing results.
+    If a cell lacks answers, its list of prompts is made, but no adapter is trained.
     """
     with plain_errors():
         with stopping.ended_by_sigterm():
@@ -128,7 +129,7 @@ def run(
 def _wanted(
     source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, with_notes: bool
 ) -> tuple[Experiment, Filter]:
-    """Return the experiment and the filter of the selected part. Nothing is written."""
+    """Return the experiment, and the part of it that the options select. The store is not changed."""
     chosen = open_experiment(source, is_kept=False, with_notes=with_notes)
     say_ignored(chosen)
     numbers = tuple(map(parse_budget, budget or ()))
@@ -150,7 +151,7 @@ def _say_next(experiment: Experiment, wanted: Filter, called: str) -> None:
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
-    """Print the path of the report. If the run stopped after an asset, print the path of that asset's tables."""
+    """Print the path of the report, or that there is none yet. If `until` is another asset, print the path of its tables."""
     store = Store(experiment.name)
     if until is not None and until != "strategy_report":
         name = f"{until}.parquet" if REGISTRY[until].partitioned_by == "none" else until
@@ -166,8 +167,8 @@ def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = No
     """Show what `run` would compute, check the input, and print the next command. Nothing is stored.
 
     The plan shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
-    The checks cover the pool, its tasks, the budgets, the base model's folder and the benchmarks.
-    The exit code is 2 if a check fails.
+    The checks cover the pool, its tasks, your own orders, the budgets, a local base model and the benchmarks.
+    If a check fails, no plan is shown, and the exit code is 2.
     """
     with plain_errors():
         chosen, wanted = _wanted(experiment, budget, strategy, None, with_notes=True)
@@ -194,7 +195,7 @@ def report(
         str, typer.Option("--output", "-o", metavar="FOLDER", help="Write to this folder; record nothing in Dagster.")
     ] = "",
 ) -> None:
-    """Rebuild the report from the stored results, and print its path."""
+    """Rebuild the report from the stored results if it is out of date, and print its path."""
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
@@ -218,7 +219,7 @@ def report(
 def budget_add(
     experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…", help="Numbers of prompts.")]
 ) -> None:
-    """Add budgets to an experiment, in the store and in the UI. The next `taskdiv run` computes their cells."""
+    """Add budgets to an experiment, in the store and in the UI. The next `taskdiv run` includes their cells."""
     with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
@@ -260,7 +261,7 @@ def budget_remove(
 
 @budget_app.command("list")
 def budget_list(experiment: EXPERIMENT) -> None:
-    """List the budgets, each with its number of scored cells."""
+    """List the budgets, each with its kind and its number of finished cells."""
     with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
@@ -275,7 +276,7 @@ def contracts_check(experiment: EXPERIMENT) -> None:
     """Check every stored table against its data contract, and print each rule that a table breaks.
 
     The exit code is 1 if a rule of severity `error` is broken.
-    A table whose inputs have changed is out of date, not broken. `taskdiv run` computes it again.
+    If inputs, settings or code have changed, a table is out of date, not broken. `taskdiv run` computes it again.
     """
     with plain_errors():
         chosen = open_experiment(experiment)
@@ -306,7 +307,7 @@ def doctor(
 ) -> None:
     """List the environment variables that taskdiv reads, check this machine, and print how to correct each problem.
 
-    The checks cover Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
+    Among others, the checks cover Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
     Each result is `well`, `look` (it works, but not for everything) or `broken`.
     The exit code is 1 if anything is broken. Nothing is changed, and no key or token is printed.
     """

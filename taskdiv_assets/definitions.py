@@ -1,4 +1,4 @@
-"""The code location that Dagster's UI loads. It has one asset group per experiment (`code_location.shown`)."""
+"""The code location that Dagster's UI loads. It has one asset group for each experiment that `code_location.shown` returns."""
 
 from taskdiv_assets.orchestration import code_location, instance
 

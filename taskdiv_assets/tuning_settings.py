@@ -1,6 +1,7 @@
 """The section `tuning` of an experiment file, and the base types of all sections.
 
-All settings of `Tuning` determine the result. Device, memory and number of processes do not; see docs/TUNING.md.
+The settings of `Tuning` are part of an adapter's identity; those of LoRA are left out for `method: full`. Device, memory and
+number of processes are not part of it; see docs/TUNING.md.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class LearningRates(Settings):
 
     Attributes:
         choose: the candidates.
-        examples: number of prompts that a trial is trained on; None for the smallest budget.
-        validation: number of prompts that validate a trial; fewer if there are not enough answers.
-        seeds: training seeds of a trial; the mean over the seeds decides.
+        examples: number of prompts that a trial is trained on, fewer if answers are missing; None for the smallest budget.
+        validation: number of prompts that validate a trial, but at most one fifth of the answered prompts.
+        seeds: training seeds; each candidate is tried with each seed, and the mean over the seeds decides.
     """
 
     choose: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=2)]
@@ -52,11 +53,12 @@ class Tuning(Settings):
         learning_rate: a number, or candidates to choose from.
         epochs: passes over the chosen prompts.
         min_steps: smallest number of steps; if the epochs make fewer steps, more epochs follow.
-        batch_size: number of examples in a step, whatever their lengths.
+        batch_size: number of examples in a step, whatever their lengths; the last step of an epoch may have fewer.
         dropout: dropout of LoRA's inputs.
-        max_length: largest number of tokens of an example.
+        max_length: largest number of tokens of an example; a longer example is cut.
         packing: whether one row may contain several examples; this changes results by rounding only.
-        pass_tokens: largest number of tokens of one pass through the model; a step takes as many passes as it needs.
+        pass_tokens: largest number of tokens of one pass through the model; a step takes as many passes as it needs, and an
+            example with more tokens has its own pass.
         quantization: number format of the base model while an adapter is trained over it (QLoRA).
     """
 

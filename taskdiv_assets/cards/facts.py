@@ -13,7 +13,7 @@ from taskdiv_assets.graph.cells import Cell
 
 
 class PoolSource(NamedTuple):
-    """The origin of prompts: names on the hub or hashes of files, without paths."""
+    """The origin of a pool: a name on the hub, hashes of files, or the lab's seed. Paths are left out."""
 
     reader: str
     hub: str | None = None
@@ -63,7 +63,7 @@ class TrainingFacts(NamedTuple):
 
 
 class MeanScore(NamedTuple):
-    """A mean on one benchmark over tasks with equal weights."""
+    """A mean score on one benchmark. All tasks of the benchmark have equal weights."""
 
     training_seed: int | None  # None for the base model
     benchmark: str
@@ -80,7 +80,7 @@ class ModelFacts(NamedTuple):
     purpose: str
     identity: str
     training: TrainingFacts
-    cells: tuple[Cell, ...]  # those whose table refers to the folder
+    cells: tuple[Cell, ...]  # cells whose table `adapter` names the folder of this model
     scores: tuple[MeanScore, ...]
     base_scores: tuple[MeanScore, ...]  # with the same settings; empty if the base model was not scored
     splits: Mapping[str, str]  # by benchmark; only benchmarks with several splits
@@ -120,7 +120,7 @@ class SelectionFacts(NamedTuple):
 
 
 def means_as_notes(scores: pa.Table) -> list[dict[str, Any]]:
-    """Return `mean_scores` for the notes in a table's footer, so that a card need not read the rows."""
+    """Return `mean_scores` as mappings for the notes in a table's footer, so that a card need not read the rows."""
     return [entry._asdict() for entry in mean_scores(scores)]
 
 

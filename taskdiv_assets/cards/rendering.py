@@ -1,4 +1,4 @@
-"""Turn facts into cards: the front matter by huggingface_hub, the text by the Jinja templates in `templates/`."""
+"""Turn facts into cards. huggingface_hub writes the front matter, and the Jinja templates in `templates/` give the text."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def data_card(facts: SelectionFacts) -> str:
 
 
 def size_category(rows_n: int) -> str:
-    """Return the hub's name for a number of rows.
+    """Return the hub's size category for a number of rows.
 
     >>> size_category(1_000), size_category(999)
     ('1K<n<10K', 'n<1K')
@@ -201,7 +201,7 @@ def _task_row(task: TaskCount, budget_n: int) -> tuple[str, ...]:
 
 
 def _render(template: str, data: CardData, **values: object) -> str:
-    """Render a card: the front matter by huggingface_hub, then the text by a template.
+    """Render the card of a template. huggingface_hub writes the front matter from `data`; `values` are for the template.
 
     `ModelCard.from_template` would parse the card a second time and drop the comments of the front matter.
     """

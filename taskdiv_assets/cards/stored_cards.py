@@ -1,4 +1,4 @@
-"""Cards in the store: the source of their facts, and the times when they are written.
+"""Read the facts of cards from the store, and write the cards.
 
     folders/<identity>/README.md                 card of an adapter or a fully tuned model; not listed in the manifest
     tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
@@ -69,7 +69,7 @@ def put_cell_cards(work: Work) -> None:
 
 
 def put_all_cards(work: Work) -> None:
-    """Write the cards of all folders, because each card contains the base model's scores."""
+    """Write the cards of all folders that cells refer to, because each card contains the base model's scores."""
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
         for budget_n in {cell.budget_n for cell in cells.expected(work.experiment, work.store, lineage.pool_size)}:
@@ -99,7 +99,7 @@ def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]])
 
 
 def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iterator[ModelFacts]:
-    """Yield the facts of each existing folder, from the footers of the tables at one budget.
+    """Yield the facts of each folder that exists and whose manifest has `made_of`. The tables at one budget give the scores.
 
     A folder belongs to one budget, because its identity contains the selected prompts.
     """
@@ -156,7 +156,7 @@ def _means(scores: Footer | None, seed: int | None) -> tuple[MeanScore, ...]:
 
 
 def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[MeanScore, ...]:
-    """Return the base model's means if they belong to this base model and to the same settings."""
+    """Return the base model's means; () if they belong to another base model, or to other settings than `scores`."""
     found = lineage.footer(Unit("base_scores"))
     if found is None or scores is None or found.inputs != {"base_model": base}:
         return ()
@@ -167,7 +167,7 @@ def data_card_file(
     work: Work,  # of a step that computes `allocation` or `annotation_batch`
     chosen: pa.Table,  # the table `allocation`, columns selection_seed, prompt_id, task
 ) -> dict[str, bytes]:
-    """Return the data card of a cell's selection, by its path in the store."""
+    """Return a mapping from the path in the store to the data card of a cell's selection."""
     experiment, cell, lineage = work.experiment, work.cell, work.lineage
     is_own = work.unit.asset == "allocation"
     identity = work.expected.identity if is_own else lineage.fresh(Unit("allocation", work.unit.key)).identity

@@ -1,5 +1,5 @@
 """The commands of `taskdiv`, which `cli` combines, and the functions behind the commands.
 
-`init`, `ui`, `doctor/` and the modules named `*_commands` define commands. `consoles`, `opening` and `terminal` print for them.
-The other modules print nothing.
+`init`, `ui` and the modules named `*_commands` define commands; `cli` defines the others. `consoles`, `opening`, `terminal` and
+`doctor/` print for them. The other modules print nothing, except `early` on Ctrl-C.
 """

@@ -60,7 +60,7 @@ def adapters_path(experiment: EXPERIMENT, budget: BUDGET = None, strategy: STRAT
 def adapters_export(
     experiment: EXPERIMENT, folder: FOLDER, budget: BUDGET = None, strategy: STRATEGY = None, seed: SEED = None
 ) -> None:
-    """Copy one adapter and its README.md to a new folder that PEFT can load. Nothing is overwritten.
+    """Copy one adapter or fully tuned model, with its README.md, to a new folder. Nothing is overwritten.
 
     Example: taskdiv adapters export demo_quick my_adapter --budget 256 --strategy random --seed 0
     """

@@ -1,4 +1,4 @@
-"""The `taskdiv annotations` commands. They export lists of prompts, import the answers, and show earlier exports and imports."""
+"""The `taskdiv annotations` commands. They export lists of prompts, import answers, and list or rewrite earlier exports."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def annotations_export(
     """Write a list of the prompts that still need an answer and were not exported before.
 
     Several lists (strategies, or seeds of a study) are written to one file, which contains each prompt once.
-    Each export is recorded in a ledger, so no prompt is exported twice.
+    Each export is recorded in a ledger, so no prompt is exported twice. If no prompt is left, no file is written.
     """
     with plain_errors():
         format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
@@ -152,7 +152,7 @@ def annotations_import(
 ) -> None:
     """Import annotators' answers. If a row cannot be used, nothing is imported, unless you add --accept-valid.
 
-    FILE needs the column response and a column of ids: prompt_id, or the ids of your own file.
+    A table needs the column response and a column of ids: prompt_id, or the ids of your own file. --columns gives other names.
     Rows that cannot be used are listed in FILE.problems.csv.
     """
     with plain_errors():

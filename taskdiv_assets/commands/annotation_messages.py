@@ -83,7 +83,7 @@ def after_export(experiment: Experiment, result: Export, target: Target) -> list
 
 
 def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """Return a table of all exports, with one row per list."""
+    """Return a table of all exports, with one row per list. `answered` contains the ids of the prompts that have an answer."""
     table = folded("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports")
     for number, entry in enumerate(entries, start=1):
         for place, one in enumerate(entry.of_lists):

@@ -1,7 +1,7 @@
 """Check every stored table against its data contract, for `taskdiv contracts check`.
 
-Each table passed the same rules before it was published. A second check finds later changes: edited files, damaged weights and
-newer inputs.
+Each table passed all rules of severity `error` before it was published. A second check finds later changes, such as edited files,
+damaged weights and newer inputs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Checked(NamedTuple):
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
-    """Check every stored table of an experiment, inputs first, and yield the results.
+    """Check every stored table that the experiment still uses, inputs first, and yield the results.
 
-    Rules with parameters compare a table with its current inputs. For a table made from earlier inputs, only the rules without
-    parameters are checked. A table made by another version of the code is not checked, because its contract may have changed.
+    Rules with parameters compare a table with its current inputs and settings. They are skipped for a stale or blocked table. A
+    table made by another version of the code is not checked, because its contract may have changed.
     """
     lineage = REGISTRY.look(experiment, store)
     for unit in REGISTRY.units(experiment, store, lineage.pool_size):

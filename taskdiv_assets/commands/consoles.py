@@ -78,10 +78,10 @@ def escaped(text: str) -> str:
 
 
 def visible(text: str, *, is_one_line: bool = False) -> str:
-    r"""Replace every character that a terminal would interpret by an escape sequence such as `\x1b`.
+    r"""Return text in which an escape sequence such as `\x1b` replaces every character that a terminal would interpret.
 
-    These are control characters, line separators, characters that change the writing direction, and surrogates. Line feeds and
-    tabs are replaced only if `is_one_line` is True.
+    Such characters are control characters, line separators, characters that change the writing direction, and surrogates. Line
+    feeds and tabs are replaced only if `is_one_line` is True.
     """
     kept = "" if is_one_line else "\n\t"
     return "".join(
@@ -95,7 +95,7 @@ def _is_unseen(character: str) -> bool:
 
 
 def folded(*columns: str, title: str | None = None) -> Table:
-    """Return a table whose values are wrapped, not cut, in a narrow terminal."""
+    """Return an empty table with these columns. In a narrow terminal, its values are wrapped instead of cut."""
     table = Table(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold")

@@ -57,7 +57,7 @@ def warning_lines(found: Sequence[Warned]) -> list[str]:
 
 
 def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> list[str]:
-    """Return the warning lines of the fresh stored tables that `wanted` selects."""
+    """Return the warning lines of the fresh stored tables that `wanted` selects and `is_of_interest` accepts."""
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = [unit for unit in every if wanted.wants(unit) and is_of_interest(experiment, unit.asset)]

@@ -54,7 +54,7 @@ def look(stored: str, experiment: Experiment) -> Edit:
 
 
 def since(experiment: Experiment, file: str) -> str:
-    """Return a note if a stored experiment's file has changed since it was read; else ""."""
+    """Return a note if `file`, from which a stored experiment was read, now has other settings or is not valid; else ""."""
     try:
         now = experiment_file.load(file)
     except (ValueError, OSError):
@@ -83,7 +83,7 @@ def _changes(key: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def shown(value: object) -> str:
-    """Return a value as one line of YAML with at most 60 characters, without the empty settings of a section.
+    """Return a value as one line of YAML, cut after 60 characters, without the empty settings of a section. None becomes "none".
 
     >>> shown([1, 2]), shown({"path": "model", "hub": None}), shown(None)
     ('[1, 2]', '{path: model}', 'none')

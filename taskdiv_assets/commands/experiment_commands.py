@@ -131,7 +131,7 @@ def schema(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file, replacing it.")
     ] = None,
 ) -> None:
-    """Print a JSON Schema of experiment files. Editors use it to complete and check such files.
+    """Print a JSON Schema of experiment files, or write it to a file. Editors use it to complete and check such files.
 
     The first line of an experiment file can name the schema: # yaml-language-server: $schema=experiment.schema.json
 

@@ -60,7 +60,7 @@ def init(
 ) -> None:
     """Look at a file of prompts, ask at most five questions, and write an experiment file that is ready to run.
 
-    Nothing is overwritten. You can edit the file before `taskdiv run`.
+    An existing experiment file is not overwritten. You can edit the file before `taskdiv run`.
 
     Example: taskdiv init questions.csv
     """
@@ -97,7 +97,7 @@ def ask(question: str, given: str | None, default: str, problem_of: checks.Check
 
 
 def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Answers:
-    """Return the answers to all questions. The choices of a question depend on earlier answers.
+    """Ask the questions that apply to the file, and return the settings. The choices of a question depend on earlier answers.
 
     Raises:
         ValueError: no column contains prompts, or an option or a default is invalid.
@@ -162,7 +162,7 @@ def show(found: FileLook) -> None:
 
 
 def say_doubts(found: FileLook, answers: Answers) -> None:
-    """Print notes on rows of the file that a run would reject or not export."""
+    """Print notes on rows without a prompt, with a repeated prompt, or with a known answer."""
     name = answers.messages or (answers.prompt if isinstance(answers.prompt, str) else None)
     if name is not None:
         column = found.column(name)
@@ -234,7 +234,7 @@ def names_taken() -> list[str]:
 
 
 def write(found: FileLook, answers: Answers, target: Path) -> None:
-    """Write the JSON Schema, then the experiment file, which refers to the schema. An existing experiment file is kept."""
+    """Write the JSON Schema, then the experiment file, which refers to it. Raise ValueError if the experiment file exists."""
     path = found.path if remote.is_remote(found.path) else below(Path(found.path).absolute(), target.parent)
     folder = Path(home()) if not remote.is_remote(home()) else target.parent
     text = proposal.text_of(found, answers, path=path, schema=below(folder / SCHEMA, target.parent), file=near(target))

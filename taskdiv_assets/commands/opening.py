@@ -56,7 +56,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
 
 def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
-    """Open a stored experiment. If `with_notes` is True, print a note if its file has changed since it was read."""
+    """Open a stored experiment. Unless `with_notes` is False, print a note if its local file has changed since it was read."""
     store = Store(name)
     text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
     if text is None:
@@ -77,7 +77,7 @@ def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
 def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agreed: bool) -> None:
     """Print what an edited file changes. If stored results would be recomputed and `is_agreed` is False, ask the user.
 
-    Raise ValueError if there is no terminal to ask on, and typer.Abort if the user does not accept the file.
+    Raise ValueError if the user must be asked and there is no terminal, and typer.Abort if the user does not accept the file.
     """
     edit = edits.look(stored.decode("utf-8", errors="replace"), experiment)
     if not edit.lines:
@@ -94,12 +94,11 @@ def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agre
 
 
 def say_ignored(experiment: Experiment) -> None:
-    """Print a note for every file in the store's folder of budgets that is not a budget."""
+    """Print a note for each file in the store's folder `budgets` that is not a budget. Hidden files are skipped."""
     note(*(f"note: {sentence}" for sentence in cells.foreign_budgets(Store(experiment.name))))
 
 
 def say_warnings(experiment: Experiment, wanted: Filter) -> None:
-    """Print every contract warning of the stored tables that `wanted` selects."""
     note(*stored_warnings(experiment, Store(experiment.name), wanted))
 
 
@@ -118,7 +117,7 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
 
 
 def check_budget(experiment: Experiment, budget_n: int) -> None:
-    """Raise ValueError if a budget is larger than a pool of known size, or is the full pool, which already has a cell."""
+    """Raise ValueError for a budget larger than a pool of known size, or equal to this size if the full pool has its own cell."""
     pool = REGISTRY.look(experiment, Store(experiment.name)).pool_size
     if pool is None:
         return

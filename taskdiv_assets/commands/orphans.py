@@ -1,7 +1,7 @@
-"""Find Dagster runs whose process was killed, and free their pool slots, while `taskdiv run` is active.
+"""Find Dagster runs whose process was killed, mark them as ended, and free their pool slots.
 
-Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without the daemon. A run checks
-every few seconds, because another run in the same home may be killed at any time.
+Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without the daemon. It checks
+every few seconds, because another run in the same Dagster home may be killed at any time.
 """
 
 from __future__ import annotations

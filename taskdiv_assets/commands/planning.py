@@ -1,6 +1,7 @@
 """The plan of `taskdiv run`: what it would compute, and how much time, disk space and money that takes.
 
-The counts come from the store. The rates come from stored results. Without such a result, a rate is None.
+Counts come from the store, or from the pool's file. Times and sizes are estimated from stored results. Without such results,
+they are None.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
 
 
 def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
-    """Return the number of prompts to score (with a tolerance, a lower bound); None if the pool or its tasks are not known."""
+    """Return the number of prompts to score (with a tolerance, a lower bound); None if the pool or needed tasks are not known."""
     sample = experiment.confidence_sample
     if pool is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
         return None

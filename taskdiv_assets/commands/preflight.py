@@ -1,7 +1,7 @@
 """The checks of `taskdiv plan`. They load no model and store nothing.
 
-If the stored pool is not fresh, the pool's file is read and validated in the same way as by `raw_pool`. All problems are
-collected, so that one call reports all of them.
+If the stored pool is not fresh, the pool's file is read and validated in the same way as by `raw_pool`. A pool on the hub is not
+downloaded. One call collects the problems of all checks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Looked(NamedTuple):
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
-    """Check the pool, the tasks, the budgets, the base model and the benchmarks of the selected part."""
+    """Check the pool, the tasks, the budgets, the user's own orders, the base model and the benchmarks of the selected part."""
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)

@@ -1,7 +1,7 @@
 """Guess the settings of an experiment file from the user's file (`pools.look`), and write the text of the experiment file.
 
 A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
-row has a task.
+row that was read has a task.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Answers:
 
     @property
     def strategies(self) -> list[str]:
-        """Strategies that these settings allow. The last one is `random`, the reference."""
+        """Strategies that are proposed for these settings. The last one is `random`, the reference."""
         with_model = ["weighted_task_diversity"] if self.task else ["facility_location"]
         return [*(with_model if self.base_model else ()), *(["task_diversity"] if self.task else ()), "random"]
 
@@ -66,7 +66,8 @@ class Answers:
 def prompt_columns(look: FileLook) -> list[ColumnLook]:
     """Return the columns that may contain the prompts, the most likely first.
 
-    Columns of conversations come first, then columns with a matching name, then the others by the length of their texts.
+    Columns of conversations come first, then columns with a matching name and many different values, then the others by the
+    length of their texts.
     """
     is_filled = [column for column in look.columns if column.filled_n and column.name.strip()]
     fit = [column for column in is_filled if column.kind in ("text", "chat")]
@@ -91,15 +92,16 @@ def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
 
 
 def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of known answers: one with a matching name that is not empty. None if there is none."""
+    """Return the column of known answers: not empty, with a matching name, and not in `taken`. None if there is none."""
     fit = [column for column in look.columns if column.kind in ("text", "number") and column.filled_n]
     return _by_name(fit, ANSWER_WORDS, taken)
 
 
 def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of the user's own ids. Its values are short, without blanks, and different in every row.
+    """Return the column of the user's own ids; None if no column fits, or if the file was not read completely.
 
-    None is returned if no column fits, or if the file was not read completely.
+    Its values are different in every row, and their median length is short. Its samples contain no blanks. It is not in
+    `taken`. Its name contains a word for ids, or it is the first column.
     """
     if not look.is_whole:
         return None
@@ -118,7 +120,7 @@ def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
-    """Return the columns that may contain the kind of each prompt. They have few different values, short and in every row."""
+    """Return the columns that may contain the kind of each prompt: few different and short values, and a value in every row."""
     most_n = min(TASKS_MAX, max(2, look.rows_n // 5))
     return [
         column.name
@@ -132,7 +134,7 @@ def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
 
 
 def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of `task_columns` whose name is a word for tasks; None if there is none.
+    """Return the column of `task_columns` whose name contains the most likely word for tasks; None if no name contains one.
 
     Other columns, such as a channel or a language, are not guessed, because each strategy by task is another list to annotate.
     """
@@ -140,13 +142,13 @@ def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def budget(look: FileLook, prompt: ColumnLook) -> int:
-    """Return the default budget: 200, or one fifth of a pool with fewer than 400 different prompts."""
+    """Return the default budget: 200, or one fifth of the different prompts (at least 1) if the whole file has fewer than 400."""
     is_large = not look.is_whole or prompt.distinct_n >= 2 * BUDGET
     return BUDGET if is_large else max(1, prompt.distinct_n // POOL_SHARE)
 
 
 def name_of(path: str, taken: Iterable[str]) -> str:
-    """Return a name for the experiment. It is made from the file's name, and is not in `taken`.
+    """Return a name for the experiment that is not in `taken`. It is made from the file's name, or else from "questions".
 
     >>> name_of("/data/Our Questions (2026).csv.gz", ["demo"]), name_of("demo.csv", ["demo"])
     ('our_questions_2026', 'demo_2')

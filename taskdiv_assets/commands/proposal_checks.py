@@ -1,7 +1,4 @@
-"""Check the answers to the questions of `taskdiv init`. A check returns what is wrong, or None.
-
-An answer that passes a check is accepted by the code that reads the pool.
-"""
+"""Check the answers to the questions of `taskdiv init`. A check returns a sentence about what is wrong, or None."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ def column_problem(found: FileLook, answer: str, *, with_none: bool = True) -> s
 
 
 def task_problem(found: FileLook, answer: str) -> str | None:
-    """Check that a column has a task in every row."""
+    """Check that a column has a task in every row. `none` is accepted too."""
     if (problem := column_problem(found, answer)) or answer == NONE:
         return problem
     empty_n = found.rows_n - found.column(answer).filled_n
@@ -31,7 +28,7 @@ def task_problem(found: FileLook, answer: str) -> str | None:
 
 
 def id_problem(found: FileLook, answer: str) -> str | None:
-    """Check that a column has a different id in every row."""
+    """Check that a column has a different id in every row. `none` is accepted too."""
     if (problem := column_problem(found, answer)) or answer == NONE:
         return problem
     column = found.column(answer)
@@ -42,7 +39,7 @@ def id_problem(found: FileLook, answer: str) -> str | None:
 
 
 def budget_problem(found: FileLook, prompt: ColumnLook, answer: str) -> str | None:
-    """Check that a budget is a positive whole number. If the whole file was read, also check it against the number of prompts."""
+    """Check that a budget is a whole number above 0, and at most the number of different prompts if the whole file was read."""
     try:
         budget_n = parse_budget(answer)
     except ValueError as error:
@@ -53,7 +50,7 @@ def budget_problem(found: FileLook, prompt: ColumnLook, answer: str) -> str | No
 
 
 def model_problem(answer: str) -> str | None:
-    """Check that a base model is a folder with a model, or a GGUF file; a URL is not checked."""
+    """Check that a base model is a folder with a config.json, or a GGUF file. `none` and URLs are accepted too."""
     if answer == NONE or remote.is_remote(answer):
         return None
     folder = Path(answer).expanduser()

@@ -1,7 +1,7 @@
 """A server for stored reports, so that a click in Dagster's UI opens a report. Only this machine can reach the server.
 
-The server sends only the report `/<home>/<experiment>/index.html` and the two tables beside it. A request is matched with a
-pattern, so no other file can be read. The server writes nothing.
+The server sends only the report `/<mark>/<experiment>/index.html` and the two tables beside it. The mark identifies the results
+folder (`report_links`). A request is matched with a pattern, so no other file can be read. The server writes nothing.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def answer(path: str, url: str) -> Answer:
 
 
 def policy_of(page: bytes) -> str:
-    """Return the content-security policy in a page, as one line. A page without a policy gets one that allows nothing."""
+    """Return the content-security policy at the start of a page, as one line, or else a policy that allows nothing."""
     found = POLICY.search(page[:POLICY_WITHIN].decode("utf-8", "replace"))
     return " ".join(html.unescape(found[1]).split()) if found else NOTHING
 
@@ -128,7 +128,7 @@ def serve(port: int, url: str | None = None) -> Iterator[int]:
     """Serve the reports of a home in a thread while the block runs, and yield the port. Port 0 selects any free port.
 
     Raises:
-        OSError: the port is in use.
+        OSError: the port is in use, or this user may not use it.
     """
     with Server(port, url or home()) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -44,7 +44,11 @@ class Ran(NamedTuple):
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
-    """Return the units (assets or partitions) that are not up to date in the store or unknown to Dagster, inputs first."""
+    """Return the units (assets or partitions) of the wanted part that have to be computed or recorded, inputs first.
+
+    Such a unit is not fresh, lacks notes, or is unknown to Dagster (if `instance` is given). The choice of a learning rate is
+    left out while it is blocked.
+    """
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
@@ -90,8 +94,8 @@ def is_known_first(asset: Asset) -> bool:
 def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
     """Return the runs of missing unpartitioned assets. Each run has the names of the runs that it waits for.
 
-    `names` are the assets, inputs first. To save a run, an asset without a model joins the run of the missing asset that it
-    reads, or another run without a model.
+    `names` are the assets, inputs first. An asset that holds a model, or reads assets of several runs, starts a new run. To save
+    runs, any other asset joins the run of the asset in `names` that it reads, or else a run without a model if there is one.
     """
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}
@@ -116,7 +120,10 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
 def later_tasks(
     experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
 ) -> list[Task]:
-    """Return the runs that follow the runs of `is_known_first`. Each run has the names of the runs that it waits for."""
+    """Return the runs that follow the runs of `is_known_first`. Each run has the names of the runs that it waits for.
+
+    If `with_report` is True, the last run makes the report, unless it is up to date and no other run is needed.
+    """
     due = [unit.asset for unit in missing if unit.key is None]
     tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
     made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
@@ -151,13 +158,13 @@ def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: 
 def run(
     experiment: Experiment, instance: DagsterInstance, wanted: Filter, *, workers_n: int, tell: Callable[[Event], None]
 ) -> Ran:
-    """Compute the missing results of the wanted part, and the report at the end. `tell` receives every event, in this process.
+    """Compute the missing results of the wanted part. The report, if it is wanted, is made last. `tell` receives every event.
 
     If answers are missing, the lists of prompts are made first. Then the cells with all their answers are trained and scored.
 
     Raises:
         ValueError: the wanted part cannot be computed.
-        WorkerDiedError: a worker process was killed.
+        WorkerDiedError: a worker process ended unexpectedly.
     """
     store = Store(experiment.name)
     has_report = REPORT.asset in wanted.assets(experiment)  # raises an error for an impossible filter
@@ -191,7 +198,7 @@ def run(
 
 
 def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
-    """Remove the partial files of killed writers, and report the space that was freed."""
+    """Remove the partial files of killed writers from a local store. If there were any, report the space that was freed."""
     if store.is_local and (swept := temporary.sweep(Path(store.path()))).files_n:
         files = f"{swept.files_n} unfinished file{'s' * (swept.files_n > 1)}"
         tell(Event("note", f"removed {files} of killed runs ({spelled(swept.bytes_n)})"))
@@ -218,9 +225,9 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
 
 
 def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: bool) -> list[Unit]:
-    """Return the units that can be trained and scored now.
+    """Return the missing units that need answers and can be made now: those of cells in `ready`, and unpartitioned ones.
 
-    They belong to cells that are ready. The scores of the base model are left out while all cells wait for answers.
+    The scores of the base model are left out while cells wait for answers and none is ready.
     """
     return [
         unit

@@ -1,7 +1,7 @@
 """List, remove and rename the experiments of a home, the folder or URL of `$TASKDIV_HOME`. Nothing is printed here.
 
-The identity of a result does not contain the experiment's name. A renamed experiment therefore keeps its results. Only the
-report is computed again, because it shows the name.
+Only the report's identity contains the experiment's name. A renamed experiment therefore keeps its results, and only the report
+is computed again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def size(store: Store) -> Size:
 
 
 def bought(store: Store) -> str:
-    """Return a phrase that counts an experiment's exports, imported answers and judges; empty if it has none."""
+    """Return a phrase that counts exports, imports of answers, and judges with verdicts; empty if there are none."""
     counts = {words: len(store.names(folder)) for folder, words in BOUGHT.items()}
     return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
 
@@ -107,7 +107,7 @@ def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
 
 
 def remove(store: Store, dagster: DagsterInstance | None) -> None:
-    """Remove all stored files of an experiment, and Dagster's records of it.
+    """Remove all stored files of an experiment, and Dagster's records of its assets and budgets.
 
     The stored experiment file is removed last, so that an interrupted removal can be repeated.
     """
@@ -203,7 +203,7 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
 
 
 def _is_unfinished(old: Store, text: bytes | None) -> bool:
-    """Return whether a rename was interrupted: the folder has the new name, but the file in it has the old name."""
+    """Return whether a rename was interrupted: the folder has the new name, but `text`, the file in it, has the old name."""
     if text is None or Path(old.path()).exists():
         return False
     with contextlib.suppress(plain_yaml.YamlError):

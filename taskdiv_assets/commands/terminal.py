@@ -50,7 +50,7 @@ class Running:
 
 
 class RunDisplay:
-    """Progress bars for all runs together and for each running step. If the output is not a terminal, lines replace the bars."""
+    """A progress bar for all runs, and one for each step that reports progress. Without a terminal, lines replace the bars."""
 
     def __init__(self, console: Console, experiment: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
@@ -118,7 +118,7 @@ class RunDisplay:
         self.console.print(text, markup=False)
 
     def summary(self, outcomes: Sequence[Outcome]) -> str:
-        """Return a line with the number of runs and the elapsed time."""
+        """Return a line with the elapsed time and, if there were runs, the numbers of successful and of failed runs."""
         elapsed_s = self.clock() - self.started
         if not outcomes:
             return f"{self.experiment}: everything is up to date ({elapsed_s:.1f} s)"
@@ -129,7 +129,8 @@ class RunDisplay:
 def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     """Return one line per cell that waits for answers, or a single line for more than six cells.
 
-    `waiting` maps a cell to the number of its missing answers. `blocked` says why other cells wait for a learning rate.
+    `waiting` maps a cell to the number of its missing answers. `blocked` says why other cells wait for a learning rate. Unless
+    it is empty, it gets a line of its own.
 
     >>> waiting_lines({Cell(512, "random"): 312})
     ['512|random waits for 312 answers']

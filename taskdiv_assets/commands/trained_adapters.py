@@ -76,7 +76,7 @@ def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: s
 
 
 def export(store: Store, adapter: Adapter, target: Path) -> int:
-    """Copy an adapter's files and its README.md to the new local folder `target`, and return the number of files.
+    """Copy an adapter's files and, if it exists, its README.md to the new local folder `target`. Return the number of files.
 
     The folder is created atomically. Raise ValueError if the folder exists or its parent is missing, and FileNotFoundError if the
     adapter's files are missing.

@@ -30,7 +30,8 @@ END_S = 20.0  # time that Dagster's processes have to end
 def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, on this machine.")] = 3000) -> None:
     """Start Dagster's UI, which also shows the results of `taskdiv run`. Ctrl-C ends the UI.
 
-    Reports are served at the port $TASKDIV_REPORT_PORT (default 3939) while the UI runs. Only this machine can reach them.
+    Reports are served at the port $TASKDIV_REPORT_PORT (default 3939) while the UI runs, if this port is free.
+    Only this machine can reach them.
     """
     with plain_errors(), ExitStack() as stack:
         folder = make_home()

@@ -23,7 +23,7 @@ FILE = Annotated[str, typer.Argument(metavar="FILE", help="annotations.json of t
 
 @verdicts_app.command("import")
 def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
-    """Import verdicts of the annotator that the experiment file names, made with the package alpaca-eval.
+    """Import verdicts that the package alpaca-eval made with the annotator that the experiment file names.
 
     If a part of the file is invalid, nothing is stored. Importing the same file again changes nothing.
     """

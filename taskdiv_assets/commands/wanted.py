@@ -28,7 +28,7 @@ class Filter(NamedTuple):
         return REGISTRY.ancestors(self.until, used)
 
     def wants(self, unit: Unit) -> bool:
-        """Return whether the budget and the strategy of a unit are selected."""
+        """Return whether the budget and the strategy of a unit are selected. A unit without a partition is always selected."""
         if unit.key is None:
             return True
         if "|" not in unit.key:
@@ -36,7 +36,6 @@ class Filter(NamedTuple):
         return self.wants_cell(Cell.parse(unit.key))
 
     def wants_cell(self, cell: Cell) -> bool:
-        """Return whether the budget and the strategy of a cell are selected."""
         has_budget = not self.budgets or cell.budget_n in self.budgets
         return has_budget and (not self.strategies or cell.strategy in self.strategies)
 

@@ -1,7 +1,7 @@
 """The code inside a worker process of `taskdiv run`. The process loads an experiment once, then executes one run at a time.
 
-The process receives messages through a pipe: a task, "warm up", "stop", or None to end. It sends outcomes, exceptions, "warm"
-and progress through the same pipe. A thread always reads the pipe, so that the process ends when its parent process has ended.
+The process receives messages through a pipe: a task, "warm up", "stop", or None to end. It sends outcomes, exceptions, "warm",
+progress and notes through the same pipe. A thread always reads the pipe, so that the process ends when its parent has ended.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _sent_as(error: Exception) -> Exception:
 
 
 def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
-    """Put every message of the pipe in the queue. End the process if its parent process has ended."""
+    """Put the messages of the pipe in the queue, but call `_end_now` for "stop". End the process if its parent has ended."""
     try:
         while True:
             message = pipe.recv()
@@ -110,7 +110,7 @@ def _run(experiment: str, task: Task) -> Any:
 
 
 def _warm_up() -> str:
-    """Import the slowest libraries of the next steps while another process trains the base model."""
+    """Import the slowest libraries of the next steps while other processes compute the first assets."""
     for name in ("lm_eval", "peft", "trl"):
         importlib.import_module(name)
     return "warm"

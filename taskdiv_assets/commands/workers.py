@@ -39,7 +39,7 @@ START = (
 
 @dataclass(frozen=True)
 class Task:
-    """The work of one Dagster run: assets of one job, for the partition `key` (None for unpartitioned assets).
+    """The work of one Dagster run: assets of one job. `key` is the key of their results in the store, or None.
 
     Tasks with a higher `cost` start earlier. A task starts after the tasks that `after` names have ended.
     """
@@ -171,7 +171,8 @@ class Workers:
         skipped, except the report. With `warm_up`, idle processes import the libraries of the next steps.
 
         Raises:
-            WorkerDiedError: a process was killed.
+            WorkerDiedError: a process ended while it ran a task, or no process is left.
+            Exception: an error that a process sent, such as an experiment that cannot be loaded.
         """
         by_name = {task.name: task for task in tasks}
         turn = {task.name: (-task.cost, place) for place, task in enumerate(tasks)}
@@ -258,7 +259,7 @@ def load(experiment: str) -> Any:
 
 
 def execute(experiment: str, task: Task) -> Outcome:
-    """Execute one Dagster run in this process, and return its outcome. Dagster records the run."""
+    """Execute one Dagster run, and return its outcome. `$TASKDIV_EXECUTOR` decides whether its steps run in this process."""
     import dagster as dg
 
     from taskdiv_assets.orchestration import engines, instance

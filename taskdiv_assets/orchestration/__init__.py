@@ -1,1 +1,1 @@
-"""The connection to Dagster: definitions, engines, instance, run launcher. No other package imports private parts of Dagster."""
+"""The connection to Dagster, such as definitions, engines and instance. No other package imports private parts of Dagster."""

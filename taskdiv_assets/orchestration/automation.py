@@ -18,7 +18,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
     Dagster's built-in conditions miss a report that `taskdiv run` made before the daemon's first evaluation, so this condition
     reads the store. The cursor contains the newest materialisation of each asset. The store is read only if the cursor changes.
-    So a report that fails is requested once, and an evaluation without changes costs one query.
+    So a report that fails is requested once, and an evaluation without changes only queries Dagster's records.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -47,9 +47,9 @@ def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
 
 
 def is_report_due(experiment: Experiment) -> bool:
-    """Return True if there are results to report, and the stored report does not include all of them.
+    """Return True if there are results to report, and the stored report is missing or out of date.
 
-    The first report of a study needs scores. The first report of a campaign needs scores or an allocation.
+    Results to report are scores and, in a campaign, allocations.
     """
     store = Store(experiment.name)
     lineage = REGISTRY.look(experiment, store)

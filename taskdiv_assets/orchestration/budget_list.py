@@ -1,4 +1,4 @@
-"""The budgets in Dagster's partition dialog: those of the experiment file and of the store, in ascending order.
+"""The budgets in Dagster's partition dialog, in ascending order: those of the experiment file, of the store and of the UI.
 
 Dagster shows dynamic partitions in the order in which they were added. To insert a budget, this module removes the larger budgets
 and adds them again. Dagster stores the records of a partition under its key, so no record is lost.

@@ -57,8 +57,9 @@ def job_of(experiment: str, name: str) -> dg.JobDefinition:
 def build(names: Iterable[str] | None = None) -> dg.Definitions:
     """Return the definitions of the named experiments, by default of those that `shown` returns.
 
-    One asset with the error message replaces an experiment whose file is invalid. If the store cannot be read, one more asset
-    shows that error, and the built-in experiments are still loaded.
+    One asset with the error message replaces an experiment that cannot be loaded, or an unknown name in `$TASKDIV_EXPERIMENTS`.
+    Unknown names in `names` are ignored. If the store cannot be read, one more asset shows that error, and the built-in
+    experiments are still loaded.
     """
     parts = [dg.Definitions(executor=engines.executor("taskdiv_assets.definitions"))]
     built_in = {name: name for name in experiment_file.built_in_names()}

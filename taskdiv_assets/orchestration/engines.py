@@ -29,7 +29,7 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
     """Return Dagster's executor for the engine of `$TASKDIV_EXECUTOR`. `multiprocess` imports `definitions` once for all steps.
 
     Raises:
-        ValueError: the packages of the engine are not installed.
+        ValueError: the packages of the engine are not installed, or `passed_variables` finds a password.
     """
     name = machine().executor
     if name == "in_process":  # all steps of a run share one process, so torch is imported once
@@ -53,7 +53,9 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
 
 
 def passed_variables(*also: str) -> list[str]:
-    """Return the environment variables for a remote step, as NAME=VALUE: the project's, `PASSED` and `also`, without secrets.
+    """Return environment variables for a remote step, as NAME=VALUE: those of the project, `PASSED` and `also` that are set.
+
+    Secrets and variables that concern one machine are left out. TASKDIV_HOME and OMP_NUM_THREADS are always included.
 
     Raises:
         ValueError: an address contains a password. Everyone who can see a job could read the password.

@@ -2,7 +2,7 @@
 
 Dagster opens a connection for each statement, which takes more than half of the time that Dagster adds to a cell. The file format
 is unchanged, so other processes can use the files. The UI watches a file for changes. With an open connection, SQLite changes
-the file only at a checkpoint (it copies the write-ahead log into the file), so this class makes a checkpoint every second.
+the file only at a checkpoint (it copies the write-ahead log into the file), so this module makes one every second.
 """
 
 import threading
@@ -62,7 +62,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         self._unseen.clear()
 
     def dispose(self) -> None:
-        """Make a last checkpoint and close the connections. The files then contain all events."""
+        """Make a last checkpoint, as far as concurrent readers permit, and close the connections."""
         self._ended.set()
         with self._db_lock:
             self._checkpoint()

@@ -54,7 +54,7 @@ def build_asset(
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """Return the Dagster asset for one asset of an experiment, or for the full pool's cell of the asset.
+    """Return the Dagster asset for one asset of an experiment; with `is_full_pool`, only for the full pool's cell.
 
     The dependencies of the Dagster asset are limited to the assets in `used`.
     """
@@ -113,7 +113,7 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """Return a freshness policy with `fresh_days` as the largest age; None except for the pool and the report."""
+    """Return a freshness policy with the largest age `fresh_days`, if this is set. Only the pool and the report have a policy."""
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None
@@ -135,7 +135,7 @@ def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
 
 
 def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]:
-    """Yield the jobs of an experiment: pool, rankings, cells, full pool, report.
+    """Yield the jobs of an experiment: pool, rankings, cells, full pool (if `full_pool_seeds` is set), report.
 
     There are several jobs because all assets of a Dagster job must have the same partitions definition.
     """

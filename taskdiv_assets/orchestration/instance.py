@@ -72,7 +72,7 @@ def prepare_home(workers_n: int | None = None) -> Path:
 
 
 def make_home() -> Path:
-    """Create Dagster's home and its databases, and return the home's path.
+    """Create Dagster's home and its databases if they do not exist, and return the home's path.
 
     Dagster processes that start at the same time with an empty home would otherwise create the databases at the same time.
     """
@@ -121,12 +121,12 @@ def gpus_n() -> int:
 def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
     """Yield the Dagster instance of the home. Create the home and its databases first if they do not exist.
 
-    A lock lets one process at a time create the databases. If `workers_n` workers start now, the limit of the accelerator pool is
-    raised for them.
+    A lock lets one process at a time create the databases. If `workers_n` is given, the limit of the accelerator pool is raised
+    to `slots(workers_n)`.
 
     Raises:
         ValueError: `dagster.yaml` cannot be read, or Dagster rejects its settings.
-        RuntimeError: another process kept the lock for more than `ALONE_S`.
+        RuntimeError: another process kept the lock for more than `ALONE_S` seconds.
     """
     folder = prepare_home(workers_n)
     with _alone(folder):

@@ -1,4 +1,4 @@
-"""Metadata of a stored table that the UI shows: first rows, picture, paths, and links to related results."""
+"""The metadata that the UI shows for a stored table, such as first rows, picture, paths, and links to related results."""
 
 import base64
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """Return the first claim of a report with its verdict as plain text, which the UI shows without a click."""
+    """Return the first claim of a report with its verdict, or "no claim yet". The UI shows plain text without a click."""
     claims = notes.get("claims") or []
     return f"{claims[0]['text']} ({claims[0]['verdict']})" if claims else "no claim yet"
 

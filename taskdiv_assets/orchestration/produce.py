@@ -1,7 +1,8 @@
 """Materialisation of one result: look up, compute, validate, store and report its table. All assets use this module.
 
-If the stored result is fresh, nothing is computed. A new table is validated before it replaces the stored table. If it violates
-an ERROR rule, the stored table is kept, `<table>.rejected.json` is written, and the step fails without a retry.
+If the stored result is fresh and has all rules and notes of this version, nothing is computed. A new table is validated before
+it replaces the stored table. If it violates an ERROR rule, the stored table is kept, `<table>.rejected.json` is written, and the
+step fails without a retry.
 """
 
 import time
@@ -43,7 +44,7 @@ def produce(
 
     Raises:
         dagster.Failure: an invalid or stale input, a violated contract, or any other error. The step is not retried.
-        dagster.RetryRequested: a transient failure, such as an object store that did not answer.
+        dagster.RetryRequested: a transient failure, such as an object store that did not answer; at most `RETRIES_N` times.
     """
     try:
         store = Store(experiment.name)
@@ -78,7 +79,7 @@ def produce(
 
 
 def _sentence(error: Exception) -> str:
-    """Return one sentence for an error. The name of the error's class is included unless it is a ValueError or OSError."""
+    """Return the message of `troubles` for an error, or else its own, with its class unless it is a ValueError or OSError."""
     is_sentence = isinstance(error, ValueError | OSError)
     return troubles.sentence(error) or (str(error) if is_sentence else f"{type(error).__name__}: {error}")
 
@@ -185,7 +186,7 @@ def _has_all_rules(footer: Footer | None, asset: str) -> bool:
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the columns in the order of the contract, cast to its types if the cast loses nothing.
 
-    If the columns have other names, or a cast fails, the types stay. The contract's rule `schema` then reports the difference.
+    If a cast fails, the types stay. A table with other column names stays unchanged. The contract's rule `schema` reports both.
     """
     if set(table.column_names) != set(schema.names):
         return table

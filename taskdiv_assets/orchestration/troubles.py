@@ -1,4 +1,4 @@
-"""Error messages for problems of the machine: full or read-only disk, missing rights, too many open files, damaged databases.
+"""Error messages for problems of the machine, such as a full disk, missing rights, too many open files or damaged databases.
 
 Libraries wrap errors of the system, and some keep only the text. So all causes of an exception are checked, by error number and
 by text.

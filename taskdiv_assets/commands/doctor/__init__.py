@@ -38,8 +38,8 @@ SECRET_NAME = re.compile(r"(?i)(^|_)(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CONNECTION
 def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator[Finding]:
     """Yield the findings of every check, without secrets. Quick checks come first.
 
-    An invalid variable in `environ` is a finding, and the checks use its default value. If `is_offline` is True, the hub and
-    a remote store are not checked.
+    An invalid variable in `environ` is a finding, and the checks use its default value. If `is_offline` is True, no request is
+    sent to the hub or to a remote store.
     """
     secrets, found = secrets_of(environ), settings.listed(environ)
     problems = {setting.name: setting.problem for setting in found if setting.problem}
@@ -53,7 +53,7 @@ def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator
 
 
 def environment(problems: Collection[str]) -> Iterator[Finding]:
-    """Yield a finding for each environment variable with an invalid value. `problems` are the error messages."""
+    """Yield a finding for each message about an invalid variable in `problems`. Without messages, yield one `well` finding."""
     for problem in problems:
         yield Finding("broken", "environment", problem, "correct or unset it; the checks below use its default")
     if not problems:
@@ -89,7 +89,7 @@ def _examine(set_here: Mapping[str, str], is_offline: bool) -> Iterator[Finding]
 
 
 def print_settings(out: Console, environ: Mapping[str, str]) -> None:
-    """Print every environment variable that the project reads, with its value, its purpose, and whether it is set."""
+    """Print every environment variable that the project reads: whether it is set, its value (unless secret), and its purpose."""
     secrets = secrets_of(environ)
     for setting in settings.listed(environ):
         mark, style = ("set    ", "cyan") if setting.is_set else ("default", "dim")
@@ -117,7 +117,7 @@ def _print_row(out: Console, style: str, mark: str, what: str, found: str, also:
 
 
 def secrets_of(environ: Mapping[str, str]) -> list[str]:
-    """Return the secrets in variables such as …_KEY and …_TOKEN, the longest first. Values of up to 3 characters are ignored."""
+    """Return the secrets in variables such as …_KEY and …_TOKEN: all words of more than 3 characters, the longest first."""
     values = {part for name, value in environ.items() if SECRET_NAME.search(name) for part in value.split()}
     return sorted((value for value in values if len(value) > 3), key=lambda value: (-len(value), value))
 

@@ -1,6 +1,6 @@
 """Checks of Dagster's setup: its home folder, settings, workspace, pools and threads.
 
-The checks write only one probe file, which they remove at once. They do not create a Dagster instance.
+The checks write only a probe database in a temporary folder, which they remove at once. They do not create Dagster's home.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def dagster_yaml(path: Path, settings: str) -> Finding:
 
 
 def lacking(ours: Mapping[str, object], theirs: object, place: str = "") -> Iterator[str]:
-    """Yield the dotted names of settings that are in `ours` and not in `theirs`.
+    """Yield the dotted names of settings that `theirs` lacks. A section for which `theirs` has a single value is skipped.
 
     >>> list(lacking({"a": {"b": 1, "c": 2}, "d": {"e": 3}}, {"a": {"b": 7}}))
     ['a.c', 'd']

@@ -1,6 +1,6 @@
 """Checks of the experiment files, and of the judge that some of them name.
 
-If a file has several mistakes, the finding contains the first one. `taskdiv plan` lists all of them.
+If a file has several mistakes, the finding contains the first one. `taskdiv plan` lists up to 50 mistakes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_experiments(url: str) -> ReadExperiments:
 
 
 def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
-    """Check the settings of the judges that experiments name. No request is sent, because an answer may cost money."""
+    """Check the endpoint of the judge models that experiments name. No request is sent, because an answer may cost money."""
     from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
 
     asked = {

@@ -21,7 +21,7 @@ SHOWN = ("dagster", "torch", "transformers", "peft", "trl", "lm-eval", "great-ex
 
 
 def of_package(read: Callable[[str], T], package: str) -> T | None:
-    """Return the metadata of an installed package without importing it; None if it is not installed."""
+    """Return `read(package)`, where `read` is a function of `importlib.metadata`. Return None if the package is not installed."""
     try:
         return read(package)
     except metadata.PackageNotFoundError:

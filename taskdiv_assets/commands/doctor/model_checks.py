@@ -80,7 +80,7 @@ def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Itera
 def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> Iterator[Finding]:
     """Check that the Hugging Face hub (or $HF_ENDPOINT) answers, and list the experiments that take a model from it.
 
-    The request does not contain the token. The finding states whether a token exists.
+    The request does not contain the token. If the hub answers, the finding states whether a token exists.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import get_session

@@ -1,6 +1,6 @@
-"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL: it must accept files, and have enough space.
+"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL. It must accept files, and a folder must have enough space.
 
-The checks remove their probe files, and do not create a missing folder.
+The checks remove their probe files if the storage permits it. They do not create a missing folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def free_space(free_bytes: int) -> Finding:
 
 
 def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STORE_TIMEOUT_S) -> Iterator[Finding]:
-    """Check that a small object can be written, read and removed in a `$TASKDIV_HOME` that is an fsspec URL."""
+    """Run `probe` on a `$TASKDIV_HOME` that is an fsspec URL. If `is_offline` is True, check only the protocol's package."""
     try:
         fsspec.get_filesystem_class(url.partition("://")[0])
     except (ValueError, ImportError) as error:
