@@ -70,7 +70,7 @@ class _UnusableError(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return all bytes of a file or a pipe, which can be read only once; raise ValueError if there is no such file."""
+    """Return all bytes of a file or a pipe; raise ValueError if there is no such file. A pipe can be read only once."""
     if not path.exists() or path.is_dir():
         formats = ".csv, .xlsx, .ods, .jsonl or an export of Label Studio"
         raise ValueError(f"there is no file {path}; expected annotators' answers as {formats}")
@@ -78,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Return the answers of a file; `data` is its content if known. Errors in the content are returned as problems."""
+    """Return the answers of a file; `data` is its content if already read. Errors in the content are returned as problems."""
     reading = reading or Reading()
     names = reading.names
     records = list(_records(path, read_bytes(path) if data is None else data, reading))
@@ -167,7 +167,7 @@ def _whole_number(digits: str) -> int | float:
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer of one row, with an empty response if the row has no answer yet; raise _UnusableError for other rows."""
+    """Return the answer of one row, with an empty response if there is none yet; raise _UnusableError for an unusable row."""
     is_label_studio = label_studio.MARK in found
     response, annotator = found.get(names.response), found.get(names.annotator)
     if is_label_studio:
@@ -205,7 +205,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return the prompt_id of a row without the apostrophe of an export. If the id is missing and not needed, return ""."""
+    """Return the prompt_id of a row without the apostrophe of an export; "" if it is missing and not needed."""
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:
@@ -219,7 +219,7 @@ def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> st
 
 
 def _own_id(name: str, value: object) -> str:
-    """Return an id of the user's own file as text. Whole numbers are accepted, because many ids are numbers."""
+    """Return an id of the user's own file as text; "" if it is missing. Whole numbers are accepted: many ids are numbers."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -249,7 +249,7 @@ def _check_text(column: str, text: str) -> None:
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:
-    """Return the UTC time of the last change of an annotation; None if the export has no time."""
+    """Return the UTC time when an annotation was changed or, without this time, created; None if the export has no time."""
     text = found.get("updated_at") or found.get("created_at")
     if not text:
         return None

@@ -1,7 +1,7 @@
 """Read the rows of a CSV file or of a workbook (XLSX, ODS).
 
-Rows are numbered as in a spreadsheet: the header is row 1. `answer_files` interprets the cells. An "own id" is an id of the
-user's own file.
+Rows are numbered as in a spreadsheet: the first row, usually the header, is row 1. `answer_files` interprets the cells. An
+"own id" is an id of the user's own file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Cells(NamedTuple):
 
 
 def csv_records(text: str, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a CSV file. Empty rows, which spreadsheet programs add at the end, are skipped."""
+    """Yield the rows below the header of a CSV file, without empty rows, or one error message if the header is unusable."""
     text, named = without_excel_line(text)
     skipped_lines_n = 0 if named is None else 1
     candidates = [*([named] if named else []), *DELIMITERS]
@@ -82,7 +82,7 @@ def csv_records(text: str, names: Names) -> Iterator[Record]:
 
 
 def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a workbook's first sheet. `path` is used only in messages.
+    """Yield the rows below the header of a workbook's first sheet, or one message if it is unusable. Messages contain `path`.
 
     The workbook reader skips empty rows. A row below an empty row therefore has a smaller number than in the spreadsheet.
     """
@@ -142,7 +142,7 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return the cells by column name, or an error message for too many cells. Excel leaves out empty cells at the end."""
+    """Return the cells by column name, or an error message for too many cells. Excel leaves out empty cells at a row's end."""
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (

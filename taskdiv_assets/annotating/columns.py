@@ -29,7 +29,7 @@ class Names:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
-        """Parse options such as `response=Antwort,prompt_id=ID`. Raise ValueError for another form, or if a name occurs twice."""
+        """Parse options like `response=Antwort,prompt_id=ID`. Raise ValueError for another form, or a repeated role or name."""
         given: dict[str, str] = {}
         for part in (part for text in texts for part in re.split(r",(?=[^,=]*=)", text)):
             role, sign, name = (piece.strip() for piece in part.partition("="))
@@ -46,15 +46,15 @@ class Names:
         return cls(**names, own_ids=own, given=tuple(given.items()))
 
     def of_lists(self, own_ids: Collection[str]) -> Names:
-        """Return these names with the own id columns of exported lists. A column that the user named takes precedence."""
+        """Return these names with the own id columns of exported lists, or unchanged if the user named an own id column."""
         is_named = any(role == "id" for role, _ in self.given)
         return self if is_named else replace(self, own_ids=tuple(dict.fromkeys(map(folded, own_ids))))
 
     def own_columns(self, present: Collection[str], *, is_label_studio: bool = False) -> list[str]:
-        """Return the columns of a row that contain own ids.
+        """Return the columns of a row that contain own ids: the columns in `own_ids` that the row has.
 
-        The columns `source_id` and `id` count only if the row has no other id, because many programs number rows in them.
-        In exports of Label Studio, `id` never counts, because Label Studio writes its own ids there.
+        If it has neither these nor a prompt_id, `source_id` or else `id` counts. Usually they do not count, because many programs
+        number rows in them. In exports of Label Studio, `id` never counts, because Label Studio writes its own ids there.
         """
         wanted = [OWN_ID if is_label_studio and name in TAKEN else name for name in self.own_ids]
         found = [name for name in wanted if name in present]
@@ -85,7 +85,7 @@ class Names:
         return ""
 
     def repeated_complaint(self, header: Sequence[str]) -> str:
-        """Return an error message if a header contains a column to read twice; otherwise ""."""
+        """Return an error message if a column that the import reads is in the header twice; otherwise ""."""
         read = {self.prompt_id, self.response, self.annotator, *self.own_ids}
         repeated = sorted(name for name in read if header.count(name) > 1)
         return f"the column {repeated[0]!r} is in the header twice; keep one of them" if repeated else ""

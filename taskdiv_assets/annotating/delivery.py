@@ -29,7 +29,7 @@ def check_target(path: Path, data: bytes | None = None) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file, and wait until its content and its name are on the disk."""
+    """Write a file, and wait until its content is on the disk, and also its name if the file system supports this."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -56,7 +56,7 @@ def finish(path: Path) -> None:
 
 
 def finish_all(entries: Iterable[Entry]) -> list[Path]:
-    """Rename the `.part` files of earlier exports that are recorded as sent, and return the new paths; errors as in `finish`."""
+    """Rename the `.part` files that earlier exports left and recorded as sent. Return the new paths; for errors, see `finish`."""
     named = [(Path(entry.file), entry.sha256) for entry in entries if entry.file]
     found = [path for path, sha256 in named if sha256 == _sha256(part_of(path))]
     for path in found:

@@ -44,7 +44,7 @@ def is_zip(data: bytes) -> bool:
 
 
 def decode(data: bytes, encoding: str | None) -> str:
-    """Return the text of a file, without a byte order mark; raise UndecodableError if this is impossible.
+    """Return the text of a file, without a byte order mark. Raise UndecodableError if the file is not text in the encoding.
 
     An encoding of None means UTF-8, where invalid bytes become lone surrogates.
     """
@@ -75,7 +75,7 @@ def _refuse_utf_16(data: bytes) -> None:
 
 
 def _refuse_utf_8(data: bytes, encoding: str) -> None:
-    """Raise UndecodableError for text that is certainly UTF-8: another encoding would turn one letter into two or three."""
+    """Raise UndecodableError for text that is certainly UTF-8: another encoding would turn one letter into several."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

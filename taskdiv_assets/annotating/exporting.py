@@ -1,7 +1,7 @@
 """Export lists of prompts that need an answer and were not sent before.
 
 An export writes the user's file and a ledger entry. The next export completes an interrupted one (`delivery`). A lock allows one
-export at a time, because two at the same time would send prompts twice.
+export or import at a time, because two exports at the same time could send prompts twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Target(NamedTuple):
 
 
 class Export(NamedTuple):
-    """Counts of one export."""
+    """Result of one export."""
 
     rows_n: int  # exported prompts, each counted once
     out_n: int  # prompts that were sent before and have no answer yet
@@ -66,11 +66,11 @@ def export(
     contains the prompts of each list, sent now or before. If no prompt is left to send, no file is written. An entry is then
     stored only if it assigns a sent prompt to one of the lists for the first time.
 
-    `seeds` are selection seeds; None for a campaign, which has one seed. `target` has an absolute path. `extras` are further
-    columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has to wait.
+    `seeds` are selection seeds or "all"; None for a campaign, which has one seed. `target` has an absolute path. `extras` are
+    further columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has to wait.
 
     Raises:
-        ValueError: a study needs a seed, a cell does not have a seed, a column cannot be exported, or the file cannot be written.
+        ValueError: a seed is missing or unknown, a column cannot be exported, or the file exists already, among others.
         StaleInputError: a cell's list is missing or stale.
     """
     experiment, store = lineage.experiment, lineage.store
@@ -109,7 +109,7 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
     `number` counts from 1, as in `taskdiv annotations list`. `output` and `file_format` are by default those of the export. A
     new format changes the ending of the original path. Raise ValueError if the export does not exist, its rows were not
-    recorded, or another file has the name.
+    recorded, or another file has the name, among others.
     """
     entries = ledger.entries(store)
     named = f"export {number} of {store.experiment}"

@@ -1,7 +1,8 @@
-"""Import the answers of a file: report the rows that cannot be used, and store the others as one immutable file.
+"""Import the answers of a file: report the rows that cannot be used, and store the other answers as one immutable file.
 
-The stored file is `annotations/<sha256>.parquet`. The report is written beside the user's file. If several imports answer a
-prompt, `graph.known_answers` decides which answer counts.
+The stored file is `annotations/<sha256>.parquet`. If some rows cannot be used, the others are stored only if the user accepts
+this. The report is written beside the user's file. If several imports answer a prompt, `graph.known_answers` decides which
+answer counts.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def find_experiment(file: AnswerFile) -> str:
 
 
 def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
-    """Return True if an export sent one of the prompts. The user's own ids are compared only if there is no prompt_id."""
+    """Return True if an export sent one of the prompts. The user's own ids are compared only if `prompt_ids` is empty."""
     if prompt_ids:
         return bool(prompt_ids & ledger.sent_prompt_ids(entries))
     return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))
@@ -102,7 +103,7 @@ def import_answers(
     is_accepting_valid: bool = False,
     on_wait: Callable[[str], None] | None = None,
 ) -> Import:
-    """Store the answers of a file. Answers that were stored before and still count are not stored again.
+    """Store the answers of a file. If the same answers were stored before and still count, they are not stored again.
 
     `annotator` is the name for rows without an annotator. If some rows cannot be used, the valid rows are stored only if
     `is_accepting_valid` is True. `on_wait` receives a sentence about the owner of the lock, if the import has to wait.
@@ -129,7 +130,7 @@ def import_answers(
 
 
 def pool_ids(store: Store) -> PoolIds:
-    """Return the ids that answers may use for the prompts of a pool."""
+    """Return the ids that answers may use for the prompts of the stored pool."""
     table = store.read_table("raw_pool").table
     pairs = zip(table["prompt_id"].to_pylist(), table["source_id"].to_pylist(), strict=True)
     return PoolIds.of(pairs, copies.kept_of(store))
@@ -152,7 +153,7 @@ def _responses(table: pa.Table) -> dict[str, str]:
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
-    """Store valid answers, the newest last, as one immutable file.
+    """Store valid answers, the newest last, as one immutable file, unless the same answers were stored before and still count.
 
     The last import of a prompt counts. The new file's time is therefore later than that of every earlier file, even if the clock
     was set back.

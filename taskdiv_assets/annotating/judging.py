@@ -1,7 +1,8 @@
 """Find the prompt of each answer in a file, and reject the answers that cannot be stored.
 
 `resolve` finds the prompt by its prompt_id or by its "own id", the id of the user's own file. If a row has both ids and they
-disagree, the row is rejected, because it is unknown which id is wrong. `judge` rejects unknown prompts and contradictions.
+disagree, the row is rejected, because it is unknown which id is wrong. `judge` rejects unknown prompts, contradictions, and
+rows that contain other rows because of a wrong quote.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return the answers with prompt_ids of the pool, and the rows with unusable ids. `judge` rejects unknown prompt_ids."""
+    """Return the answers with prompt_ids of the pool, and the rows with unusable ids. Unknown prompt_ids are left for `judge`."""
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []
     problems: list[Problem] = []
@@ -115,7 +116,7 @@ def _agrees(own: str, prompt: str | None, ids: PoolIds) -> bool:
 
 
 class Judged(NamedTuple):
-    """The answers that can be stored, sorted by time if the file has times, and the rows that cannot be stored."""
+    """The answers that can be stored, sorted by time (first those without a time) and row, and the rows that cannot be stored."""
 
     valid: list[Answer]
     problems: list[Problem]
@@ -124,8 +125,9 @@ class Judged(NamedTuple):
 def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
     """Separate the answers of one file that can be stored from the others.
 
-    Equal answers to a prompt are accepted. If the answers differ and one of them has no time, all of them are rejected. If each
-    has a time, all are kept and the latest counts. `known` contains the prompt ids of the pool.
+    An answer is rejected if its prompt is unknown or its row contains another row. Equal answers to a prompt are accepted. If the
+    answers differ and one of them has no time, all of them are rejected. If each has a time, all are kept and the latest counts.
+    `known` contains the prompt ids of the pool.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []

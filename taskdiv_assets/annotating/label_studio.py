@@ -1,7 +1,7 @@
 """Write tasks and a labelling configuration for Label Studio, and read its exports.
 
-Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain our columns
-and the times. The code was tested with Label Studio 1.23.2, and the tests contain its exports.
+Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain the times
+and the columns of the exported list. The code was tested with Label Studio 1.23.2, and the tests contain its exports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TASK = '  <Header value="$task"/>\n'
 
 
 def config(layout: Layout) -> str:
-    """Return the labelling configuration: one answer for each prompt, which can be edited before it is submitted."""
+    """Return the labelling configuration. Annotators write one answer for each prompt, and can edit it before they submit it."""
     return f"""<View>
   <Text name="instructions" value="$instructions"/>
 {TASK if layout.has_tasks else ""}  <Text name="prompt" value="$prompt"/>
@@ -46,12 +46,12 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
 
 
 def is_tasks(items: Sequence[object]) -> bool:
-    """Return True if a list contains tasks, as a JSON export and an exported list do, but not JSON-MIN."""
+    """Return True if a list contains tasks, as a JSON export and the file for Label Studio do; JSON-MIN has no tasks."""
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
-    """Yield the annotations of one task of a JSON export in the form of JSON-MIN: ids, answer, annotator and times.
+    """Yield the annotations of one task of a JSON export in the form of JSON-MIN: a dictionary with ids and answer, among others.
 
     A task without annotations is yielded once, with None as `MARK`. Content of another form is yielded with a response that is
     not text, or without an id, so that the import rejects the row.
@@ -78,7 +78,7 @@ def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
 
 
 def one_text(response: object) -> object:
-    """Return the text of an answer, which may have the form `{"text": [text]}`. Raise ValueError if there are several texts."""
+    """Return the text in an answer `{"text": [text]}` ("" without one), or another answer. Raise ValueError for several texts."""
     found: object = response
     if isinstance(response, str) and response.startswith('{"text"'):  # several texts in a CSV export
         try:

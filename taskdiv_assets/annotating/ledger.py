@@ -1,7 +1,7 @@
 """The ledger of exports. It records which prompts were sent to annotators, and for which list an answer was bought.
 
-Each export is one immutable file `exports/<time>-<sha256>.json`. The file contains the exported rows, so one atomic write records
-the content and the fact that it was sent. The user's file can be written again from these rows.
+Each recorded export is one immutable file `exports/<time>-<hash of the prompts>.json`. It contains the exported rows, so one
+atomic write records the content and the fact that it was sent. The user's file can be written again from these rows.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class SentList:
 class Entry:
     """One export: one list, or several lists in one file that contains each prompt once.
 
-    Entries of the first versions have no `rows`, `format`, `file`, `sha256` and `already_sent_ids`. An export without new
-    prompts writes no file, and has an entry only if its `already_sent_ids` are new information.
+    Entries of the first versions have only the first four fields. An export without new prompts writes no file, and has an entry
+    only if its `already_sent_ids` are new information.
     """
 
     cell: str  # partition key of the first list's cell
@@ -90,7 +90,7 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return every export, the oldest first. Raise ValueError if a file cannot be read: its prompts would be sent twice."""
+    """Return every export, the oldest first. Raise ValueError for an unusable file, because its prompts would be sent again."""
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 
@@ -101,7 +101,7 @@ def read(store: Store) -> list[SentList]:
 
 
 def next_time(of: Sequence[Entry], now: datetime) -> str:
-    """Return the time for a new entry, which must be the latest: `now`, or one microsecond after the newest entry."""
+    """Return the time for a new entry: `now`, or one microsecond after the newest entry of `of` if that is later."""
     newest = max((entry.time for entry in of), default=None)
     later = now if newest is None else max(now, newest + timedelta(microseconds=1))
     return later.strftime(TIME_FORMAT)
@@ -116,7 +116,7 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Replace each dropped copy by the kept prompt (`kept`, see `pools.copies`) in all ids of the entries, except in `rows`."""
+    """Return the entries with the kept prompt in place of each dropped copy, except in `rows`. `kept` is from `pools.copies`."""
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kept.get(value, value) for value in values))
@@ -173,7 +173,7 @@ def sent(of: Iterable[Entry]) -> list[SentList]:
 
 
 def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
-    """Return all prompts that were exported for a cell's strategy at its budget or a smaller one: pairs of selection seed and id.
+    """Return the prompts exported for a cell's strategy and these seeds at its budget or a smaller one, as pairs (seed, id).
 
     A prompt of two lists is sent once, with the list that is exported first. It counts for both lists.
     """
@@ -204,7 +204,7 @@ def kept_first(lists: Sequence[SentList], annotated: Iterable[str], strategy: st
 
     A prompt that was exported for this strategy is in the group of its smallest budget, also if it was sent with the list of
     another strategy. Groups are sorted by budget, so a smaller budget keeps its labels when labels for a larger budget are
-    bought. The last group contains prompts that were never exported, such as the user's own answers. Prompts that belong only to
+    bought. Prompts that were never exported, such as the user's own answers, form the last group. Prompts that belong only to
     lists of other strategies are left out: if they were placed first, `random` would become a copy of the strategy that it is
     compared with.
     """

@@ -31,7 +31,7 @@ class ListName(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Lists of an export."""
+    """The lists of an export, and the prompts to send."""
 
     lists: tuple[SentList, ...]  # with the prompts to send now and the prompts that were sent before
     batch: list[dict[str, object]]  # rows of `annotation_batch` to send now, each prompt once, in the order of the file
@@ -40,7 +40,7 @@ class Gathered(NamedTuple):
 
 
 def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListName]:
-    """Return the lists of at least one cell. `seeds` is None if each cell has only one list, as in a campaign.
+    """Return the lists of `cells` (at least one). `seeds` is None if each cell has only one list, as in a campaign.
 
     Raises:
         ValueError: a cell has several lists and `seeds` is None, or a cell has no list for one of the seeds.
@@ -65,7 +65,7 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
 
 
 def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> Gathered:
-    """Return the prompts of some lists that need an answer and were not sent before, and the lists with their prompts.
+    """Return the lists named in `of`, with those of their prompts that need an answer and were not sent before.
 
     Prompts are sorted by rank, so that the first prompts of every list come first. A prompt of several lists has the smallest of
     its ranks. `went_out` contains the prompts that were sent before.
@@ -99,7 +99,7 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
     """Return the rows of a list, made from rows of `annotation_batch`. U+0000 is removed from all texts of the pool.
 
-    Raise ValueError if a further column is not in the user's file, or the file has changed since it was read.
+    Raise ValueError if there are further columns, and the user's file has not all of these or no longer has a prompt of the list.
     """
     prompt_ids = [str(one["prompt_id"]) for one in batch]
     pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])

@@ -42,18 +42,18 @@ class OpenLabels:
         return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
 
     def open_in_all(self, cells: Iterable[Cell]) -> set[str] | None:
-        """Return the prompts of all cells that have no answer; None if they are unknown for one of the cells."""
+        """Return the prompts of all cells that have no answer; None if they are unknown for a cell, or the pool is unknown."""
         each = [self.open_of(cell) for cell in cells]
         known = [found for found in each if found is not None]
         return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
 
     def answered_in_all(self, cells: Iterable[Cell]) -> set[str]:
-        """Return the prompts of all stored selections that have an answer."""
+        """Return the prompts in the fresh allocations of some cells that have an answer."""
         chosen = {prompt_id for cell in cells for _, prompt_id in self.chosen(cell) or ()}
         return {prompt_id for prompt_id in chosen if self.lineage.answers[prompt_id] is not None}
 
     def bought_outside_n(self, cell: Cell) -> int:
-        """Return the number of labels that were bought for a cell, but are not in the cell's selection now."""
+        """Return how many labels were bought for a cell, but are not in its allocation now; 0 if the allocation is not fresh."""
         if not self.entries or (chosen := self.chosen(cell)) is None:
             return 0
         seeds = self.lineage.cell_selection_seeds(cell)

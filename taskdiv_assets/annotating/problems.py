@@ -1,6 +1,6 @@
 """Rows that cannot be used, and the report of these rows beside the user's file.
 
-The report is a CSV for a spreadsheet program. Its cells are escaped, because a text from outside could be a formula.
+The report is a CSV for a spreadsheet program. Its cells are escaped, because a text from the user's file could be a formula.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def report_path(path: Path) -> Path:
-    """Return the path of a file's report. It is beside the file, or in the current folder for a pipe or `/dev/stdin`.
+    """Return the path of a file's report: beside the file, or in the current folder if the file is below `/dev` or `/proc`.
 
     The name is `FILE.problems.csv`. If the user has another file of that name, a number is added: `FILE.problems.2.csv`.
     """
@@ -40,7 +40,7 @@ def report_path(path: Path) -> Path:
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file, and return its path; raise OSError if the folder is not writable. No other file is replaced."""
+    """Write the report of a file, and return its path; raise OSError if this fails. No other file is replaced."""
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
     rows = [(row, _cut(_text(id_)), _text(reason)) for row, id_, reason in problems]

@@ -1,4 +1,4 @@
-"""Definitions of `confidence`, the sample that estimates a task's mean, and the sample's effect on an allocation.
+"""Compute confidences, estimate the mean confidence of a task from a sample, and show how the sample changes an allocation.
 
-Pure numpy over the columns of the confidence table, without torch, Dagster or files.
+The functions are pure. They read arrays and tables, and need neither torch nor Dagster nor files.
 """

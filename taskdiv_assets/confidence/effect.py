@@ -1,7 +1,7 @@
-"""How errors in the tasks' mean confidences change the allocation of WeightedTaskDiversity.
+"""Estimate how errors in the tasks' mean confidences change the allocation of WeightedTaskDiversity.
 
-`sampling_effect` compares the allocation of a sample with that of the full pool. The other functions test whether means can
-serve as weights, and turn them into an allocation.
+`sampling_effect` estimates how far the allocation of a sample is from that of the full pool. The other functions test whether
+means can serve as weights, and turn them into an allocation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEAST_KNOWN = 1_000 * FLOOR
 
 
 class Effect(NamedTuple):
-    """The uncertainty of an allocation at one budget that comes from sampling."""
+    """The uncertainty of one budget's allocation, because the tasks' means come from a sample."""
 
     distance: float  # expected total-variation distance between this allocation and that of the full pool, 0..1
     low: Counts  # (T,) 95% interval of each task's count
@@ -63,7 +63,7 @@ def weighted_allocation(
 
 
 def may_have_small_means(least_log_probability: float | None) -> bool:
-    """Return False if no definition can give any task a mean below one millionth.
+    """Return False if no definition of confidence can give any task a mean below one millionth.
 
     `least_log_probability` is the smallest sequence log-probability of all scored prompts, None if no prompt is scored. No
     definition gives a smaller confidence than the probability of the sequence.
@@ -75,7 +75,7 @@ def has_small_means(
     labels: pa.Table,  # prompt_id and task of task_labels
     scored: pa.Table,  # prompt_id and sequence_log_probability of confidence_table
 ) -> bool:
-    """Return True if any definition gives a task a mean below one millionth, where `inverse_costs` uses another scale.
+    """Return True if any definition gives a task a mean confidence below one millionth. `inverse_costs` then changes the scale.
 
     The probability of a sequence is the smallest of all definitions, so only this definition is computed.
     """
@@ -91,9 +91,9 @@ def has_small_means(
 def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect:
     """Return how the sampling error of the tasks' means changes an allocation.
 
-    Each of 400 draws takes the means of all tasks from Student's t distributions around the estimated means, and allocates the
-    budget by them. An unknown standard error counts as 0.5, the largest deviation of numbers between 0 and 1. The means must be
-    usable as weights (`has_weights`).
+    Each of 400 draws takes the means of all tasks, within the usable range, from Student's t distributions around the estimated
+    means, and allocates the budget by them. An unknown standard error counts as 0.5, the largest deviation of numbers from 0 to
+    1. The means must be usable as weights (`has_weights`).
     """
     random = np.random.default_rng(seed)
     made = weighted_allocation(means.mean, means.pool_n, budget_n)

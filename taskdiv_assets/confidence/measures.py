@@ -1,6 +1,6 @@
 """Five definitions of a continuation's confidence, all computed from the columns of the confidence table.
 
-The paper weights tasks by the base model's confidence and does not define it. The mean probability is our default.
+The paper (arXiv:2507.21482) does not define the base model's confidence. Our default is the mean probability.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class _Near:
 
 
 class _Far:
-    """The gain of every prompt outside the graph, which comes only from open prompts (see `greedy_exact`).
+    """The gain of every prompt from open prompts that do not have it as a neighbour in the graph (see `greedy_exact`).
 
     A gain is exact, or an upper bound where `is_stale` is True. `open` may include prompts that are no longer open.
     """
@@ -210,7 +210,7 @@ class _Far:
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the graph sorted by neighbour: the start of each neighbour's entries, their rows, and their similarities."""
+    """Return the graph's positive entries by neighbour: where each neighbour's entries start, their rows, and similarities."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]
@@ -277,7 +277,7 @@ def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) 
 
 
 def _levels(points: Points, picks: Rows, budgets: Sequence[int]) -> list[Points]:
-    """Return the similarity of every prompt to its closest pick, for each budget. Budgets are in rising order."""
+    """Return the similarity of every prompt to its closest pick (0 if negative), for each budget. Budgets are in rising order."""
     levels, level, start = [], np.zeros(len(points), np.float32), 0
     for budget_n in budgets:
         for first in range(start, budget_n, NEIGHBOURS):

@@ -5,7 +5,7 @@ rounded to a multiple of 1/4,000, a grid step. The product of two rows of length
 grid steps, and so is every partial sum (Cauchy, Schwarz). float32 represents these numbers exactly.
 
 Rounding changes a cosine by about 1e-4 (one standard deviation, for any width). For comparison, the embeddings of one model
-in bfloat16 differ by 1e-3 between two machines. Equal rows remain equal.
+in bfloat16 differ by 1e-3 between two machines. Equal rows remain equal. `dpp` uses smaller steps (`directions`).
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
-    """Return the embeddings of a pool on the grid; raise ValueError if there are none or a row does not have length 1."""
+    """Return the embeddings of a pool on the grid; raise ValueError if there are none, or for wrong lengths (`check_lengths`)."""
     if pool.embeddings is None:
         raise ValueError(f"{strategy} needs embeddings; materialise prompt_embeddings first.")
     by_id = np.argsort(pool.prompt_ids)
@@ -53,7 +53,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
 
 
 def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: NDArray[np.int64]) -> None:
-    """Raise ValueError if a row does not have length 1. Sums are exact only for rows of length 1."""
+    """Raise ValueError if a row's length differs from 1 by more than NORM_TOLERANCE; then sums would not be exact."""
     lengths = np.sqrt(squared_lengths)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= NORM_TOLERANCE))
     if len(wrong):
@@ -65,11 +65,11 @@ def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: ND
 
 
 def rows_at_once(columns_n: int, cells_n: int | None = None) -> int:
-    """Return the number of rows of `columns_n` columns that fit into a block of `cells_n` (default BLOCK_CELLS) numbers."""
+    """Return how many rows of `columns_n` columns fit into a block of `cells_n` (default BLOCK_CELLS) numbers, at least 1."""
     return max(1, (cells_n or BLOCK_CELLS) // max(1, columns_n))
 
 
 def blocks(rows_n: int, columns_n: int, cells_n: int | None = None) -> Iterator[slice]:
-    """Yield the slices that split `rows_n` rows of `columns_n` columns into blocks of `cells_n` numbers."""
+    """Yield the slices that split `rows_n` rows of `columns_n` columns into blocks of up to `rows_at_once` rows."""
     step = rows_at_once(columns_n, cells_n)
     return (slice(start, min(start + step, rows_n)) for start in range(0, rows_n, step))

@@ -1,8 +1,8 @@
 """Exact greedy picks that do not compute every row for every pick. `k_center` and `dpp` use this module.
 
 Each row has a value that never rises as picks are added, so an old value is an upper bound of the current value. A few hundred
-candidates, the active rows, have current values. All other rows have bounds. If the best active row is above the highest bound,
-it is the next pick. Otherwise the rows with the highest bounds are refreshed by matrix products, and new active rows are chosen.
+candidates, the active rows, have current values. All other rows have bounds. If no bound comes before the best active row, this
+row is the next pick. Otherwise the rows with the highest bounds are refreshed by matrix products, and new active rows are chosen.
 
 Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh many
 rows at once. Values must be exact (whole numbers), so that the picks do not depend on which rows are active.
@@ -103,7 +103,7 @@ def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tupl
 
 
 def _highest(waiting: Values, wanted: int) -> tuple[Rows, float]:
-    """Return the `wanted` rows with the highest bounds, in row order, and the highest bound of the other rows."""
+    """Return up to `wanted` rows, those with the highest bounds, in row order, and the highest bound of the other rows."""
     n = len(waiting)
     if wanted == n:
         return np.flatnonzero(waiting > -np.inf), -np.inf

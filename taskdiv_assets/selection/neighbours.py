@@ -1,4 +1,4 @@
-"""The sparse similarity graph of a pool: each prompt with its m most similar prompts. The graph is exact.
+"""The sparse similarity graph of a pool: each prompt with its m most similar prompts, itself included. The graph is exact.
 
 A similarity is the dot product of two rows on the grid (`grid`); negative similarities count as 0. Among equal similarities,
 the smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
@@ -34,7 +34,7 @@ class Graph(NamedTuple):
 
 
 def nearest(points: Points, neighbours_n: int) -> Graph:
-    """Return the graph of the `neighbours_n` most similar rows of every row, the row included, in about 32 n * m bytes."""
+    """Return the graph of the `neighbours_n` most similar rows of every row, the row included. It takes about 32 n * m bytes."""
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))

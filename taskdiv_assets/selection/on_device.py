@@ -2,7 +2,7 @@
 
 A GPU computes all rows for every pick faster than a CPU decides which rows to skip, so this module does not use `lazy`. It
 computes the same whole numbers as `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU.
-torch is imported inside functions, so that other pools do not need torch.
+torch is imported inside functions, so that pools without a tensor do not need torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_tensor(embeddings: object) -> TypeGuard[Tensor]:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Switch off TF32 for float32 products inside the block, since TF32 would round the exact numbers of the grid."""
+    """Switch off gradients and TF32 inside the block. TF32 would round the exact float32 numbers of the grid."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -163,7 +163,7 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Return the similarity of every prompt to its closest pick, for each budget. Budgets are in rising order."""
+    """Return the similarity of every prompt to its closest pick (0 if negative), for each budget. Budgets are in rising order."""
     import torch
 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0

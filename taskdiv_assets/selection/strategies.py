@@ -131,7 +131,7 @@ def rank(
 
     The result for a smaller depth is a prefix of the result for a larger depth. The chosen prompts do not depend on the order of
     rows in the pool. Raise ValueError if the strategy is unknown, an argument is out of range, an input is missing, NaN or
-    infinite, or the strategy returns too few rows or the same row twice.
+    infinite, or the strategy returns an unusable order, such as too few rows or the same row twice.
     """
     chosen = _find(strategy) if isinstance(strategy, str) else strategy
     seed = whole_number("seed", seed)

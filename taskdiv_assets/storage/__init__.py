@@ -1,1 +1,1 @@
-"""Files and tables on any storage that fsspec supports: store, identities, locks, disk cache, retries."""
+"""Store and read files and tables on any storage that fsspec supports, with locks, a disk cache and temporary files."""

@@ -2,7 +2,7 @@
 
     entries/<key>/       a complete copy; it was downloaded to `partial/` and then renamed
     entries/<key>.lock   locked (flock) while a process reads or downloads the entry; its mtime is the time of the last use
-    partial/<key>.<…>/   a download in progress, or the remains of a killed download
+    partial/<key>.<…>/   a download or a removal in progress, or the remains after a kill
 
 Readers take a shared lock; a download or a removal takes an exclusive lock. The kernel releases the locks of a dead process.
 So an entry in use is never removed, two processes download an entry once, and no process sees an incomplete copy.
@@ -51,9 +51,9 @@ def bound_bytes(root: Path) -> int:
 def pinned(key: str, bytes_n: int, download: Download) -> Path:
     """Return the path of an entry that stays until this process ends. Download the entry first if it does not exist.
 
-    `key` is a valid folder name that identifies the content. `download` is called with an empty folder. If this thread is inside
-    a `held` block of the same entry, the entry stays only until that block ends. Use this function for content that is read
-    repeatedly or memory-mapped, such as base models.
+    `key` is a valid folder name that identifies the content. `download` receives an empty folder and puts `bytes_n` bytes into
+    it. If this thread is in a `held` block of an entry that was not pinned before, the entry stays only until that block ends.
+    Use this function for content that is read repeatedly or memory-mapped, such as base models.
     """
     lock = _lock_of(key)
     with _guard:
@@ -75,7 +75,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
 
 @contextmanager
 def held(key: str, bytes_n: int, download: Download) -> Iterator[Path]:
-    """Yield the path of an entry that stays while the block runs, for entries that are read one after another. See `pinned`."""
+    """Yield the path of an entry that stays while the block runs, for entries read one by one. For arguments, see `pinned`."""
     lock = _lock_of(key)
     block = (lock, threading.get_ident())
     descriptor = _take(lock, bytes_n, download)
@@ -160,7 +160,7 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    The caller downloads the new entry even if it exceeds the limit. Otherwise the work could not continue.
+    Also remove the remains of killed downloads. The caller downloads the new entry even above the limit, since work needs it.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries

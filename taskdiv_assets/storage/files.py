@@ -1,6 +1,7 @@
-"""Files in one folder: a local path or an fsspec URL. Each write is atomic: readers see the old content or the new content.
+"""Read and write the files of one folder on a local disk, in an object store, or on other storage that fsspec supports.
 
-A local file is written under a temporary name and renamed. An object store shows an object only after a complete upload.
+On a local disk and in an object store, each write is atomic: readers see the old content or the new content. A local file is
+written under a temporary name and then renamed or linked. An object store shows an object only after a complete upload.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class Files:
         self.is_local = isinstance(fs, LocalFileSystem)
 
     def path(self, *parts: str) -> str:
-        """Return the path of a file in this folder, as the methods of `self.fs` expect it."""
+        """Return the path of a file or subfolder of this folder, as the methods of `self.fs` expect it."""
         return "/".join((self._base, *parts))
 
     def locate(self, *parts: str) -> str:
-        """Return the absolute path or the URL of a file in this folder, as messages show it."""
+        """Return the absolute path or the URL of a file or subfolder of this folder, as messages show it."""
         return "/".join((self.url, *parts))
 
     def put(self, data: bytes, *parts: str) -> str:
@@ -61,10 +62,10 @@ class Files:
             self._send(lambda: self.fs.put_file(str(local), target))
 
     def _send(self, send: Callable[[], object]) -> None:
-        """Upload an object. After a FileNotFoundError, upload the object once more from its beginning.
+        """Upload an object by calling `send`. After a FileNotFoundError, upload the object once more from its beginning.
 
-        The library uploads objects of 100 MB and more in parts, and joins the parts by a last request. If the answer to this
-        request is lost, the library's retry fails, because the upload no longer exists.
+        s3fs uploads objects of 100 MB and more in parts, and joins the parts by a last request. If the answer to this request is
+        lost, the retry of s3fs fails, because the upload no longer exists.
         """
         try:
             send()
@@ -73,7 +74,7 @@ class Files:
         self.fs.invalidate_cache()
 
     def fetch_file(self, local: Path, *parts: str) -> Path | None:
-        """Return the local path of a stored file, or of its download to `local`; None if the file does not exist."""
+        """Return a local path of a stored file; None if the file does not exist. A remote file is downloaded to `local`."""
         path = self.path(*parts)
         if self.is_local:
             return Path(path) if Path(path).is_file() else None
@@ -84,9 +85,9 @@ class Files:
         return local
 
     def put_new(self, data: bytes, *parts: str) -> bool:
-        """Write a file only if it does not exist. Return True if this call wrote the file, False if another process did.
+        """Write a file only if it does not exist. Return True if this call wrote the file, otherwise False.
 
-        On a local disk, a hard link to a complete file is created, so exactly one of several processes succeeds. (fsspec's own
+        On a local disk, a hard link to a complete file is created, so only one of several processes succeeds. (fsspec's own
         `mode="create"` checks first and writes later: in most trials, two processes both succeeded.) On other storage, a
         conditional request is sent. If its answer is lost, the retry finds the file of the first attempt. This method then
         compares the content, so `data` must be different for each writer.
@@ -149,10 +150,10 @@ class Files:
             self.fs.invalidate_cache()
 
     def remove_own(self, data: bytes, *parts: str) -> None:
-        """Remove a file if its content is `data`.
+        """Remove a file if its content is `data`. The content is compared before the removal.
 
-        On S3 the removal is a conditional request. An unconditional request that is repeated after a lost answer could remove a
-        newer file of another process. On other storage, the content is compared before the removal.
+        On S3, the removal is also a conditional request for the compared version. Otherwise, a request that is repeated after a
+        lost answer could remove a newer file of another process.
         """
         path = self.path(*parts)
         if not _is_s3(self.fs):
@@ -171,7 +172,7 @@ class Files:
                 raise
 
     def names(self, *parts: str) -> list[str]:
-        """Return the sorted names in a folder, without unfinished files; an empty list if the folder does not exist."""
+        """Return the sorted names of files and folders in a folder, without unfinished files; [] if the folder does not exist."""
         if not self.is_local:
             self.fs.invalidate_cache()
         try:
@@ -182,7 +183,7 @@ class Files:
         return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
-        """Return the sorted relative paths of all files below a folder, without unfinished files, from one listing."""
+        """Return the sorted relative paths of all files below a folder, without unfinished files; [] if the folder is missing."""
         folder = self.path(*parts)
         with suppress(FileNotFoundError):
             found = map(str, self.fs.find(folder))

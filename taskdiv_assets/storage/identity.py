@@ -1,7 +1,7 @@
-"""The identity of a result: one hash of everything that determines the result.
+"""The identity of a result: a hash of the code version, the settings and the inputs that determine the result.
 
-An identity is Dagster's data version of a result, and the name of its folder in the store (docs/STORAGE.md). Device, paths,
-number of workers and library versions are stored with the result, but they are not hashed.
+An identity is Dagster's data version of a result. If the result is a folder in the store, the identity is also the folder's
+name (docs/STORAGE.md). Paths, the number of workers and library versions are not hashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 
 def canonical_json(value: object) -> str:
-    """Return a value as JSON with sorted keys and without blanks; raise ValueError for NaN and infinite numbers.
+    """Return a value as JSON with sorted keys and no blanks between tokens; raise ValueError for NaN and infinite numbers.
 
     >>> canonical_json({"b": 0.1, "a": [1, None]})
     '{"a":[1,null],"b":0.1}'
@@ -29,6 +29,6 @@ def identity(kind: str, code_version: int, settings: Mapping[str, object], input
     """Return the identity of one result: 32 hex digits.
 
     `code_version` increases when a change of the code changes the result. `settings` are the experiment's fields that determine
-    the result, and choices by hardware that change numbers. `inputs` contains the identity of each result that is read, by name.
+    the result, and choices that depend on the hardware. `inputs` contains the identity of each result that is read, by name.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

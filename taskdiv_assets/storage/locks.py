@@ -1,10 +1,11 @@
-"""Locks with a lease: they prevent two processes from computing the same result, and they expire if the owner dies.
+"""Locks with a lease: they prevent two processes from doing the same work, and they expire if the owner dies.
 
-A lock is the file `locks/<identity>`. The file contains the owner and the time of the owner's last heartbeat. Another process
-takes the lock over in three cases: the owner was a process of this machine and is dead; the heartbeat is older than the lease;
-or the heartbeat is unusable (unreadable, or far in the future) and the file stays unchanged for `NONSENSE_S`. Clocks of two
-machines may differ, so an old heartbeat of another machine counts only after the file was unchanged for `NONSENSE_S`. If a lock
-has two owners for a short time (after a machine slept, for example), both store the same result.
+A lock is a file in the folder `locks`. It contains the owner, its process, and the time of its last heartbeat. Another process
+takes the lock over in three cases: the owner was a process of this machine and is dead; the heartbeat is older than the lease,
+or the file was unchanged for that long; or the heartbeat is unusable (unreadable, or far in the future) and the file was
+unchanged for `NONSENSE_S`. Clocks of two machines may differ, so an old heartbeat of another machine or container counts only
+after the file was unchanged for `NONSENSE_S`. If the lock of a result has two owners for a short time (after a machine slept,
+for example), both store the same result.
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ class Held:
 
     @property
     def is_dead(self) -> bool:
-        """True if the owner was a process of this host and has ended."""
+        """True if the owner was a process of this host and is known to have ended."""
         return self.process is not None and not self.process.is_alive
 
     @property
     def is_nonsense(self) -> bool:
-        """True if the heartbeat cannot be read, or is more than `LEASE_S` in the future."""
+        """True if the owner or the heartbeat cannot be read, or the heartbeat is more than `LEASE_S` in the future."""
         return not self.owner or not math.isfinite(self.heartbeat) or self.heartbeat - time.time() > LEASE_S
 
     @property
@@ -109,7 +110,7 @@ class Watched:
         self._since_s = time.monotonic()
 
     def unchanged_s(self, content: bytes) -> float:
-        """Return the seconds since this object first saw the present content."""
+        """Return the time in seconds for which all calls have received the same `content`."""
         if content != self._content:
             self._content, self._since_s = content, time.monotonic()
         return time.monotonic() - self._since_s
@@ -119,8 +120,8 @@ class Watched:
 def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a lock while the block runs. Wait first if another process has the lock.
 
-    `identity` is the name of the lock file: an identity, possibly with a suffix. `on_wait` receives a sentence about the owner
-    and the end of the wait: immediately, for every new owner, and every minute.
+    `identity` is the name of the lock file, often the identity of a result. `on_wait` receives a sentence about the owner and
+    the end of the wait: immediately, for every new owner, and every minute.
     """
     owner = f"{socket.gethostname()}:{processes.this().pid}:{uuid.uuid4().hex[:8]}"
     since = _acquire(store, identity, owner, on_wait)
@@ -136,7 +137,7 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
 
 def holders(store: Store) -> list[str]:
-    """Return the sorted owners that may be alive: the process runs on this host, or the lease has not ended."""
+    """Return the sorted owners of locks that may be alive: the owner's process runs on this host, or the lease has not ended."""
     found = set()
     for name in store.names("locks"):
         held = Held.parse(store.get("locks", name) or b"")
@@ -172,7 +173,7 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
 
 
 def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
-    """Take a lock over from a dead owner. Return False if another process has taken the lock over, or is doing so now.
+    """Take over a lock whose content is `dead`. Return False if the content has changed, or another process left a note file.
 
     This process first creates a note file whose name contains a hash of the lock's content, so only one process can proceed.
     It then reads the lock again, and replaces the lock only if its content is still `dead`.

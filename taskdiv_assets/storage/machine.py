@@ -1,6 +1,6 @@
-"""The settings of this machine, from environment variables. They are in this room because the store reads them too.
+"""Settings of this machine, from environment variables. They are in the package `storage`, because the store reads them too.
 
-`Machine` declares every environment variable that the project reads. It is a plain pydantic model, because importing
+`Machine` declares every environment variable that is a setting of this project. It is a plain pydantic model, because importing
 pydantic-settings would take 0.16 s more in every command.
 """
 
@@ -36,7 +36,7 @@ KEEPS_EMPTY = frozenset({"CUDA_VISIBLE_DEVICES"})
 
 
 class Machine(BaseModel):
-    """The settings of this machine. Each field is an environment variable that the project reads."""
+    """The settings of this machine. Each field is one environment variable."""
 
     model_config = ConfigDict(frozen=True, alias_generator=lambda name: f"TASKDIV_{name.upper()}")
 
@@ -132,7 +132,7 @@ def _machine(values: tuple[str | None, ...]) -> Machine:
 
 
 def listed(environ: Mapping[str, str]) -> list[Setting]:
-    """Return every variable of `Machine` with its value in `environ`. Values of secrets are not shown."""
+    """Return every variable of `Machine` with its value in `environ`, or else its default. Values of secrets are not shown."""
     given = _given(environ)
     problems: Mapping[str, str] = {}
     try:

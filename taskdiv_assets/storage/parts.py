@@ -1,7 +1,7 @@
-"""Parts of a result, which are stored every few seconds, so that a killed process loses only seconds of work.
+"""Store the parts of an unfinished result every few seconds, so that a killed process loses only seconds of work.
 
-A part is a Parquet file that is stored in one write and never changed. The path of its folder contains the identity of the
-result. By default its name is a hash of its content, so a part that is computed again replaces the same file.
+A part is a Parquet file that is stored in one write. The path of its folder identifies the result. By default, the part's name
+is a hash of its content, so a part that is computed again replaces the same file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Parts:
     ) -> Iterator[pa.Table]:
         """Yield all parts, including those in subfolders.
 
-        A file that is not a complete part is skipped, and `on_broken` receives its path. `is_whole` checks the schema of a table.
+        A file is skipped if it is not a Parquet file, or `is_whole` returns False for its table. `on_broken` receives its path.
         """
         for name in self.store.names_below(*self.folder):
             data = self.store.get(*self.folder, name)

@@ -1,7 +1,7 @@
 """Identification of processes on this machine by number, boot and start time.
 
 A process number alone is not enough: the system gives the number of a dead process to a later process. A mark is a text that
-identifies a boot of the machine and a namespace of process numbers. Each container has a separate namespace.
+identifies a boot of the machine and a namespace of process numbers. By default, each container has its own namespace.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def is_same_start(mark: str) -> bool:
 
 
 def is_elsewhere(mark: str) -> bool:
-    """Return True if a mark belongs to another container on this boot of the machine."""
+    """Return True if a mark belongs to this boot of the machine, but to another namespace, as in another container."""
     theirs, ours = mark.partition(_SEPARATOR)[2], boot().partition(_SEPARATOR)[2]
     return is_same_start(mark) and bool(theirs and ours) and theirs != ours
 

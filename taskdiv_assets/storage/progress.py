@@ -27,7 +27,7 @@ def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callabl
 
 
 def note(sentence: str) -> None:
-    """Send a sentence to the terminal, such as the reason why a step waits."""
+    """Send a sentence to the terminal, such as the reason why a step waits. Without a callback (`listen`), do nothing."""
     if _notes is not None:
         _notes(sentence)
 
@@ -41,10 +41,11 @@ class _Call(NamedTuple):
 
 @dataclass
 class Progress:
-    """Reporter that logs the progress of a step every few seconds and at the end: share done, rate, time left.
+    """Reporter that logs the progress of a step every few seconds and at the end, and shows it in the terminal.
 
-    The rate counts only items that were done after the first call, without the items of an interrupted run. Use the reporter as
-    a context manager for work that may end before its total. The end of the block is then the end of the work.
+    Work shorter than `SHORT_S` is not logged. The rate counts only items that were done after the first call, without the items
+    of an interrupted run. Use the reporter as a context manager for work that may end before its total. The end of the block is
+    then the end of the work.
     """
 
     what: str
@@ -59,7 +60,7 @@ class Progress:
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Report that `done` of `total` items are done. `also` is other information, such as a second rate."""
+        """Note that `done` of `total` items are done, and report it if due. `also` is more information, such as a second rate."""
         if self._is_ended:
             return
         self._last = now = _Call(done, total, also, time.monotonic())
@@ -79,7 +80,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report the end of the work, unless it was reported before. After an error, only remove the progress bar."""
+        """Report the end of the work if calls were made and none reported it. After an error, only remove the progress bar."""
         if self._last is None or self._is_ended:
             return
         last = self._last._replace(at_s=time.monotonic())
@@ -116,7 +117,7 @@ class Progress:
 def describe(
     what: str, unit: str, done: int, total: int, per_s: float | None = None, took_s: float | None = None
 ) -> str:
-    """Return one line of progress, with the time left or, after the end, the time taken.
+    """Return one line of progress. It has the time taken if `took_s` is given, otherwise the time left if `per_s` is given.
 
     >>> describe("scoring", "prompts", 50, 200, 5.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'

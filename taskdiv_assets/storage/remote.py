@@ -1,7 +1,8 @@
-"""Files that an experiment names by path or URL (`s3://…`, `https://…`): file systems, versions, and cached local copies.
+"""Read files that an experiment names by path or URL (`s3://…`, `https://…`), and recognise whether they have changed.
 
-A mark is a hash of an object's metadata, such as its ETag. The mark changes when the object changes. No download is needed to
-compute a mark. A remote file is copied to the disk cache while a block runs. A local path is used directly.
+A mark is a hash of an object's metadata, such as its ETag, so no download is needed to compute it. If the object changes, so
+does the mark. A remote file is copied to the disk cache, and stays there at least while a block runs. A local path is used
+directly.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace a library's error about a missing object or missing rights by FileNotFoundError or PermissionError."""
+    """Replace a library's error about a missing object, rights or credentials by FileNotFoundError or PermissionError."""
     try:
         yield
     except FileNotFoundError:
@@ -141,10 +142,10 @@ def sha256_of(path: str, marks: dict[str, str]) -> str:
 
 
 def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) -> str:
-    """Return the hash of an object's content from `marks`, or compute the hash by `read` and add it to `marks`.
+    """Return the hash of an object's content: from `marks`, from an earlier call in this process, or from `read`.
 
-    `found` is the mark of the object; None means that the hash is always computed. Read the mark before the content: if the
-    object is replaced between the two steps, the next call then reads the new object.
+    `found` is the object's mark. The hash is then added to `marks`. If `found` is None, each call computes the hash by `read`.
+    Read the mark before the content: if the object is replaced between the two steps, the next call then reads the new object.
     """
     if found is None:
         return read()
@@ -156,7 +157,7 @@ def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) 
 
 @contextmanager
 def fetched(url: str) -> Iterator[Path]:
-    """Yield a local path of a file. A remote file is copied to the cache if needed. Errors as from `explained`."""
+    """Yield a local path of a file. A remote file is copied to the cache if it is not there (for errors, see `explained`)."""
     if not is_remote(url):
         yield Path(filesystem(url)[1])
         return
@@ -170,7 +171,7 @@ def fetched(url: str) -> Iterator[Path]:
 
 @contextmanager
 def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
-    """Yield a local path of a folder while the block runs; errors as from `explained`.
+    """Yield a local path of a folder while the block runs (for errors of a remote folder, see `explained`).
 
     A local folder is used directly. From a remote folder, the files whose names `wants` accepts are copied to the cache, without
     subfolders. If the block raises a ValueError, the URL replaces the path of the cached copy in its text.
@@ -187,7 +188,7 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
-    """Return one mark for all selected files of a folder; None if a file has no mark. One listing reads all metadata."""
+    """Return one mark for those files of a folder whose names `wants` accepts; None if one has no mark. One listing is enough."""
     marks = [_mark(name, info) for name, _, info in _files(url, wants)]
     return None if None in marks else _digest(url, *sorted(str(one) for one in marks))
 
@@ -203,7 +204,7 @@ def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mappi
 
 @contextmanager
 def _cached(files: list[tuple[str, str, Mapping[str, Any]]], url: str, fs: Any) -> Iterator[Path]:
-    """Yield the cache entry that contains copies of some files. The key of the entry is a hash of their marks."""
+    """Yield the cache entry with copies of some files. Its key is a hash of their marks, or random if a file has no mark."""
     marks = [_mark(url, info) for _, _, info in files]
     # Without marks, two versions of a file cannot be distinguished. A random key then prevents that an old entry is used.
     key = _digest(url, *map(str, marks)) if None not in marks else uuid.uuid4().hex

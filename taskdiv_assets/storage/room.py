@@ -9,7 +9,7 @@ GB = 10**9
 
 
 class NoRoomError(OSError):
-    """Error for a disk that has too little free space. `folder` is a folder on that disk."""
+    """Error for a disk that has too little free space. `folder` is a path on that disk, which may not exist yet."""
 
     def __init__(self, folder: Path, needed_n: int, free_n: int, what: str) -> None:
         super().__init__(f"{what} needs {spelled(needed_n)}, and the disk of {folder} has {spelled(free_n)} free")
@@ -17,14 +17,14 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise NoRoomError if the disk of a folder has fewer than `needed_n` free bytes for `what`. The folder may not exist yet."""
+    """Raise NoRoomError if `folder`, which may not exist yet, has fewer than `needed_n` free bytes. `what` begins the message."""
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
         raise NoRoomError(folder, needed_n, free_n, what)
 
 
 def existing(path: Path) -> Path:
-    """Return the path if it exists, otherwise its nearest parent that exists."""
+    """Return the absolute path if it exists, otherwise its nearest parent that exists."""
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 

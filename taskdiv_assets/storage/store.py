@@ -1,4 +1,4 @@
-"""The store: the tables, folders, ledger and report of one experiment, on any storage that fsspec supports.
+"""The store: all files of one experiment, such as tables and models, on any storage that fsspec supports.
 
 A table is a Parquet file that is written atomically, with a footer (`data_contracts.footer`) in its metadata. A folder contains
 one result with many files, such as a model; its name is the identity of the result. The manifest lists the files of a folder
@@ -48,7 +48,7 @@ def home() -> str:
 
 
 class Store(Files):
-    """The files of one experiment, in the folder `$TASKDIV_HOME/<experiment>`."""
+    """The files of one experiment, in the folder `<root>/<experiment>`. The default of `root` is `$TASKDIV_HOME`."""
 
     def __init__(self, experiment: str, root: str | None = None) -> None:
         self.experiment = experiment
@@ -68,7 +68,7 @@ class Store(Files):
         return path
 
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
-        """Return the footer of a stored table; None if there is no table. Raise ValueError if the file is damaged or not ours.
+        """Return a table's footer; None if there is no table. Raise ValueError for a damaged file, or a file of another program.
 
         Only the end of the file is read. On an object store, this takes one request (two for a footer over `TAIL_BYTES`).
         """
@@ -86,7 +86,7 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Read the footers of tables (asset, key) concurrently: None for a missing table, the error for an unreadable one."""
+        """Read the footers of tables (asset, key) concurrently: None for a missing table, the ValueError for an unusable one."""
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -107,10 +107,10 @@ class Store(Files):
             bytes_n = footer_n
 
     def read_table(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> StoredTable:
-        """Return a stored table with its footer, or only some of its columns.
+        """Return a stored table with its footer. `columns` are the columns to read, by default all.
 
         Raises:
-            DamagedError: the file cannot be read.
+            DamagedError: the file is not a complete Parquet file, or its footer is broken.
             ValueError: the file was not written by this project.
             FileNotFoundError: the table does not exist.
         """
@@ -150,7 +150,7 @@ class Store(Files):
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
-        """Return the manifest of a folder; None if the folder is missing or unfinished. Raise DamagedError if it is not JSON."""
+        """Return the manifest of a folder; None if the folder is missing or unfinished. Raise DamagedError if it is broken."""
         data = self.get("folders", identity, MANIFEST)
         where = self.locate("folders", identity)
         advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
@@ -167,7 +167,10 @@ class Store(Files):
         return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
-        """Copy a local folder to the store: first its files, then the manifest. Raise NoRoomError if a local disk is too full."""
+        """Copy a local folder to the store, first its files and then the manifest. Return the manifest.
+
+        `content` contains other entries of the manifest. Raise NoRoomError if the store's local disk has too little free space.
+        """
         files = {path.relative_to(local).as_posix(): path for path in sorted(local.rglob("*")) if path.is_file()}
         entries = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
         missing = {name: path for name, path in files.items() if not self._has(identity, name, entries[name])}
@@ -179,7 +182,7 @@ class Store(Files):
         return self.finish_folder(identity, entries, **content)
 
     def _has(self, identity: str, name: str, entry: Mapping[str, Any]) -> bool:
-        """Return True if the store is local and contains a complete file, from an earlier writer that was killed."""
+        """Return True if the store is local and already has the complete file, as it may after an earlier writer was killed."""
         path = Path(self.path("folders", identity, name))
         has_size = self.is_local and path.is_file() and path.stat().st_size == entry["bytes"]
         return has_size and sha256_file(path) == entry["sha256"]
@@ -191,12 +194,13 @@ class Store(Files):
         return manifest
 
     def fetch_folder(self, identity: str) -> Path:
-        """Return a local path of a finished folder. A remote folder is copied to the cache and kept until this process ends.
+        """Return a local path of a finished folder. A remote folder is copied to the cache and stays there (`disk_cache.pinned`).
 
         Raises:
             FileNotFoundError: the folder does not exist or is unfinished.
-            ValueError: the manifest names a file outside the folder.
+            ValueError: the manifest is damaged, or names a file that cannot be in the folder.
             ConnectionError: the received bytes differ from the manifest.
+            NoRoomError: the disk of the cache has too little free space.
         """
         manifest = self._finished(identity)
         if self.is_local:
@@ -205,7 +209,7 @@ class Store(Files):
 
     @contextmanager
     def fetched(self, identity: str) -> Iterator[Path]:
-        """Yield the same path as `fetch_folder`, but keep a cached copy only while the block runs."""
+        """Yield the same path as `fetch_folder`. A cached copy stays while the block runs, and may be removed afterwards."""
         manifest = self._finished(identity)
         if self.is_local:
             yield Path(self.path("folders", identity))
@@ -214,7 +218,7 @@ class Store(Files):
             yield folder
 
     def read_file(self, identity: str, name: str) -> bytes:
-        """Return one file of a finished folder without downloading the others. Raise FileNotFoundError if it is missing."""
+        """Return one file of a finished folder without downloading the others. Raise FileNotFoundError if this is impossible."""
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
 
@@ -230,7 +234,7 @@ class Store(Files):
         return manifest
 
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
-        """Return the arguments of `cache.pinned` for a folder. The key contains hashes of the store's URL and of all files."""
+        """Return the arguments of `cache.pinned` for a folder. The key has the identity, and a hash of the URL and the files."""
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
         key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
@@ -277,9 +281,9 @@ def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
 def parquet_table(
     data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return the table in the content of a Parquet file, or only some of its columns; raise DamagedError if this is impossible.
+    """Return the table in `data`, the content of a Parquet file. Raise DamagedError if the content cannot be read.
 
-    The error message contains `path`, and ends with `advice`. The default of `schema` is the schema of the file.
+    The error message contains `path`, and ends with `advice`. By default, `schema` is that of the file, and all columns are read.
     """
     try:
         buffer = pa.BufferReader(data)

@@ -1,7 +1,7 @@
 """Temporary files and folders. They are removed at the end of the work, or by a later process if their process was killed.
 
-A process locks its temporary file (flock) while it works on the file. The kernel releases the lock of a dead process. So a
-temporary file that another process can lock is abandoned and may be removed.
+A process locks its temporary file (flock) while it works on the file. The kernel releases the lock of a dead process. So if
+another process of the same host can lock a temporary file, the file is abandoned and may be removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OLD_S = 3600.0  # age at which a file of an earlier version, or of a host whose 
 
 
 class Swept(NamedTuple):
-    """Number and size of the files that were removed."""
+    """Number and total size of the files that were removed."""
 
     files_n: int
     bytes_n: int
@@ -47,7 +47,7 @@ def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
 
 @contextmanager
 def replacing(path: str) -> Iterator[IO[bytes]]:
-    """Yield a new file that replaces `path` atomically when the block ends. The content then survives a power failure."""
+    """Yield a new file. If the block ends without an error, the file replaces `path` atomically and survives a power failure."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with beside(path) as (name, file):
         yield file
@@ -117,7 +117,7 @@ def _removed(path: Path) -> int | None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """Create a file, lock it, and return its handle. Try again if `sweep` removed the file before it was locked."""
+    """Create a file, lock it if possible, and return its handle. Try again if `sweep` removed the file before it was locked."""
     while True:
         file = path.open("xb")
         with suppress(OSError):  # a file system without locks: `sweep` cannot lock the file either, and keeps it

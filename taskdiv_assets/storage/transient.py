@@ -1,7 +1,7 @@
 """Detection of transient failures: errors of a network, a model hub or an object store after which a retry may succeed.
 
-Each library has its own error classes and wraps the errors of other libraries. So all causes of an exception are checked by base
-class, class name and HTTP status.
+Each library has its own error classes and wraps the errors of other libraries. So all causes of an exception are checked by
+base class, class name, errno and HTTP status.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and the exceptions that caused it. A context that `raise … from None` suppresses is left out."""
+    """Yield an exception and its causes. A context counts as a cause, unless `raise … from None` suppresses it."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
