@@ -105,7 +105,7 @@ def picture_adapter(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def by_seed(notes: Mapping[str, Any]) -> str:
-    """Return a Markdown table with, for each seed, the final loss, the number of cut examples, and other package versions."""
+    """Return a Markdown table by seed: the final loss, the number of cut examples, and the versions if other than now."""
     rows = [
         (seed, f"{losses[-1]:.3f}" if losses else "", f"{notes['cut_examples_n'][seed]:,}", markdown.text(older))
         for seed, losses in notes["losses"].items()

@@ -1,4 +1,4 @@
-"""Asset `benchmark_scores`: the scores of a cell's adapters on every benchmark."""
+"""Asset `benchmark_scores`: the scores of a cell's adapters on each benchmark to run."""
 
 from dataclasses import replace
 from typing import Any

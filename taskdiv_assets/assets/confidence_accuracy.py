@@ -1,4 +1,4 @@
-"""Asset `confidence_accuracy`: mean confidence, and accuracy of the base model, per task on validation items."""
+"""Asset `confidence_accuracy`: for each task, the mean confidence and the base model's accuracy on validation items."""
 
 import hashlib
 from collections import Counter
@@ -36,7 +36,7 @@ class Items(NamedTuple):
 
 
 def make_confidence_accuracy(work: Work) -> Product:
-    """Compute per task the mean confidence, and the share of items whose answer is the base model's greedy continuation."""
+    """Compute per task the mean confidence, and how often the base model's greedy continuation starts with the known answer."""
     from taskdiv_assets.language_model.answers import judge
 
     items, own = validation_items(work), work.experiment.confidence

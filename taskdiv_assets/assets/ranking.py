@@ -199,7 +199,7 @@ def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
 
 
 def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
-    """Return the number of prompts in a strategy's order: at most `ranking_depth` for a greedy strategy, otherwise all."""
+    """Return how many prompts a strategy orders: all, or at most `ranking_depth` (by default 50,000) if it is greedy."""
     if not experiment.strategy(strategy).is_greedy:
         return pool_n
     return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)

@@ -1,4 +1,4 @@
-"""Asset `strategy_report`: an HTML page that compares the strategies. It reads only the store."""
+"""Asset `strategy_report`: an HTML page that compares the strategies, made from the store alone."""
 
 import html
 import math

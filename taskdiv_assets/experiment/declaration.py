@@ -73,7 +73,7 @@ class BaseModelSource(Settings):
 
     @property
     def label(self) -> str:
-        """Short name of the model: the name of the hub repository or of the folder, or `lab`."""
+        """Short name of the model: that of the hub repository, the folder or the file, or `lab`."""
         path = " ".join((self.path or "").split())
         return self.hub or (Path(path).name.strip(".") or path if self.path else "lab")
 

@@ -48,13 +48,14 @@ class Pool(Settings):
 
     Attributes:
         encoding: encoding of text files; UTF-8 by default.
-        separator: separator of CSV files; by default, it is found from the header.
+        separator: separator of CSV files; by default, it is found in the first lines.
         escape: character before a quote inside quotes in CSV: a backslash, or a quote for doubled quotes. By default, a file in
             which both are possible raises an error.
         sheet: sheet of a workbook; the first sheet by default.
         split: split of a data set that has several splits.
         turns: rows of a conversation: one row for the last turn of the assistant, or one row for every turn of the assistant.
-        duplicates: keep or drop rows that repeat a prompt; by default, a campaign drops them and a study keeps them.
+        duplicates: keep or drop rows that repeat a prompt. By default, a campaign drops them, unless the reader is `lab`; a study
+            keeps them.
         limit: number of rows; the first rows are used.
         sample: number of rows, which are chosen by a hash from the whole source.
     """

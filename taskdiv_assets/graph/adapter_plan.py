@@ -112,7 +112,7 @@ def kept_or_drawn(
 
 
 def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:
-    """Draw training and validation prompts from the ids `answered` by a hash. Raise ValueError if there are fewer than 20 ids."""
+    """Draw training and validation prompts from the ids in `answered` by a hash. Raise ValueError for fewer than 20 ids."""
     ordered = sorted(answered, key=lambda prompt_id: hashlib.sha256(f"tuning choice {prompt_id}".encode()).digest())
     if len(ordered) < LEAST_ANSWERED_N:
         raise ValueError(

@@ -319,7 +319,7 @@ def _number(value: float) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    """Return a figure as PNG bytes with `COLOURS_N` colours, which take a third of the bytes of a PNG with all colours."""
+    """Return a figure as PNG bytes with `COLOURS_N` colours: about a third of the bytes of a PNG with all colours."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

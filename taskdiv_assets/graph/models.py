@@ -202,7 +202,7 @@ class Models:
         return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
-        """Return the stored result of `control_marks.signs_in` for a column of the pool; None if it is None or not stored."""
+        """Return what `control_marks.signs_in` returned for a column of the stored pool; None if this was not stored."""
         found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
         return found
 

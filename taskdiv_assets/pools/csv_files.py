@@ -36,7 +36,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns as text. Raise ValueError if the text is not a whole CSV file or is ambiguous, among others."""
+    """Return the chosen columns as text. Raise ValueError if, among others, the text is ambiguous or not a whole CSV file."""
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
@@ -96,7 +96,7 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
 
 
 def widest_separator(text: str, path: str) -> str:
-    """Return the separator that makes the most columns of the header."""
+    """Return the separator that splits the header into the most columns."""
     return max(SEPARATORS, key=lambda one: len(_records(text, one, 1, path)[0]))
 
 

@@ -78,7 +78,7 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
 
 
 def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
-    """Return the columns of one file that `choose` selects. Raise ValueError for an unusable file, such as one without rows."""
+    """Return the columns that `choose` selects from one file. Raise ValueError for an unusable file, such as one without rows."""
     kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
@@ -96,7 +96,7 @@ def read_hub(
     sample: int | None = None,
     options: Options = _NO_OPTIONS,
 ) -> Source:
-    """Return the columns of one split of a hub data set that `choose` selects. No code of the data set is executed.
+    """Return the columns that `choose` selects from one split of a hub data set. No code of the data set is executed.
 
     If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number.
     """
@@ -111,7 +111,7 @@ def read_hub(
 def from_dataset(
     dataset: object, name: str, choose: Choice, sample: int | None = None, options: Options = _NO_OPTIONS
 ) -> Source:
-    """Return the columns of a loaded `datasets.Dataset` that `choose` selects, for all rows or for `sample` rows."""
+    """Return the columns that `choose` selects from a loaded `datasets.Dataset`, for all rows or for `sample` rows."""
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):

@@ -69,7 +69,7 @@ def _placeholders(prompt: str | Sequence[str], names: Sequence[str]) -> list[str
 
 
 def _prompts_of(prompt: str | Sequence[str], source: Source) -> list[str | None]:
-    """Return the prompt of each row; None for a row of a list or a template whose columns are all blank.
+    """Return the prompt of each row; None if all columns of a list or a template are blank in the row.
 
     A single column is returned unchanged. The columns of a list are joined by blank lines, without blank columns. If a column of
     a template is blank in a row, white space around the prompt is removed. Braces in the data are plain text.
