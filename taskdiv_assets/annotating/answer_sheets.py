@@ -1,6 +1,6 @@
 """Read the rows of a CSV file or of a workbook (XLSX, ODS).
 
-Rows are numbered as in a spreadsheet: the first row, usually the header, is row 1. `answer_files` interprets the cells. An
+Rows are numbered from 1, as in a spreadsheet; in a workbook, empty rows are not counted. `answer_files` interprets the cells. An
 "own id" is an id of the user's own file.
 """
 
@@ -82,7 +82,7 @@ def csv_records(text: str, names: Names) -> Iterator[Record]:
 
 
 def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a workbook's first sheet, or one message if it is unusable. Messages contain `path`.
+    """Yield the rows below the header of a workbook's first sheet, or one message if it is unusable. Only messages use `path`.
 
     The workbook reader skips empty rows. A row below an empty row therefore has a smaller number than in the spreadsheet.
     """

@@ -1,7 +1,7 @@
 """Export lists of prompts that need an answer and were not sent before.
 
-An export writes the user's file and a ledger entry. The next export completes an interrupted one (`delivery`). A lock allows one
-export or import at a time, because two exports at the same time could send prompts twice.
+If there are such prompts, an export writes the user's file and a ledger entry. The next export completes an interrupted one
+(`delivery`). A lock allows one export or import at a time, because two exports at the same time could send prompts twice.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ def export(
     contains the prompts of each list, sent now or before. If no prompt is left to send, no file is written. An entry is then
     stored only if it assigns a sent prompt to one of the lists for the first time.
 
-    `seeds` are selection seeds or "all"; None for a campaign, which has one seed. `target` has an absolute path. `extras` are
-    further columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has to wait.
+    `seeds` are selection seeds or "all"; None if each cell has only one list, as in a campaign. `target` has an absolute path.
+    `extras` are further columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has
+    to wait.
 
     Raises:
         ValueError: a seed is missing or unknown, a column cannot be exported, or the file exists already, among others.

@@ -1,8 +1,8 @@
 """Import the answers of a file: report the rows that cannot be used, and store the other answers as one immutable file.
 
 The stored file is `annotations/<sha256>.parquet`. If some rows cannot be used, the others are stored only if the user accepts
-this. The report is written beside the user's file. If several imports answer a prompt, `graph.known_answers` decides which
-answer counts.
+this. The report is usually beside the user's file (`problems`). If several imports answer a prompt, `graph.known_answers`
+decides which answer counts.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def stored_experiments() -> list[str]:
 def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
 
-    Raise ValueError if no experiment or several experiments exported them, or if the file has no usable answer.
+    Raise ValueError if none or several exported them. Also raise it, and write a report, if the file has no usable answer.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -109,7 +109,7 @@ def import_answers(
     `is_accepting_valid` is True. `on_wait` receives a sentence about the owner of the lock, if the import has to wait.
 
     Raises:
-        ValueError: some rows cannot be used, and the others are not stored. A report is written beside the file.
+        ValueError: some rows cannot be used, and the others are not stored. A report is written (`problems`).
         StaleInputError: the pool is missing or stale.
     """
     store = lineage.store

@@ -90,7 +90,7 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return every export, the oldest first. Raise ValueError for an unusable file, because its prompts would be sent again."""
+    """Return every export, the oldest first. Raise ValueError for an unusable file, since its prompts would be sent again."""
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 
@@ -116,7 +116,7 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Return the entries with the kept prompt in place of each dropped copy, except in `rows`. `kept` is from `pools.copies`."""
+    """Return the entries with kept prompts in place of dropped copies, except in `rows`. `kept` maps copies to kept prompts."""
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kept.get(value, value) for value in values))

@@ -1,6 +1,7 @@
-"""Rows that cannot be used, and the report of these rows beside the user's file.
+"""Rows that cannot be used, and the report of these rows.
 
-The report is a CSV for a spreadsheet program. Its cells are escaped, because a text from the user's file could be a formula.
+The report is a CSV for a spreadsheet program, usually beside the user's file. Its cells are escaped, because a text from the
+user's file could be a formula.
 """
 
 from __future__ import annotations

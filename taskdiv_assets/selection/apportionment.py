@@ -124,7 +124,7 @@ def _check(costs: Integers, sizes: Integers) -> None:
 def _reduced(costs: Integers, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """Divide the costs by their greatest common divisor; return the new costs and an upper bound of all keys.
 
-    The cost of a task without prompts becomes 1. Raises ValueError if a key does not fit into 64 bits.
+    The cost of a task without prompts becomes 1. Raise ValueError if a key does not fit into 64 bits.
     """
     is_used = sizes > 0
     divisor = np.gcd.reduce(costs[is_used]) if is_used.any() else 1

@@ -242,7 +242,7 @@ def certificates(
     order: Rows,  # (k,) distinct rows of the pool, first choice first
     budgets: Sequence[int],  # each from 1 to k, in any order
 ) -> list[Certificate]:  # one per budget
-    """Return the measures of each prefix of any order, in one pass over all similarities.
+    """Return the measures of an order's first picks, for each budget, in one pass over all similarities.
 
     Let S be the first k picks. Since f is submodular, f of any k prompts is at most f(S) plus the k largest gains over S.
     """

@@ -53,7 +53,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
 
 
 def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: NDArray[np.int64]) -> None:
-    """Raise ValueError if a row's length differs from 1 by more than NORM_TOLERANCE; then sums would not be exact."""
+    """Raise ValueError if a row's length differs from 1 by more than NORM_TOLERANCE, because sums might not be exact then."""
     lengths = np.sqrt(squared_lengths)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= NORM_TOLERANCE))
     if len(wrong):

@@ -160,7 +160,7 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    Also remove the remains of killed downloads. The caller downloads the new entry even above the limit, since work needs it.
+    Also remove the remains of killed downloads. The caller downloads the new entry even above the limit: the work needs it.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries

@@ -130,8 +130,8 @@ def _locked(path: Path) -> IO[bytes]:
 def own_folder(name: str, variable: str) -> Path:
     """Return a private folder of this user in the system's temporary folder. Create the folder if it does not exist.
 
-    Raise ValueError if the folder belongs to another user, so its content cannot be trusted. `name` is a part of the folder's
-    name. `variable` is the environment variable that the error message names.
+    Raise ValueError if the folder belongs to another user, who could change its content. `name` is a part of the folder's name.
+    `variable` is the environment variable that the error message names.
     """
     ours = Path(tempfile.gettempdir()) / f"taskdiv-{name}-{os.getuid()}"
     ours.mkdir(mode=0o700, exist_ok=True)

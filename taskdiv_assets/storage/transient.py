@@ -45,7 +45,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and its causes. A context counts as a cause, unless `raise … from None` suppresses it."""
+    """Yield an exception and its causes: `__cause__`, or else `__context__` unless `raise … from None` suppresses it."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
