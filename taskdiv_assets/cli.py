@@ -151,7 +151,7 @@ def _say_next(experiment: Experiment, wanted: Filter, called: str) -> None:
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
-    """Print the path of the report, or that there is none yet. If `until` is another asset, print the path of its tables."""
+    """Print the path of the report, or that there is none yet. If `until` names another asset, print the path of its tables."""
     store = Store(experiment.name)
     if until is not None and until != "strategy_report":
         name = f"{until}.parquet" if REGISTRY[until].partitioned_by == "none" else until
@@ -166,7 +166,7 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
 def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = None) -> None:
     """Show what `run` would compute, check the input, and print the next command. Nothing is stored.
 
-    The plan shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
+    Among others, the plan shows missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
     The checks cover the pool, its tasks, your own orders, the budgets, a local base model and the benchmarks.
     If a check fails, no plan is shown, and the exit code is 2.
     """

@@ -98,5 +98,5 @@ class Tuning(Settings):
         return self.learning_rate
 
     def at(self, learning_rate: float) -> Tuning:
-        """Return the same settings with one learning rate."""
+        """Return the same settings with this learning rate."""
         return self.model_copy(update={"learning_rate": learning_rate})

@@ -1,4 +1,4 @@
-"""The facts of a card, as the store has them. Paths of a machine are left out."""
+"""The facts of a card, which come from the store. Paths of a machine are left out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PoolSource(NamedTuple):
 
 
 class BaseFacts(NamedTuple):
-    """A base model. `source` is its name on the hub, the last part of a folder's path, or the seed of the synthetic model."""
+    """A base model. `source` is its name on the hub, the last part of its path, or the seed of the lab's model."""
 
     identity: str
     source: str

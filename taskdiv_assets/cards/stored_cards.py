@@ -144,7 +144,7 @@ def _served(lineage: Lineage, budget_n: int) -> dict[str, list[Cell]]:
 
 
 def _scores_of(lineage: Lineage, cell: Cell) -> Footer | None:
-    """Return the footer of a cell's scores if the scores belong to the cell's present adapters."""
+    """Return the footer of a cell's scores if the scores belong to the cell's present adapters; else None."""
     adapter, scores = lineage.footer(Unit("adapter", cell.key)), lineage.footer(Unit("benchmark_scores", cell.key))
     is_of_them = adapter and scores and scores.inputs == {str(Unit("adapter", cell.key)): adapter.identity}
     return scores if is_of_them else None

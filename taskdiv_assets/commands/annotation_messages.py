@@ -37,7 +37,7 @@ def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[
 
 
 def sent(experiment: Experiment, result: Export) -> list[str]:
-    """Return lines about an export: the number and the cost of its prompts, and repeated or changed texts."""
+    """Return lines about an export: the number and cost of its prompts, repeated or changed texts; or why it has no prompts."""
     annotation = experiment.annotation
     before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
     if not result.rows_n:

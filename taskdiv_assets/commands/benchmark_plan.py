@@ -39,7 +39,7 @@ class BenchmarkPlan(NamedTuple):
 
 
 def benchmark_plans(experiment: Experiment, store: Store, models_n: int) -> tuple[BenchmarkPlan, ...]:
-    """Return the plan of each benchmark for `models_n` models to score."""
+    """Return the plan of each benchmark for `models_n` models to score. Raise ValueError if a benchmark cannot be used."""
     return tuple(_plan(benchmark, experiment, store, models_n) for benchmark in experiment.benchmarks)
 
 

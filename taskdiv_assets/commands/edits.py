@@ -38,7 +38,7 @@ class Edit(NamedTuple):
 
 
 def look(stored: str, experiment: Experiment) -> Edit:
-    """Compare an edited experiment with `stored`, the text of the stored copy of its file."""
+    """Return how an edited experiment differs from `stored`, the text of the stored copy of its file."""
     before: Experiment | None = None
     try:
         before = experiment_file.parse(stored, "the stored copy")
@@ -54,7 +54,7 @@ def look(stored: str, experiment: Experiment) -> Edit:
 
 
 def since(experiment: Experiment, file: str) -> str:
-    """Return a note if `file`, from which a stored experiment was read, now has other settings or is not valid; else ""."""
+    """Return a note if `file`, from which a stored experiment was read, now has other settings or cannot be used; else ""."""
     try:
         now = experiment_file.load(file)
     except (ValueError, OSError):

@@ -27,7 +27,7 @@ ENDED_S = 10.0  # a run that has ended and still has slots after this time will 
 
 
 def end_orphans(instance: DagsterInstance) -> list[str]:
-    """Mark the runs whose process was killed as ended, and free their pool slots. Return one sentence per run."""
+    """Find runs whose process was killed, mark them as ended, and free their pool slots. Return one sentence per run."""
     from dagster import DagsterRunStatus, RunsFilter
 
     from taskdiv_assets.orchestration.run_launcher import process_of

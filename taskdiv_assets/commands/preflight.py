@@ -75,7 +75,7 @@ def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
 
 
 def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> tuple[pa.Table, pa.Table] | None:
-    """Return the pool and its dropped copies, from the store if fresh, else from its file; None if it is only on a hub."""
+    """Return the pool and its dropped copies, from the store if fresh, else from its file; None if the file is on a hub."""
     if lineage.is_fresh(Unit("raw_pool")):
         return lineage.store.read_table("raw_pool").table, copies.read(lineage.store)
     if lineage.experiment.pool.hub is not None:

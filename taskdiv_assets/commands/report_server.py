@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(port: int, url: str | None = None) -> Iterator[int]:
-    """Serve the reports of a home in a thread while the block runs, and yield the port. Port 0 selects any free port.
+    """Serve the reports of `url`, by default `$TASKDIV_HOME`, in a thread during the block. Yield the port; 0 means any free one.
 
     Raises:
         OSError: the port is in use, or this user may not use it.

@@ -205,7 +205,7 @@ def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
 
 
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
-    """Return the number of missing answers of each waiting cell, the cells that can be trained, and a reason.
+    """Return the number of missing answers of each waiting cell, the cells that can be trained or scored, and a reason.
 
     The reason says why cells with all their answers have to wait for a learning rate. It is empty if no cell has to.
     """

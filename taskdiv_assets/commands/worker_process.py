@@ -28,7 +28,7 @@ _is_stopping = False
 
 
 def serve(handle: int, experiment: str) -> None:
-    """Execute the tasks that arrive through the pipe with the file descriptor `handle`, until None arrives."""
+    """Load an experiment, and execute tasks from the pipe `handle` (a file descriptor) until None arrives or loading fails."""
     for number in SIGNALS:  # although SIGINT is blocked: Dagster copies SIGINT's handler to SIGTERM after each run
         signal.signal(number, _stop)
     pipe: Connection[Any, Any] = Connection(handle)

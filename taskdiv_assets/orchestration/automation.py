@@ -39,7 +39,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
-    """Return the id of the newest materialisation of each asset of an experiment as JSON, without the report."""
+    """Return, as JSON, the id of the newest materialisation of each asset of an experiment except the report."""
     group = [key for key in instance.get_asset_keys(prefix=[experiment.name]) if key.path[-1] != REPORT.asset]
     entries = [record.asset_entry for record in instance.get_asset_records(group)]
     ids = {entry.asset_key.to_user_string(): entry.last_materialization_storage_id for entry in entries}

@@ -107,7 +107,7 @@ def execute(
     run_config: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> dg.JobExecutionResult:
-    """Execute one run of the job `name` for one partition `key`, with the engine of `$TASKDIV_EXECUTOR`.
+    """Execute one run of the job `name` for the partition `key`, if it is not None, with the engine of `$TASKDIV_EXECUTOR`.
 
     The first component of the keys in `assets` is the experiment's name. The storage of `instance` must be persistent, because
     steps in other processes use the same storage.

@@ -125,7 +125,7 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
     to `slots(workers_n)`.
 
     Raises:
-        ValueError: `dagster.yaml` cannot be read, or Dagster rejects its settings.
+        ValueError: `dagster.yaml` is not valid (see `read_settings`), or Dagster rejects its settings.
         RuntimeError: another process kept the lock for more than `ALONE_S` seconds.
     """
     folder = prepare_home(workers_n)
@@ -191,7 +191,7 @@ def _opened(folder: Path) -> DagsterInstance:
 
 
 def budgets_of_ui(experiment: str) -> set[str]:
-    """Return the keys of an experiment's budget partitions in Dagster; an empty set if Dagster's home does not exist."""
+    """Return the keys of an experiment's budget partitions in Dagster; an empty set if its home has no dagster.yaml."""
     if not (home_folder() / "dagster.yaml").exists():
         return set()
     with open_instance() as instance:

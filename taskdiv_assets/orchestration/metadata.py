@@ -83,7 +83,7 @@ def links_of_cell(work: Work) -> str:
 
 
 def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) -> str:
-    """Return Markdown links to the scores of the cells in a report's table, one line per budget, at most `LINKS_MAX` links."""
+    """Return Markdown links to the scores of a report's cells: one line per budget, at most `LINKS_MAX` links; or a sentence."""
     means = table.filter(pc.and_(pc.equal(table["quantity"], "mean"), pc.greater(table["budget_n"], 0)))
     cells = sorted({(row["budget_n"], row["strategy"]) for row in means.select(["budget_n", "strategy"]).to_pylist()})
     if not cells:

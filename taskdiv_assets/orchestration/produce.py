@@ -85,7 +85,7 @@ def _sentence(error: Exception) -> str:
 
 
 def prepared(work: Work, asset: Asset) -> Work:
-    """Call the asset's `prepare`, unless the unit is fresh. If it stored files, return a Work with a new view of the store."""
+    """Call the asset's `prepare`, unless the unit is fresh. If it stored files, return a new view of the store, else `work`."""
     if work.lineage.is_fresh(work.unit) or asset.prepare is None or not asset.prepare(work):
         return work
     lineage = work.lineage.again()
@@ -106,7 +106,7 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times, each time with three times the wait."""
+    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each wait is 3 times the one before."""
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number

@@ -117,7 +117,7 @@ def _of_database(error: sqlite3.Error) -> str:
 
 
 def _damaged(folder: Path) -> Path | None:
-    """Return the first damaged database in Dagster's home; None if no database is damaged.
+    """Return the first damaged database in Dagster's home; None if no damage is found.
 
     SQLite's option `immutable` reads a database without a lock and without writing.
     """

@@ -53,7 +53,7 @@ def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator
 
 
 def environment(problems: Collection[str]) -> Iterator[Finding]:
-    """Yield a finding for each message about an invalid variable in `problems`. Without messages, yield one `well` finding."""
+    """Yield a finding for each of `problems`, the messages about invalid variables; one `well` finding if there are none."""
     for problem in problems:
         yield Finding("broken", "environment", problem, "correct or unset it; the checks below use its default")
     if not problems:

@@ -17,7 +17,7 @@ from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
 
 
 class ReadExperiments(NamedTuple):
-    """The experiments whose files are valid, and the findings of all files."""
+    """The experiments whose files are valid, and the findings about all files."""
 
     experiments: tuple[Experiment, ...]
     findings: tuple[Finding, ...]
