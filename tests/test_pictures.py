@@ -170,7 +170,9 @@ KINDS: dict[str, tuple[Sequence[str], Sequence[float]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.full) if kind == "2,000 tasks" else kind for kind in KINDS]
+)
 def test_no_table_stops_or_swamps_a_picture(kind: str, drawn: Drawn) -> None:
     tasks, values = KINDS[kind]
     seen = set()

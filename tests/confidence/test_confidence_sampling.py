@@ -95,7 +95,8 @@ class TestCoverage:
     def pool(self):
         return skewed(3, (400, 350, 300, 250, 200, 150, 100, 80))
 
-    @pytest.mark.parametrize("rule", [*(pytest.param(n, marks=pytest.mark.full) for n in (10, 40)), 0.05])
+    @pytest.mark.full
+    @pytest.mark.parametrize("rule", [10, 40, 0.05])
     def test_intervals_hold_the_mean(self, pool, rule):
         found = evidence.simulate(pool, rule, draws_n=300, effects_n=40)
         # 300 draws of 8 tasks: a coverage of .95 has a standard deviation of .004 (over tasks), .013 (one task)

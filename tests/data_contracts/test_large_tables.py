@@ -11,7 +11,7 @@ from data_contracts import expectations, shortcuts
 from tests.data_contracts.contract_cases import CASES, Break, good, table_of
 
 SOME_OF = (
-    4  # one case in so many belongs to the fast tests: a case takes a tenth of a second, and there are two hundred
+    8  # one case in so many belongs to the fast tests: a case takes a tenth of a second, and there are two hundred
 )
 EACH_CASE = [
     pytest.param(name, rule, changes[0], id=f"{name}-{rule}", marks=[pytest.mark.full] if number % SOME_OF else [])

@@ -73,7 +73,19 @@ def config_of(family: str) -> PreTrainedConfig:
     return made
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+QUICK = (
+    "llama",
+    "mixtral",
+    "gemma3",
+    "gpt2",
+    "bloom",
+)  # the others are in test-full, which also has every family of transformers
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]) for name in CONFIGS],
+)
 def lm(request, tmp_path_factory) -> LanguageModel:
     """A random model of one family, saved and loaded as a user's is."""
     import torch

@@ -330,6 +330,7 @@ class TestEdges:
 class TestWhereNoBitsArePromised:
     """bfloat16, which a GPU would compute in: the fewest batches, and numbers that are close to float32's."""
 
+    @pytest.mark.full
     def test_batches_are_neighbours_by_length_and_every_prompt_is_scored(self, stories, dolly_prompts, shared_data):
         lm = load(shared_data / "models" / "stories260K", dtype="bfloat16", attention="sdpa")
         scorer = Scorer(lm, dolly_prompts, max_new_tokens=4)

@@ -104,7 +104,9 @@ def test_what_is_least_makes_a_page(tmp_path: Path, name: str) -> None:
     assert_whole(reports.render(str(folder)).html)
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)], ids=["one_seed", "three_seeds"])
+@pytest.mark.parametrize(
+    "seeds", [pytest.param((0,), id="one_seed", marks=pytest.mark.full), pytest.param((0, 1, 2), id="three_seeds")]
+)
 @pytest.mark.parametrize("name", CHANGES)
 def test_scores_that_say_nothing_make_a_page(tmp_path: Path, name: str, seeds: tuple[int, ...]) -> None:
     recipe = Recipe(**{**SMALL, "seeds": seeds, "strategies": ("random", "min_margin", "weighted_task_diversity")})

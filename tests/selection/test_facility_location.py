@@ -61,7 +61,7 @@ def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points,
         assert rank(EXACT, pool_of(points, ids), seed=0).tolist() == brute_force(similarities_of(points), ids)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]), st.integers(0, 4))
 def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, random, m, block_cells, exact_n):
     """The first by all similarities. With as many neighbours as there are rows that is the exact greedy itself."""
