@@ -169,7 +169,7 @@ def _alternative(settings: Mapping[str, Any], name: str) -> Mapping[str, Any] | 
 def moved(found: Comparison) -> str:
     """Return the caption of the figure of labels by task under other sources and definitions."""
     budget = found.budgets[-1]
-    known = [one for one in found.effects[1:] if budget in one.distances]
+    known = [one for one in found.effects[1:] if budget in one.distances] or list(found.effects[:1])
     least = min(known, key=lambda one: one.distances[budget])
     most = max(known, key=lambda one: one.distances[budget])
     ends = " to ".join(f"{words.share(one.distances[budget])} ({words.clean(one.name, 40)})" for one in (least, most))

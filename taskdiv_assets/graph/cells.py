@@ -32,7 +32,10 @@ class Cell(NamedTuple):
     def parse(cls, key: str) -> Self:
         """Return the cell of a key such as `128|random`. Raise ValueError if the budget is not a positive whole number."""
         budget, strategy = split_key(key)
-        return cls(parse_budget(budget or strategy), strategy)
+        cell = cls(parse_budget(budget or strategy), strategy)
+        if not budget:
+            raise ValueError(f"cell {key!r} has no strategy; expected a key such as {key}|random")
+        return cell
 
     @property
     def key(self) -> str:

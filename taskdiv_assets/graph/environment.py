@@ -59,7 +59,7 @@ def _gpu() -> str | None:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]  # the repository, if this is a checkout
     if not (folder / ".git").exists():
         return None, None
     try:
