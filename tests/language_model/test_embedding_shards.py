@@ -198,7 +198,7 @@ def test_a_damaged_shard_is_named_and_done_again(miniature, undisturbed, tmp_pat
         work.store.put(damage(data, how) if name == SHARDS[1] else data, "folders", IDENTITY, name)
     write(work, miniature)
     assert work.rendered == PROMPTS[3:6] + PROMPTS[9:]
-    told, found = work.said
+    told, found, *_ = work.said  # a line of progress may follow on a slow machine
     assert SHARDS[1] in told and "not a whole float16 array of 3 × 32" in told
     assert found == "found 6 of 14 prompts embedded before"
     assert content(tmp_path) == undisturbed
