@@ -126,7 +126,7 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
 def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
     """Return pairs of a sentence and a command to export each strategy's smallest list with prompts to send out.
 
-    With more than `COMMANDS_N` strategies, the last pair stands for the others.
+    With more than `COMMANDS_N` strategies, the last pair is an example for the strategies that are not shown.
     """
     name, found = results.experiment.name, []
     for strategy in lists.strategies:
