@@ -80,7 +80,7 @@ def notes_of(config: Any) -> dict[str, Any]:
 
 
 def unexpected(lm: LanguageModel) -> str:
-    """Return a message if padding changes the model's numbers although its identity assumes that it does not; else an empty text."""
+    """Return a message if padding changes the model's numbers although its identity assumes the opposite; else an empty text."""
     found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
     other = [name for name, is_counted in found.items() if is_counted and not noted[name]]
     if not other:
