@@ -1,4 +1,4 @@
-"""The page's two sections on confidence: the base model's confidence, and the effect of other definitions and sources."""
+"""The page's two sections on confidence: by task and against accuracy, and the effects of its source, definition and sampling."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

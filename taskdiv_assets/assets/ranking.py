@@ -87,9 +87,10 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 
 
 def own_depth(work: Work, own: OwnOrder) -> int:
-    """Return the number of prompts that the user's file ranks.
+    """Return the number of prompts of the pool that the user's file ranks.
 
-    A fresh ranking notes this number. Otherwise the file is read. If that raises OSError, the note of a stale ranking is used.
+    The number comes from the footer of the stored ranking if this ranking is fresh, and otherwise from the file. If reading the
+    file raises OSError, the number comes from the footer of the stale ranking. If no ranking is stored, the OSError is raised.
     """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:

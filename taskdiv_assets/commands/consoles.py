@@ -78,7 +78,7 @@ def escaped(text: str) -> str:
 
 
 def visible(text: str, *, is_one_line: bool = False) -> str:
-    r"""Return text in which an escape sequence such as `\x1b` replaces every character that a terminal would interpret.
+    r"""Return text with a Python escape, such as `\x1b` for ESC, in place of every character that a terminal would interpret.
 
     Such characters are control characters, line separators, characters that change the writing direction, and surrogates. Line
     feeds and tabs are replaced only if `is_one_line` is True.

@@ -142,7 +142,11 @@ def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def budget(look: FileLook, prompt: ColumnLook) -> int:
-    """Return the default budget: 200, or one fifth of the different prompts (at least 1) if the whole file has fewer than 400."""
+    """Return the default budget: 200, or fewer for a small file.
+
+    If the file was read completely and the column `prompt` has fewer than 400 different values, return one fifth of their number,
+    at least 1.
+    """
     is_large = not look.is_whole or prompt.distinct_n >= 2 * BUDGET
     return BUDGET if is_large else max(1, prompt.distinct_n // POOL_SHARE)
 

@@ -115,11 +115,11 @@ class Confidence(ConfidenceSource):
 
 
 class Sampling(Settings):
-    """A rule that stops the scoring of a task when the confidence interval of its mean is narrow enough.
+    """A rule that stops the scoring of a task when the confidence interval of its mean confidence is narrow enough.
 
     Attributes:
         tolerance: largest half-width of the interval, relative to the mean.
-        level: confidence level of the interval.
+        level: confidence level of all checks of a task together; a single check has a higher level if a task can have several.
         first: number of prompts of a task that are scored before the first interval is computed.
     """
 

@@ -300,7 +300,10 @@ def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ..
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """Return the raw content of a file with absolute paths. A relative path refers to the folder of the file `base`."""
+    """Return the content `raw` of an experiment file, with its relative paths made absolute.
+
+    Relative paths refer to the folder of `base`, the path or URL of the file (for a stored copy, of the original file).
+    """
     folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
 
     def absolute(path: object) -> object:

@@ -236,7 +236,10 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 
 
 def rows_matter(lm: LanguageModel) -> bool:
-    """Return True if, on this processor, the number of rows of a batch changes a bit of a row's numbers."""
+    """Return True if, in a test on this processor, a row's numbers are not bit-identical in a small and in a large batch.
+
+    The test reads a prompt of four tokens and one more token, with one step of rows and with eight steps.
+    """
     import torch
 
     step = row_steps(lm).step

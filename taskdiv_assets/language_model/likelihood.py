@@ -127,7 +127,10 @@ class LikelihoodPlan:
                 yield from self._unknown(one, known)
 
     def _small(self, small: Sequence[Family], known: BoolArray) -> Iterator[Found]:
-        """Yield the results of small families. A batch reads the prefixes of several families first, then all their texts."""
+        """Yield the results of families with fewer than LARGE texts.
+
+        A batch contains several families. Their prefixes are read first, then the rest of each text after its prefix.
+        """
 
         def rows_of(left: Sequence[Family]) -> int:
             answers_n = (sum(self.texts[member].answer_n for member in family.members) for family in left)

@@ -99,7 +99,7 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
 
 
 def _causal(folder: Path, model: PreTrainedModel, dtype: str) -> LanguageModel:
-    """Return a model with its tokenizer; raise ValueError if it is not causal, such as BERT in its usual configuration."""
+    """Return a model with its tokenizer. Raise ValueError for a model that is not causal, such as BERT as usually configured."""
     from taskdiv_assets.language_model.alone import why_not_causal
 
     lm = LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype)

@@ -217,7 +217,10 @@ def open_for_run() -> DagsterInstance:
 
 
 def raise_pool_limit(instance: DagsterInstance, limit: int) -> None:
-    """Raise the limit of the accelerator pool to `limit`. A higher limit is not lowered, because its slots may be in use."""
+    """Raise the stored limit of the accelerator pool to `limit`. A higher stored limit is not lowered: its slots may be in use.
+
+    A pool that no step has used yet has no stored limit. It gets `limit`, even if `default_limit` in dagster.yaml is higher.
+    """
     storage = instance.event_log_storage
     known = {pool.name: pool.limit for pool in storage.get_pool_limits()}
     if known.get(ACCELERATOR_POOL, 0) < limit:

@@ -1,8 +1,9 @@
-"""dpp: greedy picks that span as much volume as possible, as the greedy mode of a determinantal point process.
+"""dpp: greedy picks that span as much volume as possible (greedy MAP inference for a determinantal point process).
 
 Let X be the picked rows and s2 = 0.1. Each pick adds the prompt x that increases log det(I + X X' / s2) most. This is the
 prompt with the largest gain g(x) = x' A x, where A is the inverse of I + X' X / s2. A pick s has the direction
-w = A s / sqrt(s2 + g(s)). The pick subtracts (w . x)^2 from every g(x), and w w' from A. A pick takes O(n d) operations.
+w = A s / sqrt(s2 + g(s)). The pick subtracts (w . x)^2 from every g(x), and w w' from A. On average, a pick takes at most
+O(n d + d^2) operations.
 
 Source: Chen, Zhang, Zhou, "Fast greedy MAP inference for determinantal point process", 2018. We use the d dimensions of a
 linear kernel, so the cost of a pick does not grow with the number of picks. We add the identity I, so that more prompts than

@@ -32,7 +32,7 @@ class Annotation(NamedTuple):
 
 
 def read_annotations(source: str) -> tuple[Annotation, ...]:
-    """Read the annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in the file's order.
+    """Read the annotations of a file, in its order. Its name ends in .json, .jsonl, .json.gz, .jsonl.gz or .parquet.
 
     Raises:
         ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's.

@@ -1,7 +1,8 @@
 """Choose, with reasons, whether a training packs examples into rows, and whether it recomputes activations.
 
-Packing follows from the examples, the model and the experiment, so no identity states it. Recomputing activations follows from
-the free memory, and changes no bit.
+The choice of packing follows from the examples, the model and the experiment. The identity of the result already depends on
+these, so the choice itself is not a part of it. The choice to recompute activations follows from the free memory. It is not a
+part of the identity either, because the result is bit-identical with both choices.
 """
 
 from __future__ import annotations
