@@ -41,7 +41,8 @@ def requirements(name: str) -> frozenset[str]:
     """Return what an experiment must have for this table to exist. The set is empty if every experiment has the table.
 
     Possible values: `base_model` and `benchmarks` (sections of the experiment file), `confidence` and `embeddings` (a strategy
-    reads them), `candidates` (learning rates to choose from) and `answers` (imported answers).
+    reads them), `candidates` (learning rates to choose from), `answers` (imported answers) and `held_out` (the
+    benchmark of that name).
     """
     return frozenset(_property(name, "requires") or ())
 

@@ -11,6 +11,7 @@ from reports.experiment_view import Benchmark
 from reports.results import Results
 
 CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # score of guessing one of four letters
+HELD_OUT = "held_out"
 CUT = (
     "{} (over all models and seeds) did not fit into the model’s context and lost their beginning (worked examples first): "
     "scores are lower than with more context."
@@ -25,6 +26,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
     notes = [said[name] for said in map(judged.asked_notes, tables) if name in said]
     settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     said = [
+        _held_out(results, name, notes),
         _extent(settings, name, notes),
         _counted(notes, "cut_prompts_n", "prompt", CUT),
         _counted(notes, "unread_n", "written answer", UNREAD),
@@ -69,6 +71,31 @@ def _extent(settings: Benchmark | None, name: str, notes: list[Mapping[str, Any]
     cost = adds.format(max(errors)) if errors else ""
     shares = "" if is_one_task else ", equally many from each task where possible"
     return f"The benchmark asked a sample of {of}, drawn by hash{shares}{cost}."
+
+
+def _held_out(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
+    if name != HELD_OUT:
+        return ""
+    found = [results.footer_notes("held_out_items")]
+    copies_n = _sum(found, "exact_n") + _sum(found, "near_n")
+    copies = f"{words.count(copies_n, 'near-duplicate')} of them remained" if copies_n else "no near-duplicate remained"
+    return (
+        f"The items are {words.count(_sum(found, 'items_n'), 'answered prompt')} of this pool that were taken out before any "
+        f"selection and training; in the pool {copies}. An answer counts with its end token.{_bits(notes)}"
+    )
+
+
+def _bits(notes: list[Mapping[str, Any]]) -> str:
+    known = [bits for note in notes if isinstance(bits := note.get("bits_per_character"), Mapping)]
+    pairs = [(seed, n) for bits in known for seed, n in bits.items() if isinstance(n, float)]
+    base, tuned = [n for seed, n in pairs if seed == "base"], [n for seed, n in pairs if seed != "base"]
+    said = [f"{n:.2f} for the base model" for n in base]
+    said += [f"{min(tuned):.2f} to {max(tuned):.2f} for the adapters"] if tuned else []
+    if not said:
+        return ""
+    return (
+        f" Bits per character of the answers (fewer are better, comparable between tokenizers): {words.listing(said)}."
+    )
 
 
 def _counted(notes: list[Mapping[str, Any]], key: str, noun: str, sentence: str) -> str:

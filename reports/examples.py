@@ -233,7 +233,7 @@ def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str)
     if len(pairs) > 1:
         best, _ = max(pairs, key=lambda pair: pair[1]["nats"] / _divisor(str(pair[0]["answer"]).strip(), metric))
         return str(best["answer"]).strip()
-    return str(one["answer"]) if answer["is_greedy"] else NONE_WRITTEN
+    return str(one["answer"]) if answer["is_greedy"] else str(answer.get("extracted") or NONE_WRITTEN)
 
 
 def _divisor(answer: str, metric: str) -> float:

@@ -76,8 +76,9 @@ class Experiment(View):
 
     @property
     def has(self) -> frozenset[str]:
-        """Which of `base_model` and `benchmarks` the file has, for a comparison with `data_contracts.requirements`."""
-        named = {"base_model": self.base_model, "benchmarks": self.benchmarks}
+        """Which of `base_model`, `benchmarks` and `held_out` the file has, as in `data_contracts.requirements`."""
+        held_out = any(one.name == "held_out" for one in self.benchmarks)
+        named = {"base_model": self.base_model, "benchmarks": self.benchmarks, "held_out": held_out}
         return frozenset(name for name, section in named.items() if section)
 
     @property

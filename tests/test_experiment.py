@@ -107,6 +107,8 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant_or_all(key: str, said:
         ("{name: alpaca_eval}", "nothing would be scored, since `alpaca_eval` has no `judge`"),
         ("{name: mmlu, limit: 3, sample: 200}", "`limit` and `sample` exclude each other"),
         ("{name: mmlu}, {name: mmlu}", "benchmark 'mmlu' occurs twice"),
+        ("{name: held_out}", "expected either `per_task: 20`"),
+        ("{name: held_out, share: 0.6}", "benchmarks.0.share: expected at most 0.5"),
         ("mmlu", "benchmarks.0: expected a section such as {key: value}, found 'mmlu'"),
     ],
 )

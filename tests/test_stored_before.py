@@ -22,7 +22,12 @@ from tests.home import MINIATURE
 
 IDENTITIES: dict[str, dict[str, str]] = json.loads((STORES / "identities.json").read_text())
 SOURCES = {"demo": "demo", "miniature": str(MINIATURE)}
-NEVER_STORED = {"tuning_choice", "strategy_report"}  # not used by these experiments; the demo's page is left out
+NEWER = {"held_out_items"}  # assets that later versions added, which these experiments do not use
+NEVER_STORED = {
+    "tuning_choice",
+    "strategy_report",
+    *NEWER,
+}  # not used by these experiments; the demo's page is left out
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,8 @@ def look(name: str, stored: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Expe
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_identity_is_what_it_was(name: str, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, lineage, units = look(name, stored, monkeypatch)
-    made = {str(unit): lineage.expect(unit).identity for unit in units if unit.asset != "strategy_report"}
+    left_out = {"strategy_report", *NEWER}
+    made = {str(unit): lineage.expect(unit).identity for unit in units if unit.asset not in left_out}
     assert made == IDENTITIES[name]
 
 

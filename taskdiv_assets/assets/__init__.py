@@ -8,6 +8,7 @@ FILES = (
     "raw_pool",
     "task_labels",
     "annotations",
+    "held_out_items",
     "base_model",
     "confidence_table",
     "task_confidence",

@@ -14,6 +14,7 @@ from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.tuning import Example
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
+from taskdiv_assets.pools import held_items
 from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.store import sha256_file
 
@@ -68,6 +69,7 @@ def adapter_parameters(work: Work) -> dict[str, Any]:
     return {
         "training_seeds": [plan.training_seed for plan in plans],
         "budget_n": work.cell.budget_n,
+        "held_out_trained": held_items.among(work.store, (i for plan in plans for i in plan.prompt_ids.to_pylist())),
         "actual_sha256": {plan.identity: _hash_of_weights(work, plan.identity) for plan in plans},
     }
 

@@ -14,6 +14,7 @@ from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.stored_values import of_first_seed, task_sizes
 from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.pools import held_items
 
 
 def make_allocation(work: Work) -> Product:
@@ -56,7 +57,8 @@ def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
 def allocation_parameters(work: Work) -> dict[str, Any]:
     seeds = list(work.lineage.cell_selection_seeds(work.cell))
     known = {"budget_n": work.cell.budget_n, "selection_seeds": seeds, **task_sizes(work)}
-    return {**known, "bought_labels": bought_labels(work)}
+    held = held_items.read(work.store)["prompt_id"]
+    return {**known, "bought_labels": bought_labels(work), "held_out_ids": held}
 
 
 def bought_labels(work: Work) -> list[tuple[int, str]]:

@@ -26,7 +26,7 @@ def base_scores_recipe(inputs: Inputs) -> Settings:
 ASSET = Asset(
     name="base_scores",
     make=make_base_scores,
-    reads=("base_model",),
+    reads=("base_model", "held_out_items"),
     recipe=base_scores_recipe,
     code_version=CODE_VERSION,
     description="The base model's own scores, item by item: the lower reference line.",

@@ -39,7 +39,7 @@ ASSET = replace(
     base_scores.ASSET,
     name="benchmark_scores",
     make=make_benchmark_scores,
-    reads=("adapter", "base_model"),
+    reads=("adapter", "base_model", "held_out_items"),
     recipe=benchmark_scores_recipe,
     partitioned_by="cell",
     description="Benchmark scores of every seed's adapter, item by item, by lm-eval.",

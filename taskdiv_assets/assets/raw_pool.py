@@ -14,7 +14,7 @@ from taskdiv_assets.graph.drawings import histogram
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.control_marks import SIGNS, signs_in
-from taskdiv_assets.pools import copies
+from taskdiv_assets.pools import copies, held_items
 from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.progress import spell
@@ -31,7 +31,9 @@ def make_raw_pool(work: Work) -> Product:
     started = time.monotonic()
     pool = read_pool(work.experiment.pool)
     work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing their content")
-    table = pool.table.sort_by("prompt_id")
+    experiment = work.experiment
+    pool, items = held_items.without_items(pool, experiment.held_out, experiment.labels_from, experiment.task_labels)
+    table = pool.table
     notes: dict[str, Any] = {"source": _source(work), **{name: getattr(pool, name) for name in NOTED}}
     work.log(", ".join(f"{name} {value}" for name, value in notes.items()))
     parts, files = content_hashes(table), {}
@@ -39,14 +41,20 @@ def make_raw_pool(work: Work) -> Product:
         stored = copies.serialised(pool.copies)
         notes[copies.NOTE], files[stored.path] = stored.path, stored.content
         parts["copies"] = copies.digest(pool.copies)
+    if items.num_rows:
+        held = held_items.serialised(items)
+        notes[held_items.NOTE], files[held.path] = held.path, held.content
+        parts["held_out"] = held_items.digest(items)
     signs = {column: signs_in(table[column]) for column in ("prompt", "response")}
     notes = {**notes, SIGNS: signs, **work.lineage.sources.noted("raw_pool")}
-    return Product(table, notes, parts, files, {"dropped_copies": pool.copies["copy_id"].to_pylist()})
+    lists = {"dropped_copies": pool.copies["copy_id"].to_pylist(), "held_out_ids": items["prompt_id"].to_pylist()}
+    return Product(table, notes, parts, files, lists)
 
 
-def dropped_copies(work: Work) -> dict[str, Any]:
-    """Return the contract parameter with the ids of the rows that were dropped because they repeat another prompt."""
-    return {"dropped_copies": copies.read(work.store)["copy_id"].to_pylist()}
+def lists_of_ids(work: Work) -> dict[str, Any]:
+    """Return the contract parameters: ids of rows that repeat another prompt and were dropped, and ids of held-out items."""
+    held = {"held_out_ids": held_items.read(work.store)["prompt_id"].to_pylist()}
+    return {"dropped_copies": copies.read(work.store)["copy_id"].to_pylist(), **held}
 
 
 def _source(work: Work) -> str:
@@ -83,7 +91,13 @@ def raw_pool_recipe(inputs: Inputs) -> Settings:
     pool = inputs.experiment.pool
     inputs.add(inputs.lineage.sources.raw_pool())
     of_lab = {"seed", "tasks", "largest_n", "smallest_n"}
-    return pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *of_lab})
+    settings = pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *of_lab})
+    held = inputs.experiment.held_out
+    if held is None:
+        return settings
+    inputs.add(inputs.lineage.sources.mapping_for_pool())
+    names = {"from": inputs.experiment.labels_from, **inputs.experiment.task_labels.model_dump(include={"key", "task"})}
+    return {**settings, "held_out": held.model_dump(exclude={"name"}), "tasks_of_held_out": names}
 
 
 ASSET = Asset(
@@ -93,7 +107,7 @@ ASSET = Asset(
     description="The prompts that could be annotated: text, answer if it is known, and the source's own task. "
     "Prompt ids are made here, once.",
     needs=Needs(1, 8, 0, "texts of the pool as read and as a table"),
-    parameters=dropped_copies,
+    parameters=lists_of_ids,
     picture=picture_raw_pool,
     summary=drops_and_repairs,
 )

@@ -10,13 +10,14 @@ from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
-from taskdiv_assets.pools import copies, labels
+from taskdiv_assets.pools import copies, held_items, labels
 
 
 def make_task_labels(work: Work) -> Product:
     pool = work.read("raw_pool")
     experiment = work.experiment
-    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, copies.read(work.store))
+    left_out = copies.read(work.store)["copy_id"].to_pylist() + held_items.read(work.store)["prompt_id"].to_pylist()
+    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, left_out)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
     return Product(table, {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")})

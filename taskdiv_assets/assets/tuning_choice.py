@@ -6,6 +6,7 @@ budgets use the same rate, so they differ only in their selections. The table is
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.tuning import DivergedError, Example
+from taskdiv_assets.pools import held_items
 from taskdiv_assets.tuning_settings import LearningRates
 
 Trial = Mapping[str, Any]
@@ -95,7 +97,10 @@ def reason(means: Mapping[float, float], best: float, rates: LearningRates) -> s
 
 def choice_parameters(work: Work) -> dict[str, Any]:
     rates = work.experiment.tuning.candidates
-    return {"learning_rates": [*rates.choose] if rates else [], "training_seeds": [*rates.seeds] if rates else []}
+    if rates is None:
+        return {"learning_rates": [], "training_seeds": [], "held_out_trained": []}
+    held = held_items.among(work.store, chain(*work.lineage.trial_prompts(rates)))
+    return {"learning_rates": [*rates.choose], "training_seeds": [*rates.seeds], "held_out_trained": held}
 
 
 def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:

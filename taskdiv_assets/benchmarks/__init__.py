@@ -8,11 +8,13 @@ models without a cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from taskdiv_assets.benchmarks import bbh, harness, mmlu
+from taskdiv_assets.benchmarks import held_out_benchmark as held_out
 from taskdiv_assets.benchmarks import lab_benchmark as lab
 from taskdiv_assets.benchmarks.alpaca.instructions import read_instructions
 from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers
@@ -27,6 +29,7 @@ from taskdiv_assets.experiment.benchmark_settings import (
     Benchmark,
     Extent,
     HarnessBenchmark,
+    HeldOutBenchmark,
     LabBenchmark,
     MmluBenchmark,
     Written,
@@ -35,10 +38,20 @@ from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.control_marks import held_in
 from taskdiv_assets.language_model.loading import LanguageModel
 
-__all__ = ["HarnessSettings", "Scored", "Scorer", "expected_items", "holds", "settings_identity", "task_sizes"]
+__all__ = [
+    "HarnessSettings",
+    "ItemScorer",
+    "Scored",
+    "Scorer",
+    "expected_items",
+    "holds",
+    "settings_identity",
+    "task_sizes",
+]
 
 Progress = Callable[[int, int], None]
 HarnessSettings = LabBenchmark | BbhBenchmark | MmluBenchmark | HarnessBenchmark
+ScoredSettings = HarnessSettings | HeldOutBenchmark  # the benchmarks that need no judge
 
 
 class Notes(NamedTuple):
@@ -59,6 +72,7 @@ class Scored(NamedTuple):
     table: pa.Table  # benchmark, task, item_id, metric, score, prompt_hash; sorted by (task, item_id, metric)
     outputs: pa.Table  # task, item_id, question, text, nats, is_greedy, extracted
     notes: Notes
+    more: Mapping[str, Any] = {}  # notes that only some benchmarks have
 
 
 class Scorer:
@@ -122,6 +136,31 @@ class Scorer:
         unread_n = len({(one.task, one.item_id) for one in outputs if one.extracted == NOTHING_READ})
         notes = Notes(len(self.questions.items), items_n, cut_n, unread_n, errors, blanks_n)
         return Scored(scores_table(rows), outputs_table(outputs), notes)
+
+
+class ItemScorer(Scorer):
+    """The scorer of the benchmark `held_out`. Prompt and answer become tokens, and are cut, as in fine-tuning."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        benchmark: HeldOutBenchmark,
+        items: Sequence[held_out.Row],
+        max_length: int,  # largest number of tokens of an example in fine-tuning
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name, self.metrics, self.is_sample = benchmark.name, benchmark.metrics, False
+        self.questions = held_out.questions(items)
+        encode = partial(held_out.encoded, lm, max_length)
+        self.answerer = Answerer(lm, self.questions.requests, encode=encode, log=log)
+
+    def scored(self, answers: Mapping[str, Answer]) -> Scored:
+        rows, outputs, _ = held_out.scored_items(self.name, self.metrics, self.questions, answers)
+        items_n, cut = len(self.questions.items), self.answerer.cut
+        cut_n = sum(not cut.isdisjoint(item.keys) for item in self.questions.items)
+        bits = held_out.bits_per_character(self.questions.items, answers, cut)
+        more = {"bits_per_character": bits}
+        return Scored(scores_table(rows), outputs_table(outputs), Notes(items_n, items_n, cut_n, 0, {}, 0), more)
 
 
 class Made(NamedTuple):

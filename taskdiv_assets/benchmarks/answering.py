@@ -6,11 +6,12 @@ Questions are planned once for all adapters. Answers are yielded in batches, so 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
+from taskdiv_assets.benchmarks.encoding import Encoded, Encoder, is_greedy
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.faults import first_line, refuse_full
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
@@ -26,6 +27,8 @@ class Answer(NamedTuple):
     text: str | None = None
     nats: float | None = None
     is_greedy: bool | None = None
+    mean_probability: float | None = None  # of the given answer's tokens
+    first_choice: float | None = None  # share of the given answer's tokens that are the likeliest at their place
 
     @property
     def response(self) -> str | tuple[float, bool]:
@@ -37,7 +40,10 @@ Answers = dict[str, Answer]  # by the question's key
 
 
 class Answerer:
-    """The questions of one benchmark, planned for one model and its adapters. `Encoder` explains `as_trained` and `written`."""
+    """The questions of one benchmark, planned for one model and its adapters. `Encoder` explains `as_trained` and `written`.
+
+    `encode` turns a request into tokens; by default, the rules of lm-eval do.
+    """
 
     def __init__(
         self,
@@ -46,12 +52,14 @@ class Answerer:
         *,
         as_trained: bool = False,
         written: Sequence[str] = (),
+        encode: Callable[[Any], Encoded] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.requests = requests
-        self.encoder = Encoder(lm, as_trained=as_trained, written=written)
+        self._encoder = partial(Encoder, lm, as_trained=as_trained, written=written)
         with quiet_harness():  # a tokenizer warns of each text that is longer than the context; `cut` counts them
-            encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
+            to_tokens = encode or self.encoder.encode
+            encoded = {key: to_tokens(request) for key, request in requests.items()}
         self.cut = {key for key, one in encoded.items() if one.is_cut}
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
         self.wanted = {key: one.question for key, one in encoded.items() if isinstance(one.question, Wanted)}
@@ -65,12 +73,16 @@ class Answerer:
                 "is written, or the model has no cache of keys and values"
             )
 
+    @cached_property
+    def encoder(self) -> Encoder:
+        return self._encoder()
+
     def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:
         """Yield answers, batch by batch, to the questions whose key is not in `known`."""
         keys = list(self.asked)
         for found in self.likelihoods.run(np.array([key in known for key in keys], np.bool_)):
-            values = zip(found.positions.tolist(), found.nats.tolist(), found.is_greedy.tolist(), strict=True)
-            yield {keys[place]: Answer(None, nats, is_greedy) for place, nats, is_greedy in values}
+            rows = zip(*(column.tolist() for column in found), strict=True)
+            yield {keys[place]: Answer(None, *values) for place, *values in rows}
         keys = list(self.wanted)
         if not self.by_harness:
             for written in self.writing.run(np.array([key in known for key in keys], np.bool_)):

@@ -157,7 +157,7 @@ def _outputs(item: Item, answers: Mapping[str, Answer], *, strip: bool) -> Itera
     for place, (request, key) in enumerate(zip(item.requests, item.keys, strict=True)):
         read = next(iter(request.filtered_resps.values()), "")
         extracted = _stripped(read) if strip else read
-        yield Output(item.task, item.item_id, place, *answers[key], extracted if isinstance(extracted, str) else "")
+        yield Output(item.task, item.item_id, place, *answers[key][:3], extracted if isinstance(extracted, str) else "")
 
 
 def scores_table(rows: Sequence[ScoredItem]) -> pa.Table:

@@ -14,6 +14,7 @@ from taskdiv_assets.experiment.benchmark_settings import (
     Benchmark,
     Extent,
     HarnessBenchmark,
+    HeldOutBenchmark,
     LabBenchmark,
 )
 from taskdiv_assets.services.judge_batches import known_verdicts
@@ -46,6 +47,10 @@ def benchmark_plans(experiment: Experiment, store: Store, models_n: int) -> tupl
 def _plan(benchmark: Benchmark, experiment: Experiment, store: Store, models_n: int) -> BenchmarkPlan:
     if isinstance(benchmark, AlpacaEvalBenchmark):
         return _judged(benchmark, store, models_n)
+    if isinstance(benchmark, HeldOutBenchmark):
+        footer = store.read_footer("held_out_items")
+        items_n = None if footer is None else footer.notes.get("items_n")
+        return BenchmarkPlan(benchmark.name, items_n, items_n, 0.0, models_n)
     if isinstance(benchmark, HarnessBenchmark):
         settings_identity(benchmark, pool=experiment.pool)  # raises if the folder is missing
         return BenchmarkPlan(benchmark.name, None, None, 0.0, models_n)

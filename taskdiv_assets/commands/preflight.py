@@ -26,7 +26,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.control_marks import SIGN_FORMS
 from taskdiv_assets.language_model.gguf_base import check_local, is_gguf
 from taskdiv_assets.language_model.texts import read_tokenizer
-from taskdiv_assets.pools import copies, labels
+from taskdiv_assets.pools import copies, held_items, labels
 from taskdiv_assets.pools.order_files import read_order
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.store import Store
@@ -48,13 +48,13 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     pool = _collected(errors, lambda: _pool(lineage, errors, warned))
     size = None
     if pool is not None:
-        table, dropped = pool
+        table = pool.table
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
-        _collected(errors, lambda: _tasks(lineage, table, dropped, errors, warned))
+        _collected(errors, lambda: _tasks(lineage, pool, errors, warned))
         errors += filter(None, [over_pool(experiment, wanted.budgets or experiment.budgets, size)])
         for own in experiment.own_orders:
             if not wanted.strategies or own.name in wanted.strategies:
-                _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted))
+                _collected(errors, partial(_own_order, experiment, own, table, pool.copies, wanted))
     used = wanted.assets(experiment)
     notes: list[str] = []
     if "base_model" in used:
@@ -74,27 +74,40 @@ def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
         return None
 
 
-def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> tuple[pa.Table, pa.Table] | None:
-    """Return the pool and its dropped copies, from the store if fresh, else from its file; None if the file is on a hub."""
+class _Pool(NamedTuple):
+    """A pool, its dropped copies, and the ids of its held-out items."""
+
+    table: pa.Table
+    copies: pa.Table
+    held_ids: list[str]
+
+
+def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> _Pool | None:
+    """Return the pool from the store if fresh, else from its file; None if the file is on a hub."""
+    experiment, store = lineage.experiment, lineage.store
     if lineage.is_fresh(Unit("raw_pool")):
-        return lineage.store.read_table("raw_pool").table, copies.read(lineage.store)
-    if lineage.experiment.pool.hub is not None:
+        held_ids = held_items.read(store)["prompt_id"].to_pylist()
+        return _Pool(store.read_table("raw_pool").table, copies.read(store), held_ids)
+    if experiment.pool.hub is not None:
         return None
-    pool = read_pool(lineage.experiment.pool)
-    table = pool.table.sort_by("prompt_id")
-    _validate("raw_pool", table, {"dropped_copies": pool.copies["copy_id"].to_pylist()}, errors, warned)
-    return table, pool.copies
+    pool = read_pool(experiment.pool)
+    split = held_items.without_items(pool, experiment.held_out, experiment.labels_from, experiment.task_labels)
+    found = _Pool(split.pool.table, pool.copies, split.items["prompt_id"].to_pylist())
+    lists = {"dropped_copies": pool.copies["copy_id"].to_pylist(), "held_out_ids": found.held_ids}
+    _validate("raw_pool", found.table, lists, errors, warned)
+    return found
 
 
-def _tasks(lineage: Lineage, pool: pa.Table, dropped: pa.Table, errors: list[str], warned: list[Warned]) -> None:
+def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned]) -> None:
     """Label every prompt with its task in the same way as the asset `task_labels`, unless the stored table is fresh."""
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     experiment = lineage.experiment
-    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
+    left_out = [*pool.copies["copy_id"].to_pylist(), *pool.held_ids]
+    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool.table, left_out)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
-    _validate("task_labels", table, {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
+    _validate("task_labels", table, {"pool_prompt_ids": pool.table["prompt_id"]}, errors, warned)
 
 
 def _own_order(experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter) -> None:

@@ -34,6 +34,8 @@ TASK_WORDS = (
     *("task", "category", "topic", "intent", "type", "subject", "domain", "skill", "theme", "class"),
     *("kategorie", "thema", "aufgabe", "categoría", "catégorie", "sujet"),
 )
+HELD_PER_TASK, HELD_SHARE = 20, 0.1
+ANSWERED_MIN = 20  # with fewer answers no benchmark is proposed
 COLUMN_KEYS = ("prompt", "messages", "response", "task", "id")
 
 
@@ -195,6 +197,7 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
         f"strategies: {written(answers.strategies)}  # each makes a list of `budgets` prompts; export one or all",
         f"budgets: [{answers.budget_n}]  # prompts to annotate; [100, 200] makes two lists, the larger contains the smaller",
         *_about_model(answers),
+        *_about_benchmark(look, answers),
         "annotation:",
         '  instructions: "Answer the prompt as well as you can."  # what annotators read',
         "  # price: 0.50  # of one answer, with its `currency: EUR`: `taskdiv plan` then shows the cost of the list",
@@ -226,3 +229,16 @@ def _about_model(answers: Answers) -> list[str]:
     if answers.base_model:
         return [f"base_model: {written({'path': answers.base_model})}  # scored now, trained once answers are imported"]
     return ["# base_model: {path: FOLDER}  # to train on the answers, and for strategies that use a model's confidence"]
+
+
+def _about_benchmark(look: FileLook, answers: Answers) -> list[str]:
+    """Return the benchmark `held_out` if the file has enough answers, and the pool stays large enough for the budget."""
+    if answers.response is None:
+        return []
+    answered_n = look.column(answers.response).filled_n
+    tasks_n = 1 if answers.task is None else look.column(answers.task).distinct_n
+    prompts_n = look.column(answers.prompt).distinct_n if isinstance(answers.prompt, str) else look.rows_n
+    if answered_n < max(ANSWERED_MIN, 2 * tasks_n) or answers.budget_n + answered_n // 2 > prompts_n:
+        return []
+    settings = {"name": "held_out", **({"per_task": HELD_PER_TASK} if answers.task else {"share": HELD_SHARE})}
+    return [f"benchmarks: {written([settings])}  # answered prompts that no list and no training sees"]

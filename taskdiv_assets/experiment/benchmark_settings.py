@@ -55,6 +55,30 @@ class LabBenchmark(Settings):
     metrics: ClassVar[tuple[str, ...]] = ("exact_match",)
 
 
+class HeldOutBenchmark(Settings):
+    """Answered prompts of the user's own pool, which are held out before any selection and scored by their likelihood.
+
+    Attributes:
+        per_task: number of items of each task, drawn by hash; at most half of the task's answered prompts.
+        share: share of each task's answered prompts, instead of `per_task`.
+        drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
+    """
+
+    name: Literal["held_out"]
+    per_task: PositiveInt | None = None
+    share: Annotated[Number, Field(gt=0, le=0.5)] | None = None
+    drop_duplicates: Switch = False
+    metrics: ClassVar[tuple[str, ...]] = ("mean_probability", "first_choice", "exact_match")
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if (self.per_task is None) == (self.share is None):
+            raise ValueError(
+                "expected either `per_task: 20` (items of each task) or `share: 0.1` (of each task's answers)"
+            )
+        return self
+
+
 class BbhBenchmark(Written):
     """BIG-Bench Hard with lm-eval's own prompts.
 
@@ -173,11 +197,12 @@ class AlpacaEvalBenchmark(Extent):
 
 def _kind(value: Any) -> str:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return name if name in ("lab", "bbh", "mmlu", "alpaca_eval") else "lm_eval"
+    return name if name in ("lab", "held_out", "bbh", "mmlu", "alpaca_eval") else "lm_eval"
 
 
 Benchmark = Annotated[
     Annotated[LabBenchmark, Tag("lab")]
+    | Annotated[HeldOutBenchmark, Tag("held_out")]
     | Annotated[BbhBenchmark, Tag("bbh")]
     | Annotated[MmluBenchmark, Tag("mmlu")]
     | Annotated[AlpacaEvalBenchmark, Tag("alpaca_eval")]

@@ -19,7 +19,7 @@ from data_contracts.cell_keys import BUDGET_PATTERN
 from data_contracts.experiment_fields import NAME_PATTERN, PURPOSE, SEEDS, strategy_names
 from taskdiv_assets.confidence.measures import Definition
 from taskdiv_assets.experiment import plugins
-from taskdiv_assets.experiment.benchmark_settings import Benchmark
+from taskdiv_assets.experiment.benchmark_settings import Benchmark, HeldOutBenchmark
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
 from taskdiv_assets.selection import STRATEGIES, Strategy
@@ -315,6 +315,11 @@ class Experiment(Settings):
     def has_lab_model(self) -> bool:
         """True if the base model is the lab's model, which needs no GPU."""
         return self.base_model is not None and self.base_model.lab is not None
+
+    @property
+    def held_out(self) -> HeldOutBenchmark | None:
+        """The benchmark `held_out`, whose items are taken out of the pool; None if the experiment has none."""
+        return next((one for one in self.benchmarks if isinstance(one, HeldOutBenchmark)), None)
 
     @property
     def labels_from(self) -> Literal["column", "mapping", "none"]:

@@ -191,13 +191,14 @@ def _primary_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 def _benchmark_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     benchmarks, primary = _entries(raw, "benchmarks"), _section(raw, "primary")
     sections = [item for item in benchmarks if isinstance(item, dict)]
+    names = [item.get("name") for item in sections]
+    twice = sorted(name for name, count in Counter(map(str, names)).items() if count > 1)
+    if twice:
+        yield Problem(("benchmarks",), f"benchmark {twice[0]!r} occurs twice")
     if "benchmark" in primary and isinstance(raw.get("benchmarks"), list):
-        wanted, names = primary["benchmark"], [item.get("name") for item in sections]
+        wanted = primary["benchmark"]
         if wanted not in names:
             yield Problem(("primary", "benchmark"), f"{wanted!r} is not among the `benchmarks`")
-        twice = sorted(name for name, count in Counter(map(str, names)).items() if count > 1)
-        if twice:
-            yield Problem(("benchmarks",), f"benchmark {twice[0]!r} occurs twice")
         metrics = next((metrics_of(item) for item in sections if item.get("name") == wanted), ())
         if metrics and primary.get("metric") not in (None, *metrics):
             found = f"expected {' or '.join(metrics)}, found {primary['metric']!r}"
@@ -236,7 +237,8 @@ def _model_need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         free = [name for name, strategy in STRATEGIES.items() if not strategy.reads_model]
         message = f"{_listed(reading)} the base model; {ADD_BASE_MODEL}, or use {', '.join(free)}"
         yield Problem(("strategies",), message)
-    if raw.get("benchmarks"):
+    names = [item.get("name") for item in _entries(raw, "benchmarks") if isinstance(item, dict)]
+    if set(names) - {"held_out"}:  # items are held out before a base model is chosen
         yield Problem(("benchmarks",), f"benchmarks score a tuned base model; {ADD_BASE_MODEL}, or remove the key")
 
 

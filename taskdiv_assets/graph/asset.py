@@ -53,6 +53,11 @@ WITHOUT_BENCHMARK = Unless(
     lambda experiment, _: not any(asked(experiment.benchmarks)),
     "{asset} needs a benchmark, and {experiment} names none; add `benchmarks: [{{name: mmlu, sample: 1140}}]`",
 )
+WITHOUT_HELD_OUT = Unless(
+    lambda experiment, _: experiment.held_out is None,
+    "{asset} holds the items of the benchmark `held_out`, and {experiment} has none; add "
+    "`benchmarks: [{{name: held_out, per_task: 20}}]`",
+)
 WITHOUT_CONFIDENCE = Unless(lambda _, needs: not needs & READS_CONFIDENCE, NO_STRATEGY_READS_IT)
 WITHOUT_EMBEDDINGS = Unless(lambda _, needs: "embeddings" not in needs, NO_STRATEGY_READS_IT)
 WITHOUT_CANDIDATES = Unless(

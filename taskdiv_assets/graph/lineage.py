@@ -46,7 +46,7 @@ class Lineage:
         self._once: dict[Callable[[Any], Any], Any] = {}
         self.models = Models(experiment, self.footer, self.fresh, store)
         self.held = Held(self.models, lambda: self.answers)
-        self.scoring = ScoringPlan(experiment, self.models)
+        self.scoring = ScoringPlan(experiment, self.models, lambda: self.fresh(Unit("held_out_items")))
         self.sources = SourceHashes(experiment, self.footer)
 
     def again(self) -> Lineage:

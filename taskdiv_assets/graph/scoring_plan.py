@@ -1,11 +1,18 @@
 """The identities of scores, questions and outputs on each benchmark."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from data_contracts.footer import Footer
 from taskdiv_assets.benchmarks import holds, settings_identity
 from taskdiv_assets.benchmarks.alpaca import identities
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Benchmark, Written, asked
+from taskdiv_assets.experiment.benchmark_settings import (
+    AlpacaEvalBenchmark,
+    Benchmark,
+    HeldOutBenchmark,
+    Written,
+    asked,
+)
 from taskdiv_assets.graph.models import Models, Padding
 from taskdiv_assets.language_model.control_marks import SETTING
 from taskdiv_assets.language_model.texts import without_start
@@ -17,8 +24,9 @@ CODE_VERSION = 2  # code version of benchmark_scores and base_scores
 class ScoringPlan:
     """The identities of scores, questions and outputs for one experiment."""
 
-    def __init__(self, experiment: Experiment, models: Models) -> None:
+    def __init__(self, experiment: Experiment, models: Models, held_out: Callable[[], Footer]) -> None:
         self.experiment, self.models = experiment, models
+        self._held_out = held_out  # returns the footer of the fresh table held_out_items
         self._settings: dict[Benchmark, Mapping[str, object]] = {}
         self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
 
@@ -30,6 +38,10 @@ class ScoringPlan:
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
                 self._settings[benchmark] = {**self._of_outputs(benchmark), **identities.verdicts(benchmark)}
+            elif isinstance(benchmark, HeldOutBenchmark):
+                own: dict[str, object] = {"name": benchmark.name, "items": self._held_out().parts["items"]}
+                own |= {"template": self._template, "max_length": self.experiment.tuning.max_length}
+                self._settings[benchmark] = {**own, **self._of_base(benchmark)}
             else:
                 own = settings_identity(benchmark, pool=self.experiment.pool, template=self._template)
                 self._settings[benchmark] = {**own, **self._of_base(benchmark)}

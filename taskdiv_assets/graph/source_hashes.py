@@ -31,6 +31,11 @@ class SourceHashes:
         path = self.experiment.task_labels.path
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
+    def mapping_for_pool(self) -> dict[str, str]:
+        """Return the hash of the same file for raw_pool, which draws held-out items by task."""
+        path = self.experiment.task_labels.path
+        return {"mapping": remote.sha256_of(path, self._known(Unit("raw_pool")))} if path else {}
+
     def base_model(self) -> dict[str, str]:
         """Return the hash of a base model's files (the stored one if they cannot be read); {} without a path or URL."""
         path = None if self.experiment.base_model is None else self.experiment.base_model.path

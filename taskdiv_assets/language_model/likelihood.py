@@ -56,6 +56,12 @@ class Found(NamedTuple):
     positions: npt.NDArray[np.int64]  # (r,) which answers
     nats: npt.NDArray[np.float64]  # (r,) log-likelihood of the full answer
     is_greedy: BoolArray  # (r,) each token of the answer is the likeliest at its place
+    mean_probability: npt.NDArray[np.float64]  # (r,) mean of the probabilities of the answer's tokens
+    first_choice: npt.NDArray[np.float64]  # (r,) share of the answer's tokens that are the likeliest at their place
+
+    def take(self, chosen: BoolArray) -> Found:
+        """Return the results of the answers in the mask `chosen`, (r,)."""
+        return Found._make([values[chosen] for values in self])
 
 
 class _Text(NamedTuple):
@@ -230,8 +236,14 @@ class LikelihoodPlan:
         log_probabilities = logits[places, tokens] - logits.logsumexp(-1)[places]
         right = (logits.argmax(-1)[places] == tokens).cpu().numpy()
         starts = np.cumsum([0, *(len(self.asked[one].answer) for _, one in asked)])[:-1]
-        nats = np.add.reduceat(log_probabilities.double().cpu().numpy(), starts)
-        return Found(np.array([one for _, one in asked]), nats, np.logical_and.reduceat(right, starts))
+        of_tokens = log_probabilities.double().cpu().numpy()
+        tokens_n = np.add.reduceat(np.ones(len(flat)), starts)
+        # Rounding can make the logarithm of a probability of 1 positive.
+        sums = (np.add.reduceat(values, starts) for values in (of_tokens, np.exp(of_tokens).clip(max=1.0), 1.0 * right))
+        nats, probability, first_n = sums
+        ones = np.array([one for _, one in asked])
+        is_greedy = np.logical_and.reduceat(right, starts)
+        return Found(ones, nats, is_greedy, probability / tokens_n, first_n / tokens_n)
 
     def _read(self, heads: list[Tokens]) -> KeysAndValues:
         import torch
@@ -252,7 +264,7 @@ class LikelihoodPlan:
     def _unknown(self, found: Found, known: BoolArray) -> Iterator[Found]:
         chosen = ~known[found.positions]
         if chosen.any():
-            yield Found(found.positions[chosen], found.nats[chosen], found.is_greedy[chosen])
+            yield found.take(chosen)
 
 
 def _texts(asked: Sequence[Asked]) -> list[_Text]:

@@ -6,7 +6,7 @@ or tasks of the source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -52,16 +52,16 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
 
 
 def of_source(
-    labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, copies: pa.Table
+    labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, left_out: Collection[str]
 ) -> pa.Table:
     """Return task_labels, sorted by prompt_id. If `labels_from` is "none", every prompt gets the task `ONE_TASK`."""
     if labels_from == "none":
         return _labels(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
-    return from_column(pool) if labels_from == "column" else from_mapping(pool, settings, copies)
+    return from_column(pool) if labels_from == "column" else from_mapping(pool, settings, left_out)
 
 
-def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None = None) -> pa.Table:
-    """Return task_labels from a mapping file, which may also contain the prompt ids of `copies`.
+def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str] = ()) -> pa.Table:
+    """Return task_labels from a mapping file, which may also contain prompt ids that were left out of the pool.
 
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
@@ -77,7 +77,7 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None =
     held = _held(pool, mapping, column, source.name)
     keys = pool.column(held).to_pylist()
     if held == "prompt_id":
-        known = {*keys, *(copies.column("copy_id").to_pylist() if copies is not None else ())}
+        known = {*keys, *left_out}
         unknown = [name for name in mapping if name not in known]
         if unknown:
             raise ValueError(

@@ -19,7 +19,10 @@ SCHEMA = pa.schema([
     pa.field("text", pa.string()),
     pa.field("nats", pa.float64()),
     pa.field("is_greedy", pa.bool_()),
+    pa.field("mean_probability", pa.float64()),
+    pa.field("first_choice", pa.float64()),
 ])  # fmt: skip
+SCHEMAS = (SCHEMA, pa.schema(list(SCHEMA)[:4]))  # earlier versions wrote fewer columns
 
 
 class AnswerParts:
@@ -30,8 +33,8 @@ class AnswerParts:
         self.parts = Parts(work.store, FOLDER, identity)
         self.known: Answers = {}
         self.waiting: Answers = {}
-        for table in self.parts.read(self._skip, lambda table: bool(table.schema.equals(SCHEMA))):
-            keys, *columns = (table[field.name].to_pylist() for field in SCHEMA)
+        for table in self.parts.read(self._skip, lambda table: any(table.schema.equals(one) for one in SCHEMAS)):
+            keys, *columns = (column.to_pylist() for column in table.columns)
             self.known |= {key: Answer(*row) for key, *row in zip(keys, *columns, strict=True)}
         if self.known:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")

@@ -9,14 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
+from taskdiv_assets.benchmarks import ItemScorer, ScoredSettings, Scorer, expected_items
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.evaluation import questions_table
-from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Written, asked
+from taskdiv_assets.benchmarks.held_out_benchmark import Row
+from taskdiv_assets.experiment.benchmark_settings import (
+    AlpacaEvalBenchmark,
+    Benchmark,
+    HeldOutBenchmark,
+    Written,
+    asked,
+)
 from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
+from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.services.answer_parts import AnswerParts
 from taskdiv_assets.services.candidates import Candidates
 from taskdiv_assets.services.judged_outputs import (
@@ -78,7 +86,7 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     return notes
 
 
-def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
+def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missing: Mapping[int | None, str]) -> None:
     """Compute the scores of one benchmark for the models in `missing`, and store each model's scores."""
     scorer: Scorer | None = None
     questions = work.lineage.scoring.questions(benchmark)
@@ -87,7 +95,7 @@ def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missi
             if candidates.are_whole:
                 scorer = None  # free the previous model: two models may not fit in memory
             lm = candidates.activate(seed)
-            scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
+            scorer = scorer or _scorer(work, lm, benchmark)
             del lm
             parts = AnswerParts(work, identity)
             if work.store.read_manifest(questions) is None:
@@ -106,12 +114,22 @@ def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missi
             except BaseException:  # Ctrl-C, or a cancelled run
                 parts.put()
                 raise
-            notes = {**scored.notes._asdict(), "questions": questions}
+            notes = {**scored.notes._asdict(), **scored.more, "questions": questions}
             store_tables(work, identity, {SCORES_FILE: scored.table, OUTPUTS_FILE: scored.outputs}, notes=notes)
             parts.remove()
 
 
-def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
+def _scorer(work: Work, lm: LanguageModel, benchmark: ScoredSettings) -> Scorer:
+    if not isinstance(benchmark, HeldOutBenchmark):
+        return Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
+    table = work.read("held_out_items")
+    columns = (table[name].to_pylist() for name in ("prompt_id", "task", "response"))
+    rows = zip(*columns, work.render(table["prompt"].to_pylist()), strict=True)
+    items = [Row(item_id, task, prompt, response) for item_id, task, response, prompt in rows]
+    return ItemScorer(lm, benchmark, items, work.experiment.tuning.max_length, work.log)
+
+
+def _compared_otherwise(work: Work, scorer: Scorer, benchmark: ScoredSettings, folder: str) -> Mapping[str, Answer]:
     """Return the answers stored with the scores, if any, for the other value of `strip`, which changes only the comparison."""
     if not isinstance(benchmark, Written):
         return {}
@@ -150,6 +168,8 @@ def item_counts(work: Work) -> dict[str, Any]:
         if isinstance(benchmark, AlpacaEvalBenchmark):
             judged_n = len(chosen_instructions(benchmark)) - len(unjudged(_stored_notes(work, benchmark)))
             counts[benchmark.name] = len(benchmark.metrics) * judged_n
+        elif isinstance(benchmark, HeldOutBenchmark):
+            counts[benchmark.name] = len(benchmark.metrics) * work.read("held_out_items").num_rows
         else:
             counts[benchmark.name] = expected_items(benchmark, work.experiment.pool)
         if isinstance(benchmark, Written) and not benchmark.strip:
@@ -157,7 +177,7 @@ def item_counts(work: Work) -> dict[str, Any]:
     return {"expected_items": counts, "lost_to_blanks": lost}
 
 
-def _stored_notes(work: Work, benchmark: AlpacaEvalBenchmark | HarnessSettings) -> list[Mapping[str, Any]]:
+def _stored_notes(work: Work, benchmark: Benchmark) -> list[Mapping[str, Any]]:
     """Return the notes on the stored scores of each model that this asset scores."""
     if work.unit.asset == "base_scores":
         folders = [work.lineage.fresh(Unit("base_model")).identity]
@@ -185,6 +205,10 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
             found[benchmark.name] |= verdict_counts(notes)
         else:
             found[benchmark.name]["questions"] = work.lineage.scoring.questions(benchmark)
+        if isinstance(benchmark, HeldOutBenchmark):
+            found[benchmark.name]["bits_per_character"] = {
+                name: note["bits_per_character"] for name, note in zip(names, notes, strict=True)
+            }
     return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "asked": found}
 
 

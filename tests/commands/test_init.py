@@ -263,3 +263,17 @@ def test_conversations_and_alpacas_columns_are_proposed(here: Path) -> None:
         assert result.exit_code == 0, result.output
         made = experiment_file.load(str(here / f"{name.partition('.')[0]}.yaml"))
         assert made.pool.columns is not None and made.pool.columns.model_dump(exclude_none=True) == columns
+
+
+def test_a_pool_with_answers_gets_the_benchmark_of_held_out_prompts(here: Path) -> None:
+    rows = [f"How do I do thing {i}?,{'yes' if i < 300 else ''},{('mail', 'chat')[i % 2]}" for i in range(1000)]
+    (here / "asked.csv").write_text("\n".join(["question,answer,task", *rows]) + "\n")
+    assert init("asked.csv").exit_code == 0
+    made = experiment_file.load(str(here / "asked.yaml"))
+    assert made.held_out is not None and made.held_out.per_task == 20 and made.base_model is None
+    few = look_of(1000, ("q", "text", 1000, 1000, 20, ()), ("answer", "text", 19, 19, 20, ()))
+    many = look_of(1000, ("q", "text", 1000, 1000, 20, ()), ("answer", "text", 500, 500, 20, ()))
+    for look, budget_n, expected in ((few, 200, False), (many, 200, True), (many, 900, False)):
+        answers = proposal.Answers("x", "q", budget_n, response="answer")
+        text = proposal.text_of(look, answers, path="x.csv", schema="s.json", file="x.yaml")
+        assert ("benchmarks: [{name: held_out, share: 0.1}]" in text) is expected

@@ -106,7 +106,7 @@ GOOD: Mapping[str, Good] = {
             "source_task": [*TASKS[:5], None],
             "position": [5, 4, 3, 2, 1, 0],
         },
-        {"dropped_copies": []},
+        {"dropped_copies": [], "held_out_ids": ["f" * 16]},
     ),
     "task_labels": Good(
         {"prompt_id": list(IDS), "task": list(TASKS), "how": ["column"] * 4 + ["mapping", "discovered"]},
@@ -157,7 +157,7 @@ GOOD: Mapping[str, Good] = {
             "final_loss": [0.0, 0.5, None, 0.25],
             "train_s": [0.0, 2.0, None, 1.0],
         },
-        {"learning_rates": [1e-3, 1e-4], "training_seeds": [1, 0]},
+        {"learning_rates": [1e-3, 1e-4], "training_seeds": [1, 0], "held_out_trained": []},
     ),
     "ranking": Good(
         _ranked(6),
@@ -175,6 +175,7 @@ GOOD: Mapping[str, Good] = {
             "selection_seeds": [0, 1],
             "pool_task_sizes": dict(SIZES),
             "bought_labels": [(0, IDS[ORDER[0]]), (1, IDS[ORDER[5]])],
+            "held_out_ids": ["f" * 16],
         },
     ),
     "annotations": Good(
@@ -187,6 +188,18 @@ GOOD: Mapping[str, Good] = {
             "row": [0, 0],
         },
         {"pool_prompt_ids": list(IDS)},
+    ),
+    "held_out_items": Good(
+        {
+            "prompt_id": IDS[:3],
+            "source_id": ["a", None, None],
+            "task": list(TASKS[:3]),
+            "prompt": [f"prompt {n}" for n in range(3)],
+            "response": ["yes", "no", "-"],
+            "exact_n": [0, 0, 0],
+            "near_n": [0, 0, 0],
+        },
+        {"pool_prompt_ids": IDS[3:]},
     ),
     "annotation_batch": Good(
         {
@@ -209,7 +222,12 @@ GOOD: Mapping[str, Good] = {
             "train_s": [1.5, 0.0],
             "sha256": list(SHA),
         },
-        {"training_seeds": [0, 1], "budget_n": 4, "actual_sha256": {"0" * 32: SHA[0], "1" * 32: SHA[1]}},
+        {
+            "training_seeds": [0, 1],
+            "budget_n": 4,
+            "actual_sha256": {"0" * 32: SHA[0], "1" * 32: SHA[1]},
+            "held_out_trained": [],
+        },
     ),
     "benchmark_scores": Good(
         _scores([0, 1]), {"training_seeds": [0, 1], "expected_items": {"lab": 2, "bbh": 1}, "lost_to_blanks": []}
@@ -369,6 +387,7 @@ NULL: Mapping[str, list[Break]] = {
     "ranking": [put("prompt_id", None), put("rank", None)],
     "allocation": [put("task", None)],
     "annotations": [put("imported_at", None)],
+    "held_out_items": [put("task", None), put("near_n", None)],
     "annotation_batch": [put("prompt", None)],
     "adapter": [put("final_loss", NAN), put("trained_tokens_n", None)],
     "benchmark_scores": [put("score", NAN), put("metric", None)],
@@ -388,6 +407,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "prompt_unique": [put("prompt", "prompt 1")],
         "prompts_differ_visibly": [put("prompt", "prompt 1 "), put("prompt", "\nprompt 1")],
         "no_copies_dropped": [parameter(dropped_copies=["f" * 16])],
+        "no_held_out_item": [parameter(held_out_ids=IDS[:1])],
     },
     "task_labels": {
         "prompts_equal_pool": [drop(0), parameter(pool_prompt_ids=IDS[:5])],
@@ -490,6 +510,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "validation_positive": [put("validation_n", 0)],
         "validation_loss_not_negative": [put("validation_loss", -0.1), put("validation_loss", math.inf)],
         "no_rate_diverged": [put("validation_loss", None)],
+        "no_held_out_item_tried": [parameter(held_out_trained=["f" * 16])],
     },
     "confidence_accuracy": {
         "items_positive": [put("items_n", 0)],
@@ -510,8 +531,17 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "prompts_in_pool": [put("prompt_id", "f" * 16), parameter(pool_prompt_ids=[])],
         "task_equals_label": [put("task", "max"), parameter(prompt_tasks={})],
     },
+    "held_out_items": {
+        "has_rows": [empty],
+        "not_in_pool": [parameter(pool_prompt_ids=list(IDS))],
+        "response_not_blank": [put("response", " ")],
+        "task_not_blank": [put("task", " ")],
+        "counts_not_negative": [put("exact_n", -1), put("near_n", -1)],
+        "no_near_duplicate_in_pool": [put("exact_n", 1), put("near_n", 2)],
+    },
     "allocation": {
         **SELECTION,
+        "no_held_out_item": [parameter(held_out_ids=[IDS[ORDER[0]]])],
         "sums_to_budget": [drop(7), parameter(budget_n=5)],
         "task_not_overdrawn": [put("task", "unknown"), parameter(pool_task_sizes={**SIZES, "copy": 1})],
         "bought_labels_inside": [
@@ -534,6 +564,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "task_not_blank": [put("task", "")],
     },
     "adapter": {
+        "no_held_out_item_trained": [parameter(held_out_trained=["f" * 16])],
         "seeds_equal_expected": [parameter(training_seeds=[0, 1, 2]), drop(1)],
         "hashes_equal_files": [put("sha256", "c" * 64), parameter(actual_sha256={})],
         "sha256_format": [put("sha256", "c" * 63)],

@@ -68,6 +68,10 @@ AGREED = {
         "prompt_id string!, response string!, annotator string, imported_at timestamp[us, tz=UTC]!, "
         "batch string!, row int64!",
     ),
+    "held_out_items": (
+        "prompt_id",
+        "prompt_id string!, source_id string, task string!, prompt string!, response string, exact_n int64!, near_n int64!",
+    ),
     "annotation_batch": ("selection_seed rank", f"{RANKED}, prompt string!"),
     "adapter": (
         "training_seed",
@@ -85,7 +89,7 @@ AGREED = {
     ),
 }
 PARAMETERS = {
-    "raw_pool": {"dropped_copies"},
+    "raw_pool": {"dropped_copies", "held_out_ids"},
     "task_labels": {"pool_prompt_ids"},
     "base_model": {"actual_sha256"},
     "confidence_table": {"scored_prompt_ids", "definition", "max_tokens"},
@@ -93,12 +97,13 @@ PARAMETERS = {
     "task_confidence": {"pool_task_sizes", "estimable_from_n"},
     "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
     "confidence_accuracy": set(),
-    "tuning_choice": {"learning_rates", "training_seeds"},
+    "tuning_choice": {"learning_rates", "training_seeds", "held_out_trained"},
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
-    "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels"},
+    "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels", "held_out_ids"},
     "annotations": {"pool_prompt_ids"},
     "annotation_batch": {"answered_prompt_ids", "budget_n"},
-    "adapter": {"training_seeds", "budget_n", "actual_sha256"},
+    "held_out_items": {"pool_prompt_ids"},
+    "adapter": {"training_seeds", "budget_n", "actual_sha256", "held_out_trained"},
     "benchmark_scores": {"training_seeds", "expected_items", "lost_to_blanks"},
     "base_scores": {"expected_items", "lost_to_blanks"},
     "strategy_report": set(),
@@ -214,7 +219,7 @@ def test_every_arrow_type_is_used_by_some_contract() -> None:
 def test_the_catalogue_knows_order_and_partitions() -> None:
     """In the order that data flows, written a second time."""
     expected = {
-        "none": "raw_pool task_labels annotations base_model confidence_table task_confidence confidence_comparison "
+        "none": "raw_pool task_labels annotations held_out_items base_model confidence_table task_confidence confidence_comparison "
         "confidence_accuracy prompt_embeddings base_scores tuning_choice strategy_report",
         "strategy": "ranking",
         "cell": "allocation annotation_batch adapter benchmark_scores",

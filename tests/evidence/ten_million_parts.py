@@ -272,7 +272,7 @@ def known_to_allocation(work: Any) -> dict[str, Any]:
     """As `allocation_parameters`, where nothing was bought."""
     sizes = task_sizes(work)
     return {"budget_n": work.cell.budget_n, "selection_seeds": list(work.lineage.cell_selection_seeds(work.cell)),
-            **sizes, "bought_labels": []}  # fmt: skip
+            **sizes, "bought_labels": [], "held_out_ids": []}  # fmt: skip
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def read_and_label(run: Run, store: Store, rows_n: int) -> None:
     del pool
     with run.step("raw_pool: hash what it says"):
         frame.content_hashes(rows)
-    keep(run, store, "raw_pool", None, rows, lambda: {"dropped_copies": []})
+    keep(run, store, "raw_pool", None, rows, lambda: {"dropped_copies": [], "held_out_ids": []})
     with run.step("task_labels: make"):
         labelled = labels.from_column(rows).sort_by("prompt_id")
     parameters = pool_ids(SimpleNamespace(read=lambda _: rows))

@@ -19,9 +19,9 @@ def make_pool(tasks=("qa", "qa", "sum")):
     return raw_pool([Part("p", prompts, [None] * len(tasks), tasks, None, range(1, 9), len(tasks), {})]).table
 
 
-def from_file(pool, path, copies=None, **columns):
+def from_file(pool, path, left_out=(), **columns):
     return labels.from_mapping(
-        pool, TaskLabels.model_validate({"from": "mapping", "path": str(path), **columns}), copies
+        pool, TaskLabels.model_validate({"from": "mapping", "path": str(path), **columns}), left_out
     )
 
 
@@ -137,11 +137,13 @@ def test_a_mapping_may_name_copies_that_the_pool_left_out(tmp_path):
     whole, pool = own_pool(["a", "b", "a"], ["1", "2", "3"]).table, own_pool(["a", "b", "a"], ["1", "2", "3"], "drop")
     by_prompt = [{"prompt_id": prompt_id, "task": "t"} for prompt_id in whole["prompt_id"].to_pylist()]
     path = write(tmp_path / "a.parquet", by_prompt)
-    assert from_file(pool.table, path, pool.copies).num_rows == 2
+    assert from_file(pool.table, path, pool.copies["copy_id"].to_pylist()).num_rows == 2
     with pytest.raises(ValueError, match="1 of 3 prompt ids are not in the pool"):
         from_file(pool.table, path)
     by_own = [{"ticket": own, "task": f"t{own}"} for own in "123"]
-    table = from_file(pool.table, write(tmp_path / "b.parquet", by_own), pool.copies, key="ticket")
+    table = from_file(
+        pool.table, write(tmp_path / "b.parquet", by_own), pool.copies["copy_id"].to_pylist(), key="ticket"
+    )
     assert tasks_by_own_id(table, pool.table) == {"1": "t1", "2": "t2"}
 
 

@@ -1,0 +1,145 @@
+"""The items of the benchmark `held_out`: answered prompts that are taken out of the pool before anything else reads it.
+
+The items are a file of the store beside the table raw_pool, whose footer contains the path. They are not in the table, so no
+strategy, score, training or choice of a learning rate can read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
+from taskdiv_assets.experiment.pool_settings import TaskLabels
+from taskdiv_assets.pools import labels, overlap
+from taskdiv_assets.pools.frame import RawPool
+from taskdiv_assets.selection.streams import keyed_hash
+from taskdiv_assets.storage.identity import canonical_json
+from taskdiv_assets.storage.store import Store, parquet_table
+
+NOTE = "held_out_file"  # key in the footer of raw_pool
+STREAM = "pool/held out"
+SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("source_id", pa.string()),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("response", pa.string()),
+    ]
+)
+
+
+class Split(NamedTuple):
+    """A pool without the held-out items, and the items."""
+
+    pool: RawPool  # sorted by prompt_id
+    items: pa.Table  # SCHEMA, sorted by prompt_id
+
+
+def without_items(
+    pool: RawPool,
+    settings: HeldOutBenchmark | None,
+    labels_from: Literal["column", "mapping", "none"],
+    task_labels: TaskLabels,
+) -> Split:
+    """Take the items of `held_out`, and by option their near-duplicates, out of a pool; nothing if `settings` is None.
+
+    Raises:
+        ValueError: no task has two answered prompts.
+    """
+    table = pool.table.sort_by("prompt_id")
+    if settings is None:
+        return Split(replace(pool, table=table), SCHEMA.empty_table())
+    left_out = pool.copies["copy_id"].to_pylist()
+    tasks = labels.of_source(labels_from, task_labels, table, left_out)["task"].to_pylist()
+    is_item = np.zeros(table.num_rows, np.bool_)
+    is_item[drawn(table, tasks, settings)] = True
+    chosen = table.filter(pa.array(is_item))
+    names = pa.array(np.array(tasks, object)[is_item], pa.string())
+    columns = [names if name == "task" else chosen[name].combine_chunks() for name in SCHEMA.names]
+    items = pa.Table.from_arrays(columns, schema=SCHEMA)
+    rest = table.filter(pa.array(~is_item))
+    drops = {"held_out": items.num_rows}
+    if settings.drop_duplicates:
+        is_near = overlap.near(rest["prompt"].to_pylist(), items["prompt"].to_pylist())
+        rest, drops["near_duplicate_of_held_out"] = rest.filter(pa.array(~is_near)), int(is_near.sum())
+    drops = {reason: n for reason, n in drops.items() if n}
+    dropped_n = pool.dropped_n + sum(drops.values())
+    return Split(replace(pool, table=rest, dropped_n=dropped_n, drops={**pool.drops, **drops}), items)
+
+
+def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> list[int]:
+    """Return the rows of the items: of each task, the answered prompts with the smallest hashes of their ids.
+
+    At most half of the answered prompts of a task are drawn, so that the pool keeps the others.
+    """
+    ids, is_answered = pool["prompt_id"].to_pylist(), pc.is_valid(pool["response"]).to_pylist()
+    hashes = keyed_hash(0, STREAM, np.array([int(prompt_id, 16) for prompt_id in ids], np.uint64))
+    by_task: defaultdict[str, list[int]] = defaultdict(list)
+    for row in np.argsort(hashes, kind="stable").tolist():
+        if is_answered[row]:
+            by_task[tasks[row]].append(row)
+    found = [row for rows in by_task.values() for row in rows[: _size(len(rows), settings)]]
+    if not found:
+        answered_n = sum(is_answered)
+        raise ValueError(
+            f"benchmark `held_out` needs a task with at least two answered prompts, and the pool has {answered_n:,} answered "
+            f"prompts in {len(by_task):,} tasks; name the column of answers (`columns: {{response: COLUMN}}`), or remove the "
+            "benchmark"
+        )
+    return sorted(found)
+
+
+def _size(answered_n: int, settings: HeldOutBenchmark) -> int:
+    wanted_n = settings.per_task or max(1, round(answered_n * (settings.share or 0)))
+    return min(wanted_n, answered_n // 2)
+
+
+class HeldFile(NamedTuple):
+    """The path and the content of the file of items."""
+
+    path: str  # inside the store
+    content: bytes
+
+
+def serialised(items: pa.Table) -> HeldFile:
+    """Return a table of items as a Parquet file, named by the hash of its content."""
+    buffer = io.BytesIO()
+    pq.write_table(items, buffer, compression="zstd")
+    content = buffer.getvalue()
+    return HeldFile(f"held_out/{hashlib.sha256(content).hexdigest()[:32]}.parquet", content)
+
+
+def digest(items: pa.Table) -> str:
+    """Return a hash of the content of a table of items, 32 hex digits."""
+    rows = zip(*(items[name].to_pylist() for name in ("prompt_id", "task", "prompt", "response")), strict=True)
+    return hashlib.sha256("\n".join(sorted(map(canonical_json, map(list, rows)))).encode()).hexdigest()[:32]
+
+
+def read(store: Store) -> pa.Table:
+    """Return the items of the stored pool, which may be empty; raise FileNotFoundError if their file is missing."""
+    footer = store.read_footer("raw_pool")
+    path = None if footer is None else footer.notes.get(NOTE)
+    if not path:
+        return SCHEMA.empty_table()
+    parts = str(path).split("/")
+    content = store.get(*parts)
+    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
+    if content is None:
+        raise FileNotFoundError(f"{store.locate(*parts)} is missing: it holds the items of `held_out`; {advice}")
+    return parquet_table(content, store.locate(*parts), advice, SCHEMA)
+
+
+def among(store: Store, prompt_ids: Iterable[str]) -> list[str]:
+    """Return the ids in `prompt_ids` that are held-out items, sorted."""
+    return sorted({*read(store)["prompt_id"].to_pylist()}.intersection(prompt_ids))

@@ -1,0 +1,88 @@
+"""Near-duplicates of benchmark items in a pool: equal texts, and texts with most of an item's word 8-grams.
+
+Case, punctuation and white space are ignored. A text of fewer than 8 words is one gram, so it is compared as a whole.
+
+Source: the 70% of 8-grams are PaLM's definition of contamination (Chowdhery et al., arXiv:2204.02311, section 8). PaLM looks
+for the 8-grams anywhere in the training data; we look for them in one prompt, so that a count names the prompts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRAM_N = 8  # words
+SHARE = 0.7  # of an item's different 8-grams
+WORD = re.compile(r"\w+")
+
+
+class Match(NamedTuple):
+    """A text of the pool that is equal or nearly equal to an item."""
+
+    text: int  # position of the text
+    item: int  # position of the item
+    is_exact: bool
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text without case, punctuation and compatibility forms; its characters if it has no word.
+
+    >>> words("What’s  UP?"), words("?!")
+    (['what', 's', 'up'], ['?!'])
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return WORD.findall(plain) or ["".join(plain.split())]
+
+
+def grams(found: Sequence[str]) -> set[str]:
+    """Return the different 8-grams of words; a text of fewer words is one gram.
+
+    >>> sorted(grams("a b c d e f g h i".split())), grams(["a", "b"])
+    (['a b c d e f g h', 'b c d e f g h i'], {'a b'})
+    """
+    return {" ".join(found[start : start + GRAM_N]) for start in range(max(1, len(found) - GRAM_N + 1))}
+
+
+def matches(texts: Sequence[str], items: Sequence[str]) -> Iterator[Match]:
+    """Yield each pair of a text and an item that are equal, or where the text has at least 70% of the item's 8-grams.
+
+    Items with fewer than 8 words match only equal texts. The time grows with the words of all texts, not with the pairs.
+    """
+    of_gram: defaultdict[str, list[int]] = defaultdict(list)
+    wholes: list[str] = []
+    sizes: list[int] = []
+    for place, item in enumerate(items):
+        split = words(item)
+        own = grams(split)
+        wholes.append(" ".join(split))
+        sizes.append(len(own))
+        for gram in own:
+            of_gram[gram].append(place)
+    for text_place, text in enumerate(texts):
+        split = words(text)
+        shared = Counter(place for gram in grams(split) if gram in of_gram for place in of_gram[gram])
+        for place, shared_n in sorted(shared.items()):
+            if shared_n >= SHARE * sizes[place]:
+                yield Match(text_place, place, " ".join(split) == wholes[place])
+
+
+def near(texts: Sequence[str], items: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
+    """Return a mask of the texts that match an item."""
+    found = np.zeros(len(texts), np.bool_)
+    for match in matches(texts, items):
+        found[match.text] = True
+    return found
+
+
+def counts(texts: Sequence[str], items: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return for each item the number of equal texts, and the number of other texts that match it."""
+    exact_n, near_n = [0] * len(items), [0] * len(items)
+    for match in matches(texts, items):
+        (exact_n if match.is_exact else near_n)[match.item] += 1
+    return exact_n, near_n

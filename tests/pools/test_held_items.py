@@ -1,0 +1,151 @@
+"""Items that are taken out of a pool, and their near-duplicates in the rest, against definitions written out again."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
+from taskdiv_assets.experiment.pool_settings import TaskLabels
+from taskdiv_assets.pools import held_items, labels, overlap
+from taskdiv_assets.pools.frame import Part, RawPool, raw_pool
+
+TASKS = ["qa"] * 30 + ["sum"] * 7 + ["lonely"]
+
+
+def make_pool(answered: str = "always") -> RawPool:
+    prompts = [f"question number {n}" for n in range(len(TASKS))]
+    answers = [None if answered == "never" or (answered == "odd" and n % 2 == 0) else "yes" for n in range(len(TASKS))]
+    return raw_pool([Part.whole("p", prompts, answers, TASKS)])
+
+
+def held(**settings: object) -> HeldOutBenchmark:
+    return HeldOutBenchmark.model_validate({"name": "held_out", **settings})
+
+
+def split(pool: RawPool, **settings: object) -> held_items.Split:
+    return held_items.without_items(pool, held(**settings), "column", TaskLabels())
+
+
+def by_task(items: pa.Table) -> dict[str, int]:
+    found = items["task"].value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in found}
+
+
+@pytest.mark.parametrize(
+    ("settings", "answered", "counts"),
+    [
+        ({"per_task": 5}, "always", {"qa": 5, "sum": 3}),  # at most half; one answer is never taken
+        ({"per_task": 100}, "always", {"qa": 15, "sum": 3}),
+        ({"share": 0.1}, "always", {"qa": 3, "sum": 1}),
+        ({"per_task": 5}, "odd", {"qa": 5, "sum": 1}),
+    ],
+)
+def test_each_task_gives_its_number_of_answered_prompts(
+    settings: dict[str, object], answered: str, counts: dict[str, int]
+) -> None:
+    pool = make_pool(answered)
+    left, items = split(pool, **settings)
+    rest = left.table
+    assert by_task(items) == counts and left.drops == {"held_out": items.num_rows} and left.dropped_n == items.num_rows
+    assert items["response"].null_count == 0
+    ids = [*rest["prompt_id"].to_pylist(), *items["prompt_id"].to_pylist()]
+    assert sorted(ids) == sorted(pool.table["prompt_id"].to_pylist())
+    assert items["prompt_id"].to_pylist() == sorted(items["prompt_id"].to_pylist())
+
+
+def test_the_draw_depends_on_ids_only_and_a_larger_one_contains_a_smaller_one() -> None:
+    pool = make_pool()
+    few = set(split(pool, per_task=2).items["prompt_id"].to_pylist())
+    assert few < set(split(pool, per_task=4).items["prompt_id"].to_pylist())
+    rows = list(range(len(TASKS)))
+    random.Random(1).shuffle(rows)
+    shuffled = replace(pool, table=pool.table.take(rows))
+    assert set(split(shuffled, per_task=2).items["prompt_id"].to_pylist()) == few
+
+
+def test_a_mapping_file_gives_the_tasks_and_may_keep_the_held_out_ids(tmp_path) -> None:
+    pool = make_pool()
+    ids = pool.table["prompt_id"].to_pylist()
+    path = tmp_path / "tasks.csv"
+    path.write_text("prompt_id,task\n" + "".join(f"{i},{'even' if int(i, 16) % 2 == 0 else 'odd'}\n" for i in ids))
+    mapping = TaskLabels.model_validate({"from": "mapping", "path": str(path)})
+    left, items = held_items.without_items(pool, held(per_task=3), "mapping", mapping)
+    rest = left.table
+    assert by_task(items) == {"even": 3, "odd": 3}
+    table = labels.of_source("mapping", mapping, rest, items["prompt_id"].to_pylist())
+    assert table["prompt_id"].to_pylist() == rest["prompt_id"].to_pylist()
+    with pytest.raises(ValueError, match="6 of 38 prompt ids are not in the pool"):
+        labels.of_source("mapping", mapping, rest, [])
+
+
+def test_without_answers_or_with_two_sizes_the_error_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="the pool has 0 answered prompts in 0 tasks; name the column of answers"):
+        split(make_pool("never"), per_task=5)
+    for settings in ({}, {"per_task": 2, "share": 0.1}):
+        with pytest.raises(ValidationError, match="expected either `per_task: 20`"):
+            held(**settings)
+
+
+# --- near-duplicates ---------------------------------------------------------------------------------------------------
+
+
+def by_pairs(texts: list[str], items: list[str]) -> set[tuple[int, int, bool]]:
+    """The second definition: compare every pair, with sets of tuples of words."""
+
+    def split_up(text: str) -> list[str]:
+        return re.sub(r"[^a-z0-9]+", " ", text.lower()).split()
+
+    def grams(words: list[str]) -> set[tuple[str, ...]]:
+        return {tuple(words[i : i + 8]) for i in range(len(words) - 7)} if len(words) >= 8 else {tuple(words)}
+
+    found = set()
+    for i, text in enumerate(texts):
+        for j, item in enumerate(items):
+            own = grams(split_up(item))
+            if len(own & grams(split_up(text))) / len(own) >= 0.7:
+                found.add((i, j, split_up(text) == split_up(item)))
+    return found
+
+
+def test_near_duplicates_equal_a_comparison_of_every_pair() -> None:
+    generator = random.Random(3)
+    words = ["red", "Blue", "cat", "dog", "runs", "sits", "on", "a", "hill", "42"]
+
+    def line() -> str:
+        return " ".join(generator.choice(words) for _ in range(generator.choice([2, 3, 7, 8, 9, 20, 40])))
+
+    items = [line() for _ in range(40)]
+    texts = [line() for _ in range(60)]
+    texts += [item.upper() + "!" for item in items[:10]]  # equal
+    texts += [f"{item} {line()}" for item in items[10:20]]  # the item with more words behind it
+    texts += [" ".join(item.split()[: -len(item.split()) // 5 or None]) for item in items[20:30]]  # its end is missing
+    found = {tuple(match) for match in overlap.matches(texts, items)}
+    assert found == by_pairs(texts, items)
+    assert {is_exact for *_, is_exact in found} == {True, False}
+    exact_n, near_n = overlap.counts(texts, items)
+    assert sum(exact_n) == sum(is_exact for *_, is_exact in found) and sum(exact_n) + sum(near_n) == len(found)
+    assert overlap.near(texts, items).sum() == len({text for text, *_ in found})
+
+
+def test_short_lines_match_only_as_a_whole() -> None:
+    assert overlap.counts(["What is AI", "what is AI?", "Tell me what is AI"], ["What is AI?"]) == ([2], [0])
+    assert overlap.counts(["???", "!!"], ["???"]) == ([1], [0])
+
+
+def test_near_duplicates_are_dropped_by_an_option() -> None:
+    long = "please tell me the name of the river that flows through the town of number"
+    prompts = [f"{long} {n}" for n in range(10)] + ["something else", "another thing"]
+    pool = raw_pool([Part.whole("p", prompts, ["yes"] * 12, ["qa"] * 12)])
+    kept = split(pool, per_task=1)
+    assert kept.pool.table.num_rows == 11 and kept.pool.drops == {"held_out": 1}
+    dropped = split(pool, per_task=1, drop_duplicates=True)
+    assert dropped.items.equals(kept.items)
+    near_n = int(overlap.near(kept.pool.table["prompt"].to_pylist(), kept.items["prompt"].to_pylist()).sum())
+    assert dropped.pool.drops == {"held_out": 1, **({"near_duplicate_of_held_out": near_n} if near_n else {})}
+    assert dropped.pool.table.num_rows == 11 - near_n
