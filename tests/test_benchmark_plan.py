@@ -110,7 +110,8 @@ def scoring(experiment: Experiment) -> ScoringPlan:
     def never(unit: Unit) -> Footer:
         raise AssertionError(f"{unit} is not needed")
 
-    return ScoringPlan(experiment, Models(experiment, lambda unit: None, never))
+    models = Models(experiment, lambda unit: None, never)
+    return ScoringPlan(experiment, models, lambda: never(Unit("held_out_items")))
 
 
 def identities_of(benchmark: str, more: str = "") -> tuple[str, str]:

@@ -134,6 +134,7 @@ def cases(tasks: Sequence[str], values: Sequence[float]) -> Iterator[Case]:
     cut = np.arange(n) % 3 == 0
     yield "raw_pool", table_of("raw_pool", {"prompt": [*tasks], "response": [None if c else "r" for c in cut]}), {}
     yield "task_labels", table_of("task_labels", {"task": [*tasks], "how": ["column"] * n}), {}
+    yield "held_out_items", table_of("held_out_items", {"task": [*tasks]}), {}
     yield "confidence_table", table_of("confidence_table", {"confidence": values, "truncated": cut.tolist()}), {}
     means = {"task": [*tasks], "mean_confidence": values, "standard_error": [None if c else 0.1 for c in cut]}
     yield "task_confidence", table_of("task_confidence", means), {}
