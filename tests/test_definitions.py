@@ -111,7 +111,10 @@ def test_a_name_that_is_asked_for_and_not_there_is_said_in_the_ui(
     monkeypatch.setenv("TASKDIV_EXPERIMENTS", "doly")
     graph = code_location.build().resolve_asset_graph()
     description = graph.get(dg.AssetKey(["doly", code_location.ERROR_ASSET])).description or ""
-    assert "$TASKDIV_EXPERIMENTS names 'doly'; expected names out of demo, demo_quick, dolly, flan" in description
+    assert (
+        "$TASKDIV_EXPERIMENTS names 'doly'; expected names out of demo, demo_quick, dolly, dolly_small, flan"
+        in description
+    )
     assert dg.AssetKey(["demo", "raw_pool"]) in graph.get_all_asset_keys()
 
 

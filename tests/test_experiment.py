@@ -20,7 +20,7 @@ def test_a_built_in_experiment_is_valid_and_named_after_its_file(name: str) -> N
 
 
 def test_the_experiments_of_the_issue_are_there() -> None:
-    assert {"demo", "demo_quick", "dolly", "flan"} <= set(experiments.built_in_names())
+    assert {"demo", "demo_quick", "dolly", "dolly_small", "flan"} <= set(experiments.built_in_names())
     assert 3000 in experiments.load("dolly").budgets
     flan = experiments.load("flan")
     assert {30_000, (flan.pool.sample or 0) // 2} <= set(flan.budgets)

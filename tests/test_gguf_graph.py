@@ -78,3 +78,22 @@ def test_init_accepts_a_file(bench: GgufBench, tmp_path: Path) -> None:
         model_problem(str(tmp_path / "none.gguf"))
         == f"there is no folder {tmp_path}/none.gguf; expected the folder of a model, or none"
     )
+
+
+@pytest.mark.full
+def test_dolly_small_is_planned_over_a_gguf_file_in_place_of_the_hub(
+    bench: GgufBench, empty_home: Home, shared_data: Path
+) -> None:
+    text = experiment_file.read_text("dolly_small")[0].replace("name: dolly_small", "name: small")
+    for section, path in {
+        "hub: databricks/databricks-dolly-15k\n  revision: bdd27f4d94b9c1f951818a7da7fd7aeea5dbff1a":
+            f"path: {shared_data / 'dolly' / 'databricks-dolly-15k.jsonl.gz'}",
+        "hub: google/gemma-3-270m\n  revision: 9b0cfec892e2bc2afd938c98eabe4e4a7b1e0ca1": f"path: {bench.file}",
+        "source: hub": f"source: {shared_data / 'mmlu' / 'mmlu_csv.tar.gz'}",
+    }.items():  # fmt: skip
+        assert text.count(section) == 1
+        text = text.replace(section, path)
+    (empty_home.folder / "small.yaml").write_text(text)
+    made = empty_home.taskdiv("plan", "small.yaml")
+    assert made.returncode == 0, made.stderr
+    assert "114 of 14,042 items" in made.stdout and "next: taskdiv run small.yaml" in made.stdout

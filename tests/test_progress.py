@@ -14,14 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.terminal import RunDisplay
 from taskdiv_assets.commands.workers import Event, Outcome
+from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.selection import STRATEGIES, SelectionPool
 from taskdiv_assets.services.ordering import order_of
 from taskdiv_assets.storage import progress
 from taskdiv_assets.storage.progress import INTERVAL_S, Progress
+from taskdiv_assets.storage.store import Store
+from tests.home import Home
+from tests.test_proxies import POOL, Bench
 
 
 class Clock:
@@ -251,3 +256,41 @@ def test_a_note_names_its_task_once_and_no_terminal_obeys_it() -> None:
     finally:
         progress.listen(None)
     assert said == ["waiting"]
+
+
+# --- stages that hold a model ---------------------------------------------------------------------------------------------------
+
+
+class LabBench(Bench):
+    """The lab's miniature, whose stages are made without Dagster."""
+
+    def __init__(self, home: Home) -> None:
+        path = home.write_experiment("slow")
+        self.experiment = experiment_file.parse(*experiment_file.read_text(str(path)))
+        self.store = Store(self.experiment.name)
+
+
+@pytest.mark.full
+def test_a_slow_model_says_where_it_is_from_its_first_batch_on(
+    empty_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tick takes 100 s here: the log of a process without a terminal has three lines for it, with the count."""
+    for name, value in empty_home.variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(empty_home.folder)
+    stage, bench = Stage(), LabBench(empty_home)
+    bench.make(*POOL)
+
+    def tick(what: str, done: int, total: int, also: str) -> None:
+        stage.display.tell(Event("progress", what, done, total, also, task="prompt_embeddings"))
+        stage.wait(100)
+
+    progress.listen(tick)
+    try:
+        bench.make(*(REGISTRY[name] for name in ("prompt_embeddings", "confidence_table", "base_scores")))
+    finally:
+        progress.listen(None)
+    said = stage.text.getvalue()
+    for what in ("prompt_embeddings: embedding prompts", "confidence_table: scoring", "base_scores: scoring lab"):
+        first = re.findall(rf"{what}[^\n]*", said)[:3]
+        assert all(re.search(r": 0 of [\d,]+ \(0%\), .* so far$", line) for line in first) and len(first) == 3, first

@@ -101,12 +101,14 @@ def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missin
             if work.store.read_manifest(questions) is None:
                 store_tables(work, questions, {QUESTIONS_FILE: questions_table(scorer.questions)})
             known = {**_compared_otherwise(work, scorer, benchmark, candidates.folders[seed]), **parts.known}
-            progress.before_n += len(scorer.questions.requests.keys() & known.keys())
+            known_n = len(scorer.questions.requests.keys() & known.keys())
+            progress.before_n += known_n
             before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
             def on_done(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
                 progress(before_n + done_n, all_n)
 
+            on_done(known_n, all_n)  # the first batch of a large model takes minutes
             try:
                 scored = scorer.score(known, parts.keep, on_done)
             except ValueError as error:

@@ -38,6 +38,8 @@ def write_embeddings(
     if done_n:
         work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
         progress.before_n = done_n
+    if done_n < len(prompts):
+        progress(done_n, len(prompts))  # the first batch of a large model takes a minute
     for shard in [shard for shard in planned if shard.name not in files]:
         texts = prompts.slice(shard.start, shard.rows_n).to_pylist()
         files[shard.name] = _put_shard(work, lm, shard, texts, _shifted(progress, done_n, len(prompts)))
@@ -51,6 +53,7 @@ def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHAR
     wanted = [shards.Shard(name, np.arange(start, start + rows_n)) for name, start, rows_n in planned.values()]
     files, done_n, width = {}, 0, 0
     with work.progress("embedding prompts", "prompts") as progress:
+        progress(0, prompts_n)
         for result in shards.share_out(work, shard_embedder, wanted, scorers_n()):
             files[result["shard"]], width = result["entry"], result["dimensions_n"]
             done_n += planned[result["shard"]].rows_n

@@ -117,6 +117,7 @@ def _write(
     parts = AnswerParts(work, identity)
     answers = dict(parts.known)
     progress = work.progress("writing outputs for alpaca_eval", "outputs")
+    progress(sum(key in answers for key in keys), len(keys))
     try:
         for written in plan.run(np.array([key in answers for key in keys], np.bool_)):
             new = {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}

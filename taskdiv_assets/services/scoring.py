@@ -97,6 +97,7 @@ class PromptScores:
         self.is_cut[rows[scorer.cut]] = True
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = known_n
+        progress(known_n, len(rows))  # the first batch of a large model takes minutes
         waiting: list[NDArray[np.int64]] = []
         tokens_n, started = 0, time.monotonic()
         self.parts.since_s = started
@@ -129,6 +130,7 @@ class PromptScores:
         progress.before_n = done_n = len(rows) - len(open_rows)
         cut = shards.cut(open_rows, self.prompt_ids, scorers_n())
         with progress:
+            progress(done_n, len(rows))
             for result in shards.share_out(self.work, partial(shard_scorer, source=self.source), cut, scorers_n()):
                 done_n += result["prompts_n"]
                 self.halvings_n += result["halvings_n"]

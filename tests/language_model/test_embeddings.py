@@ -65,6 +65,25 @@ def test_a_prompt_over_the_context_is_cut_from_the_left(stories):
     assert embed(stories, ["The cat sat on the mat and looked at the moon. " * 100]).shape == (1, 64)
 
 
+@pytest.mark.parametrize("name", ["LlamaConfig", "Gemma3TextConfig", "GPT2Config"])
+def test_the_head_is_never_computed(miniature, name):
+    """With Gemma's 262,144 tokens, the head takes most of a pass and 128 MiB for 128 tokens."""
+    import transformers
+
+    config = getattr(transformers, name)(
+        vocab_size=miniature.tokenizer.vocab_size + 8, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, intermediate_size=32,
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+
+    def refuse(*_):
+        raise AssertionError("the head was computed")
+
+    model.get_output_embeddings().register_forward_pre_hook(refuse)
+    vectors = embed(miniature._replace(model=model), ["copy: abcd>", "a"])
+    assert vectors.shape == (2, config.hidden_size) and np.isfinite(vectors).all()
+
+
 def test_a_model_that_is_broken(miniature_folder):
     import torch
 
