@@ -44,8 +44,8 @@ from taskdiv_assets.storage.store import Store, home
 
 app = typer.Typer(
     help="Choose which prompts to annotate before fine-tuning, and measure whether the choice was good.\n\n"
-    "EXPERIMENT is the name of a built-in experiment (demo, demo_quick, dolly, dolly_small, flan) or of a stored one, or the path "
-    "of a YAML file. Results are stored in $TASKDIV_HOME (default: .taskdiv in this folder).\n\n"
+    "EXPERIMENT is the name of a built-in experiment (demo, demo_quick, dolly, dolly_small, flan) or of a stored one, or the "
+    "path of a YAML file. Results are stored in $TASKDIV_HOME (default: .taskdiv in this folder).\n\n"
     "Start with your own prompts: taskdiv init questions.csv\n\n"
     "Or with a demonstration: taskdiv run demo_quick",
     no_args_is_help=True,
