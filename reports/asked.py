@@ -79,9 +79,12 @@ def _held_out(results: Results, name: str, notes: list[Mapping[str, Any]]) -> st
     found = [results.footer_notes("held_out_items")]
     copies_n = _sum(found, "exact_n") + _sum(found, "near_n")
     copies = f"{words.count(copies_n, 'near-duplicate')} of them remained" if copies_n else "no near-duplicate remained"
+    source = "this pool that were taken out"
+    if found[0].get("is_own_file"):
+        source = "a file of their own; prompts of the pool with the same text were taken out"
     return (
-        f"The items are {words.count(_sum(found, 'items_n'), 'answered prompt')} of this pool that were taken out before any "
-        f"selection and training; in the pool {copies}. An answer counts with its end token.{_bits(notes)}"
+        f"The items are {words.count(_sum(found, 'items_n'), 'answered prompt')} of {source} before any selection and "
+        f"training; in the pool {copies}. An answer counts with its end token.{_bits(notes)}"
     )
 
 

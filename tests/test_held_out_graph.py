@@ -200,6 +200,26 @@ def test_another_draw_makes_stale_what_read_the_pool_and_nothing_else(bench: Ben
     assert same.is_fresh(Unit("raw_pool")) and same.is_fresh(Unit("benchmark_scores", CELL))
 
 
+def test_a_file_of_items_is_part_of_the_pools_identity(bench: Bench) -> None:
+    path = bench.home.folder / "items.csv"
+    path.write_text("q,a\nspell backwards: abcd>,dcba\n")
+    settings = "path: items.csv, columns: {prompt: q, response: a}"
+    graph = bench.variant(("per_task: 4", settings))
+    before = graph.lineage().expect(Unit("raw_pool")).identity
+    path.write_text("q,a\nspell backwards: abcd>,abcd\n")
+    after = graph.lineage().expect(Unit("raw_pool")).identity
+    moved = path.rename(path.with_name("moved.csv"))
+    assert (
+        before
+        != after
+        == bench.variant(("per_task: 4", settings.replace("items", "moved")))
+        .lineage()
+        .expect(Unit("raw_pool"))
+        .identity
+    )
+    moved.unlink()
+
+
 def test_the_file_of_the_items_is_missed_in_a_sentence(bench: Bench) -> None:
     store = bench.graph.store
     path: Path = bench.home.folder / "results/miniature" / store.read_footer("raw_pool").notes[held_items.NOTE]

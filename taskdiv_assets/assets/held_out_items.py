@@ -25,7 +25,8 @@ def make_held_out_items(work: Work) -> Product:
     table = items.append_column("exact_n", pa.array(exact_n, pa.int64()))
     table = table.append_column("near_n", pa.array(near_n, pa.int64()))
     notes = {"items_n": items.num_rows, "tasks_n": len(counted(items["task"])), "pool_n": pool.num_rows}
-    notes |= {"exact_n": sum(exact_n), "near_n": sum(near_n)}
+    held = work.experiment.held_out
+    notes |= {"exact_n": sum(exact_n), "near_n": sum(near_n), "is_own_file": held is not None and held.path is not None}
     return Product(table, notes, {"items": held_items.digest(items)})
 
 

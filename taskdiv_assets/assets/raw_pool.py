@@ -95,9 +95,9 @@ def raw_pool_recipe(inputs: Inputs) -> Settings:
     held = inputs.experiment.held_out
     if held is None:
         return settings
-    inputs.add(inputs.lineage.sources.mapping_for_pool())
+    inputs.add(inputs.lineage.sources.for_held_out(held))
     names = {"from": inputs.experiment.labels_from, **inputs.experiment.task_labels.model_dump(include={"key", "task"})}
-    return {**settings, "held_out": held.model_dump(exclude={"name"}), "tasks_of_held_out": names}
+    return {**settings, "held_out": held.model_dump(exclude={"name", "path"}), "tasks_of_held_out": names}
 
 
 ASSET = Asset(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from data_contracts.experiment_fields import NAME_PATTERN
+from taskdiv_assets.experiment.pool_settings import Columns
 from taskdiv_assets.tuning_settings import Number, PositiveInt, Settings, Switch
 
 HUB = "hub"
@@ -61,20 +62,29 @@ class HeldOutBenchmark(Settings):
     Attributes:
         per_task: number of items of each task, drawn by hash; at most half of the task's answered prompts.
         share: share of each task's answered prompts, instead of `per_task`.
+        path: file with prompts and answers of its own, instead of prompts of the pool. All its rows are items.
+        columns: columns of that file, at least `prompt` and `response`.
         drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
     """
 
     name: Literal["held_out"]
     per_task: PositiveInt | None = None
     share: Annotated[Number, Field(gt=0, le=0.5)] | None = None
+    path: Annotated[Name | None, Field(exclude_if=lambda value: value is None)] = None
+    columns: Annotated[Columns | None, Field(exclude_if=lambda value: value is None)] = None
     drop_duplicates: Switch = False
     metrics: ClassVar[tuple[str, ...]] = ("mean_probability", "first_choice", "exact_match")
 
     @model_validator(mode="after")
     def _has_one_size(self) -> Self:
-        if (self.per_task is None) == (self.share is None):
+        if sum(size is not None for size in (self.per_task, self.share, self.path)) != 1:
             raise ValueError(
-                "expected either `per_task: 20` (items of each task) or `share: 0.1` (of each task's answers)"
+                "expected either `per_task: 20` (items of each task), `share: 0.1` (of each task's answers) or `path: FILE`"
+            )
+        has_answers = self.columns is not None and bool(self.columns.response or self.columns.messages)
+        if (self.path is not None) != has_answers:
+            raise ValueError(
+                "`path` and `columns: {prompt: COLUMN, response: COLUMN}` belong together: a file of items, and its columns"
             )
         return self
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from data_contracts.footer import Footer
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.graph.models import folder_hash
 from taskdiv_assets.graph.units import Unit
@@ -31,10 +32,11 @@ class SourceHashes:
         path = self.experiment.task_labels.path
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
-    def mapping_for_pool(self) -> dict[str, str]:
-        """Return the hash of the same file for raw_pool, which draws held-out items by task."""
-        path = self.experiment.task_labels.path
-        return {"mapping": remote.sha256_of(path, self._known(Unit("raw_pool")))} if path else {}
+    def for_held_out(self, benchmark: HeldOutBenchmark) -> dict[str, str]:
+        """Return the hashes of the files that decide which prompts raw_pool holds out: the mapping of tasks, or the items."""
+        own = {"held_out": benchmark.path} if benchmark.path else {"mapping": self.experiment.task_labels.path}
+        known = self._known(Unit("raw_pool"))
+        return {name: remote.sha256_of(path, known) for name, path in own.items() if path}
 
     def base_model(self) -> dict[str, str]:
         """Return the hash of a base model's files (the stored one if they cannot be read); {} without a path or URL."""

@@ -1,5 +1,7 @@
 """The items of the benchmark `held_out`: answered prompts that are taken out of the pool before anything else reads it.
 
+The items may also come from a file of their own. Prompts of the pool with the same text are then taken out.
+
 The items are a file of the store beside the table raw_pool, whose footer contains the path. They are not in the table, so no
 strategy, score, training or choice of a learning rate can read them.
 """
@@ -19,9 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
-from taskdiv_assets.experiment.pool_settings import TaskLabels
+from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
 from taskdiv_assets.pools import labels, overlap
 from taskdiv_assets.pools.frame import RawPool
+from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection.streams import keyed_hash
 from taskdiv_assets.storage.identity import canonical_json
 from taskdiv_assets.storage.store import Store, parquet_table
@@ -55,27 +58,50 @@ def without_items(
     """Take the items of `held_out`, and by option their near-duplicates, out of a pool; nothing if `settings` is None.
 
     Raises:
-        ValueError: no task has two answered prompts.
+        ValueError: no task has two answered prompts, or the file of items lacks an answer or cannot be read.
     """
     table = pool.table.sort_by("prompt_id")
     if settings is None:
         return Split(replace(pool, table=table), SCHEMA.empty_table())
-    left_out = pool.copies["copy_id"].to_pylist()
-    tasks = labels.of_source(labels_from, task_labels, table, left_out)["task"].to_pylist()
-    is_item = np.zeros(table.num_rows, np.bool_)
-    is_item[drawn(table, tasks, settings)] = True
-    chosen = table.filter(pa.array(is_item))
-    names = pa.array(np.array(tasks, object)[is_item], pa.string())
-    columns = [names if name == "task" else chosen[name].combine_chunks() for name in SCHEMA.names]
-    items = pa.Table.from_arrays(columns, schema=SCHEMA)
+    if settings.path is not None:
+        items = _of_file(settings)
+        is_item = pc.is_in(table["prompt"], value_set=items["prompt"].combine_chunks()).to_numpy()
+    else:
+        left_out = pool.copies["copy_id"].to_pylist()
+        tasks = labels.of_source(labels_from, task_labels, table, left_out)["task"].to_pylist()
+        is_item = np.zeros(table.num_rows, np.bool_)
+        is_item[drawn(table, tasks, settings)] = True
+        items = _items(table.filter(pa.array(is_item)), np.array(tasks, object)[is_item].tolist())
     rest = table.filter(pa.array(~is_item))
-    drops = {"held_out": items.num_rows}
+    drops = {"held_out": int(is_item.sum())}
     if settings.drop_duplicates:
         is_near = overlap.near(rest["prompt"].to_pylist(), items["prompt"].to_pylist())
         rest, drops["near_duplicate_of_held_out"] = rest.filter(pa.array(~is_near)), int(is_near.sum())
     drops = {reason: n for reason, n in drops.items() if n}
     dropped_n = pool.dropped_n + sum(drops.values())
     return Split(replace(pool, table=rest, dropped_n=dropped_n, drops={**pool.drops, **drops}), items)
+
+
+def _items(rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
+    columns = [pa.array(tasks, pa.string()) if name == "task" else rows[name].combine_chunks() for name in SCHEMA.names]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _of_file(settings: HeldOutBenchmark) -> pa.Table:
+    """Return the rows of the user's file of items. Repeated prompts are read once."""
+    source = Pool(reader="table", path=settings.path, columns=settings.columns, duplicates="drop")
+    try:
+        rows = read_pool(source).table.sort_by("prompt_id")
+    except ValueError as error:
+        raise ValueError(f"benchmark `held_out`: {error}") from None
+    if missing_n := rows["response"].null_count:
+        raise ValueError(
+            f"benchmark `held_out`: {missing_n:,} of the {rows.num_rows:,} rows of {settings.path} have no answer; fill in the "
+            "answers, or remove these rows"
+        )
+    has_tasks = settings.columns is not None and settings.columns.task is not None
+    missing = labels.NO_TASK if has_tasks else labels.ONE_TASK
+    return _items(rows, [missing if task is None else task for task in rows["source_task"].to_pylist()])
 
 
 def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> list[int]:

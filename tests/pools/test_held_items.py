@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -69,7 +70,7 @@ def test_the_draw_depends_on_ids_only_and_a_larger_one_contains_a_smaller_one() 
     assert set(split(shuffled, per_task=2).items["prompt_id"].to_pylist()) == few
 
 
-def test_a_mapping_file_gives_the_tasks_and_may_keep_the_held_out_ids(tmp_path) -> None:
+def test_a_mapping_file_gives_the_tasks_and_may_keep_the_held_out_ids(tmp_path: Path) -> None:
     pool = make_pool()
     ids = pool.table["prompt_id"].to_pylist()
     path = tmp_path / "tasks.csv"
@@ -90,6 +91,39 @@ def test_without_answers_or_with_two_sizes_the_error_says_what_to_do() -> None:
     for settings in ({}, {"per_task": 2, "share": 0.1}):
         with pytest.raises(ValidationError, match="expected either `per_task: 20`"):
             held(**settings)
+
+
+def test_items_of_a_file_are_all_its_rows_and_leave_the_pool(tmp_path: Path) -> None:
+    pool, path = make_pool(), tmp_path / "items.csv"
+    path.write_text("q,a,t\nquestion number 3,sure,qa\nof its own,yes,other\nof its own,yes,other\nno task,no,\n")
+    columns = {"prompt": "q", "response": "a", "task": "t"}
+    rest, items = split(pool, path=str(path), columns=columns)
+    rows = {(one["prompt"], one["response"], one["task"]) for one in items.to_pylist()}
+    assert rows == {
+        ("question number 3", "sure", "qa"),
+        ("of its own", "yes", "other"),
+        ("no task", "no", labels.NO_TASK),
+    }
+    assert "question number 3" not in rest.table["prompt"].to_pylist() and rest.drops == {"held_out": 1}
+    assert items.schema.equals(held_items.SCHEMA)
+    untasked = split(pool, path=str(path), columns={"prompt": "q", "response": "a"}).items
+    assert set(untasked["task"].to_pylist()) == {labels.ONE_TASK}
+    path.write_text("q,a\none,yes\ntwo,\n")
+    with pytest.raises(ValueError, match="1 of the 2 rows of .*items.csv have no answer"):
+        split(pool, path=str(path), columns={"prompt": "q", "response": "a"})
+    with pytest.raises(ValueError, match="benchmark `held_out`: .*items.csv"):
+        split(pool, path=str(path), columns={"prompt": "question", "response": "a"})
+
+
+def test_a_file_of_items_and_its_columns_belong_together() -> None:
+    for settings in (
+        {"path": "x.csv"},
+        {"path": "x.csv", "columns": {"prompt": "q"}},
+        {"per_task": 2, "columns": {"prompt": "q", "response": "a"}},
+    ):
+        with pytest.raises(ValidationError, match="belong together"):
+            held(**settings)
+    assert held(per_task=2).model_dump() == {"name": "held_out", "per_task": 2, "share": None, "drop_duplicates": False}
 
 
 # --- near-duplicates ---------------------------------------------------------------------------------------------------
