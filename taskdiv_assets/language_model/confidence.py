@@ -39,6 +39,7 @@ from taskdiv_assets.language_model.counted import apart_of, unexpected
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.packed import EXACT_TYPES, Packed, by_length, can_pack, packs
 from taskdiv_assets.language_model.token_statistics import FLOATS, Totals, statistics
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class Scorer:
     ) -> None:
         self.lm, self.of, self.max_new_tokens, self.name_of, self.log = lm, of, max_new_tokens, name_of, log
         self.limit = _limit(lm, max_new_tokens if of == "continuation" else 0)
-        if of == "continuation" and (why := why_not_continued(lm)):
+        self.is_packed = of == "continuation" and bool(prompts) and can_pack(lm)
+        if of == "continuation" and not self.is_packed and (why := why_not_continued(lm)):
             raise ValueError(
                 f"{type(lm.model).__name__} cannot continue prompts here: {why}; use another model, or "
                 "`confidence: {of: prompt}`"
@@ -129,13 +131,19 @@ class Scorer:
         self.rows, self.cut = tokens.rows, tokens.cut
         self.keeps_bits = keeps_bits(lm)
         self.steps = row_steps(lm) if self.keeps_bits else RowSteps(GPU_ROWS, 1)
-        self.room = Room(lm.device, self.steps.step, log)
-        is_fixed = self.keeps_bits and of == "continuation" and bool(prompts) and rows_matter(lm)
-        self.free_step = None if is_fixed else self.steps.step
+        self.room = Room(lm.device, 1 if self.is_packed else self.steps.step, log)
+        can_be_fixed = self.keeps_bits and of == "continuation" and bool(prompts) and not self.is_packed
+        self.free_step = None if can_be_fixed and rows_matter(lm) else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
         """Score the prompts outside the mask `is_known` (n,), long ones first. The mask does not change the grouping."""
-        yield from self.room.run(self._groups(), self._score, new_n=self._new_n, known=is_known)
+        if self.is_packed:
+            exact = self.lm.model.config.model_type in EXACT_TYPES
+            found = packs(self.rows, self.limit, vocabulary_size(self.lm), exact, is_known)
+            score = self._score_packed
+        else:
+            found, score = self._groups(), self._score
+        yield from self.room.run(found, score, new_n=self._new_n, known=is_known)
 
     def _groups(self) -> list[Group]:
         if self.log and (said := unexpected(self.lm)):
@@ -164,9 +172,21 @@ class Scorer:
             totals = continued(self.lm, batch, self.max_new_tokens, drop_step=self.free_step)
         else:
             totals = read(self.lm, as_batch(self.lm, self.rows, group, rows_n, "right"))
-        columns = totals.columns(len(group.positions))
-        self._check(group.positions, columns)
-        return Scored(group.positions, columns)
+        return self._scored(group.positions, totals)
+
+    def _score_packed(self, group: Group) -> Scored:
+        self.room.rows_now_n = len(group.positions)
+        parts = by_length(self.rows, group.positions, self.limit, self.lm.model.config.model_type in EXACT_TYPES)
+        batches = [as_batch(self.lm, self.rows, part, len(part.positions)) for part in parts]
+        positions = np.concatenate([part.positions for part in parts])
+        decoding = Packed(self.lm, batches, self.max_new_tokens)
+        totals = decoded(self.lm, decoding, len(positions), len(positions), self.max_new_tokens, drop_step=1)
+        return self._scored(positions, totals)
+
+    def _scored(self, positions: npt.NDArray[np.int64], totals: Totals) -> Scored:
+        columns = totals.columns(len(positions))
+        self._check(positions, columns)
+        return Scored(positions, columns)
 
     def _check(self, positions: npt.NDArray[np.int64], columns: Columns) -> None:
         """Raise ValueError for a prompt without a predicted token, and for logits that are not finite."""
@@ -207,14 +227,21 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
 
     Ended rows are dropped, down to a multiple of `drop_step` rows. If `drop_step` is None, all rows stay.
     """
+    decoding = Decoding(lm, batch, max_new_tokens)
+    return decoded(lm, decoding, len(batch.input_ids), len(batch.positions), max_new_tokens, drop_step=drop_step)
+
+
+def decoded(
+    lm: LanguageModel, decoding: Decoding | Packed, rows_n: int, real_n: int, max_new_tokens: int, *, drop_step: int | None
+) -> Totals:
+    """Decode `rows_n` rows, of which the first `real_n` are prompts, as `continued` does."""
     import torch
 
-    decoding = Decoding(lm, batch, max_new_tokens)
-    totals = Totals(len(batch.input_ids), lm.device)
+    totals = Totals(rows_n, lm.device)
     ends = torch.tensor(end_tokens(lm), device=lm.device)
     look_every = steps_a_look(lm)
-    rows = torch.arange(len(batch.input_ids), device=lm.device)
-    is_open = rows < len(batch.positions)
+    rows = torch.arange(rows_n, device=lm.device)
+    is_open = rows < real_n
     for index in range(max_new_tokens):
         step = statistics(decoding.next_logits())
         totals.add(rows, step.numbers, is_open)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import repeat
+from math import gcd
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # floor of probabilities, so that none is 0
+AT_ONCE = 2**18  # logits; with 1 MiB on a CPU, all passes but the first read from its cache
+LARGE_VOCABULARY = 2**14
 LEAST_LOG = -1e30  # finite, so that 0 × LEAST_LOG is 0
 FLOATS = (
     "mean_probability", "first_probability", "min_probability", "sequence_log_probability", "mean_entropy", "mean_margin",
@@ -39,8 +44,14 @@ def statistics(
     tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
 ) -> Step:
     """Return how sure each distribution is of its likeliest token, or of the text's own token."""
+    if logits.device.type == "cpu" and logits.numel() > AT_ONCE and len(logits) > 1:
+        rows_n = max(1, AT_ONCE * len(logits) // logits.numel())
+        parts = zip(
+            logits.split(rows_n), tokens.split(rows_n) if tokens is not None else repeat(None), strict=tokens is not None
+        )
+        return _joined([statistics(*part) for part in parts])
     log_probabilities = logits.float().log_softmax(-1)
-    best, likeliest = log_probabilities.max(-1)
+    best, likeliest = _largest(log_probabilities)
     if tokens is None:
         tokens, log_probability = likeliest, best
     else:
@@ -53,6 +64,24 @@ def statistics(
     second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
     probability = log_probability.exp().clamp(min=SMALLEST)
     return Step(tokens, probability, log_probability, entropy, best.exp() - second)
+
+
+def _joined(steps: Sequence[Step]) -> Step:
+    import torch
+
+    return Step(*(torch.cat(parts) for parts in zip(*steps, strict=True)))
+
+
+def _largest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest value of each row and its first place. Large vocabularies in two steps, in a quarter of the time."""
+    part_n = gcd(values.shape[-1], 512)
+    if values.device.type != "cpu" or values.shape[-1] < LARGE_VOCABULARY or part_n < 64:
+        found: tuple[torch.Tensor, torch.Tensor] = values.max(-1)
+        return found
+    parts = values.unflatten(-1, (-1, part_n))
+    best, part = parts.amax(-1).max(-1)
+    place = parts.take_along_dim(part[..., None, None], -2)[..., 0, :].argmax(-1)
+    return best, part * part_n + place
 
 
 class Totals:

@@ -1,0 +1,240 @@
+"""Continue prompts of several lengths in one batch: the way of scoring for models of a real size on a CPU in float32.
+
+Why there are two ways: small models fill the batch of each padded length up to a fixed number of rows (`batching`), which costs
+them next to nothing. From about 20 million parameters on, the rows that only fill up cost more than anything else (Gemma 3
+270M: 5.5 times the time of `generate` for 32 prompts). Here, all rows and tokens of a batch are one row of tokens for the linear
+layers, and only attention is computed for each padded length apart, by the same calls as in the other way. So a prompt's numbers
+are the same bits in both ways, and in any company.
+
+`can_pack` decides: types of models that our tests compare with one prompt alone, torch's attention, widths without a remainder, and a
+processor on which a row's products are the same among 4 and among 64 rows. All other models take the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from taskdiv_assets.language_model.apart import Apart, switches_of
+from taskdiv_assets.language_model.batching import Batch, Group, Row, groups, keeps_bits, row_steps, vocabulary_size
+from taskdiv_assets.language_model.decoding import Decoding
+
+if TYPE_CHECKING:
+    import torch
+
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+    Logits = torch.Tensor  # (rows, vocabulary)
+
+TYPES = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3")
+# Types whose texts are read without padding. `counted` found so for Gemma 3 270M, whose rounding reaches the threshold there.
+EXACT_TYPES = ("gemma3_text",)
+LARGE = 20_000_000  # parameters
+LEAST_ROWS, MANY_ROWS = 4, 64  # products of fewer rows are filled up to LEAST_ROWS; with 1 or 2 rows, MKL uses other kernels
+PACK_ROWS = 128  # the head of Gemma 3 270M takes 14.5 ms a row among 16 rows, 8.6 among 64, 7.2 among 128
+PACK_TOKENS = 8192  # of padded prompts
+PACK_LOGITS = 2**25  # of one step; 128 MiB
+ATTENTION = "taskdiv_by_length"
+
+
+def can_pack(lm: LanguageModel) -> bool:
+    """Return True if a model is scored in this way. The result is cached for each loaded model."""
+    if lm.model not in _KNOWN:
+        _KNOWN[lm.model] = _is_suitable(lm) and not _rows_matter(lm)
+    return _KNOWN[lm.model]
+
+
+_KNOWN: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+
+
+def _is_suitable(lm: LanguageModel) -> bool:
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    config = lm.model.config
+    if not (keeps_bits(lm) and config.model_type in TYPES and config._attn_implementation == "sdpa"):
+        return False
+    if "logits_to_keep" not in signature(lm.model.forward).parameters:  # an adapter's wrapper
+        return False
+    layers = DynamicCache(config=config).layers
+    return (
+        sum(weights.numel() for weights in lm.model.parameters()) >= LARGE
+        and row_steps(lm).least == 1
+        and not switches_of(config)
+        and not getattr(config, "use_bidirectional_attention", False)
+        and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    )
+
+
+def _rows_matter(lm: LanguageModel) -> bool:
+    """Return True if, on this processor, a row among MANY_ROWS rows has other bits than among LEAST_ROWS."""
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary_size(lm), (MANY_ROWS, 1), generator=random)
+
+    def logits(rows_n: int) -> torch.Tensor:
+        some = ids[:rows_n]
+        return Packed(lm, [Batch(np.arange(rows_n), some, torch.ones_like(some), False)], 0).next_logits()
+
+    with torch.inference_mode():
+        return not torch.equal(logits(LEAST_ROWS), logits(MANY_ROWS)[:LEAST_ROWS])
+
+
+def packs(
+    rows: Sequence[Row],
+    limit: int | None,  # the largest length that a prompt may be padded to
+    vocabulary_n: int,
+    is_exact: bool,
+    is_known: npt.NDArray[np.bool_] | None = None,  # (n,) prompts to leave out
+) -> list[Group]:
+    """Return batches of prompts, long ones first, whatever their padded lengths."""
+    chosen = np.arange(len(rows)) if is_known is None else np.flatnonzero(~is_known)
+    most_rows = max(LEAST_ROWS, min(PACK_ROWS, PACK_LOGITS // vocabulary_n))
+    found: list[list[Group]] = []
+    rows_n = tokens_n = 0
+    for one in by_length(rows, chosen, limit, is_exact):
+        left = one
+        while len(left.positions):
+            if not found or rows_n >= most_rows or (rows_n and tokens_n + one.length > PACK_TOKENS):
+                found.append([])
+                rows_n = tokens_n = 0
+            fitting_n = max(1, min(most_rows - rows_n, (PACK_TOKENS - tokens_n) // one.length))
+            now, left = _cut(left, fitting_n)
+            found[-1].append(now)
+            rows_n, tokens_n = rows_n + len(now.positions), tokens_n + len(now.positions) * one.length
+    return [Group(np.concatenate([one.positions for one in pack]), pack[0].length, True) for pack in found]
+
+
+def _cut(group: Group, rows_n: int) -> tuple[Group, Group]:
+    return group._replace(positions=group.positions[:rows_n]), group._replace(positions=group.positions[rows_n:])
+
+
+def by_length(
+    rows: Sequence[Row], positions: npt.NDArray[np.int64], limit: int | None, is_exact: bool
+) -> list[Group]:
+    """Group the prompts at `positions` by padded length, long ones first."""
+    found = groups([rows[position] for position in positions], limit, lambda length: len(rows), Apart(is_exact=is_exact))
+    return [one._replace(positions=positions[one.positions]) for one in found]
+
+
+class Packed:
+    """The state of a batch during decoding, as `Decoding`, with rows of several padded lengths."""
+
+    def __init__(self, lm: LanguageModel, batches: Sequence[Batch], max_new_tokens: int) -> None:
+        self.model = lm.model
+        self.parts = [Decoding(lm, batch, max_new_tokens) for batch in batches]
+
+    def next_logits(self) -> Logits:
+        """Return the logits after the last token of each row, (rows, vocabulary), part by part."""
+        import torch
+
+        masks = [_masks(self.model, part) for part in self.parts]
+        ids = torch.cat([part.inputs.flatten() for part in self.parts])
+        places = [part.positions[:, part.width - part.inputs.shape[1] : part.width].flatten() for part in self.parts]
+        last = torch.cat([torch.full((len(part.inputs),), part.inputs.shape[1]) for part in self.parts]).cumsum(0) - 1
+        with _attention_by_length(self.model):
+            output = self.model(
+                input_ids=_filled(ids)[None],
+                position_ids=_filled(torch.cat(places))[None],
+                use_cache=False,
+                logits_to_keep=_filled(last),
+                parts=list(zip(self.parts, masks, strict=True)),
+            )
+        logits: Logits = output.logits[0, : len(last)]
+        return logits
+
+    def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
+        """Drop the rows that are not in `kept`, in ascending order (None keeps all), and append one of `tokens` to the others."""
+        start, left = 0, []
+        for part in self.parts:
+            end = start + len(part.inputs)
+            own = None if kept is None else kept[(kept >= start) & (kept < end)] - start
+            if own is None or len(own):
+                part.go_on(tokens[start:end], None if own is None or len(own) == end - start else own)
+                left.append(part)
+            start = end
+        self.parts = left
+
+
+def _filled(values: torch.Tensor) -> torch.Tensor:
+    """Return values with copies of the first at their end, so that there are LEAST_ROWS."""
+    import torch
+
+    missing_n = LEAST_ROWS - len(values)
+    return torch.cat([values, values[:1].expand(missing_n)]) if missing_n > 0 else values
+
+
+def _masks(model: Any, part: Decoding) -> tuple[Any, Any]:
+    """Return the attention masks of a part for layers without and with a sliding window, as the model makes them."""
+    from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+    rows_n, new_n = part.inputs.shape
+    made = {
+        "config": model.config,
+        "inputs_embeds": part.mask.new_empty((rows_n, new_n, 0), dtype=model.dtype),  # only its shape is read
+        "attention_mask": part.mask[:, : part.width] if part.is_padded else None,
+        "past_key_values": part.cache,
+        "position_ids": part.positions[:, part.width - new_n : part.width],
+    }
+    kinds = part.cache.is_sliding
+    return (
+        None if all(kinds) else create_causal_mask(**made),
+        create_sliding_window_causal_mask(**made) if any(kinds) else None,
+    )
+
+
+@contextmanager
+def _attention_by_length(model: Any) -> Iterator[None]:
+    before = model.config._attn_implementation
+    _register()
+    model.config._attn_implementation = ATTENTION
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register(ATTENTION, lambda *args, **kwargs: _attend(sdpa_attention_forward, *args, **kwargs))
+
+
+def _attend(
+    attend: Any,
+    module: torch.nn.Module,
+    query: torch.Tensor,  # (1, heads, tokens, width), as keys and values
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    parts: Sequence[tuple[Decoding, tuple[Any, Any]]],
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Compute one layer's attention, each part over its own cache. Returns (1, tokens, heads, width)."""
+    import torch
+
+    results, start = [], 0
+    for part, masks in parts:
+        rows_n, new_n = part.inputs.shape
+        own = slice(start, start + rows_n * new_n)
+        start += rows_n * new_n
+        asked, keys, values = (one[0, :, own].unflatten(1, (rows_n, new_n)).transpose(0, 1) for one in (query, key, value))
+        keys, values = part.cache.update(keys, values, module.layer_idx)
+        mask = masks[part.cache.is_sliding[module.layer_idx]]
+        found, _ = attend(module, asked, keys, values, mask, sliding_window=sliding_window, **kwargs)
+        results.append(found.flatten(0, 1))
+    rest_n = query.shape[2] - start
+    if rest_n:
+        results.append(results[0].new_zeros((rest_n, *results[0].shape[1:])))
+    return torch.cat(results)[None], None
