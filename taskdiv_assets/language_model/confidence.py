@@ -39,7 +39,7 @@ from taskdiv_assets.language_model.counted import apart_of, unexpected
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
-from taskdiv_assets.language_model.packed import EXACT_TYPES, Packed, by_length, can_pack, packs
+from taskdiv_assets.language_model.packed import Packed, by_length, can_pack, packs
 from taskdiv_assets.language_model.token_statistics import FLOATS, Totals, statistics
 
 if TYPE_CHECKING:
@@ -136,14 +136,10 @@ class Scorer:
         self.free_step = None if can_be_fixed and rows_matter(lm) else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
-        """Score the prompts outside the mask `is_known` (n,), long ones first. The mask does not change the grouping."""
-        if self.is_packed:
-            exact = self.lm.model.config.model_type in EXACT_TYPES
-            found = packs(self.rows, self.limit, vocabulary_size(self.lm), exact, is_known)
-            score = self._score_packed
-        else:
-            found, score = self._groups(), self._score
-        yield from self.room.run(found, score, new_n=self._new_n, known=is_known)
+        """Score the prompts outside the mask `is_known` (n,), long ones first. The mask changes no number."""
+        found = packs(self.lm, self.rows, self.limit, is_known) if self.is_packed else self._groups()
+        work = self._score_packed if self.is_packed else self._score
+        yield from self.room.run(found, work, new_n=self._new_n, known=is_known)
 
     def _groups(self) -> list[Group]:
         if self.log and (said := unexpected(self.lm)):
@@ -176,7 +172,7 @@ class Scorer:
 
     def _score_packed(self, group: Group) -> Scored:
         self.room.rows_now_n = len(group.positions)
-        parts = by_length(self.rows, group.positions, self.limit, self.lm.model.config.model_type in EXACT_TYPES)
+        parts = by_length(self.lm, self.rows, group.positions, self.limit)
         batches = [as_batch(self.lm, self.rows, part, len(part.positions)) for part in parts]
         positions = np.concatenate([part.positions for part in parts])
         decoding = Packed(self.lm, batches, self.max_new_tokens)
@@ -232,9 +228,15 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
 
 
 def decoded(
-    lm: LanguageModel, decoding: Decoding | Packed, rows_n: int, real_n: int, max_new_tokens: int, *, drop_step: int | None
+    lm: LanguageModel,
+    decoding: Decoding | Packed,
+    rows_n: int,
+    real_n: int,
+    max_new_tokens: int,
+    *,
+    drop_step: int | None,
 ) -> Totals:
-    """Decode `rows_n` rows, of which the first `real_n` are prompts, as `continued` does."""
+    """Return the statistics of `rows_n` rows as `continued` does; the first `real_n` are prompts."""
     import torch
 
     totals = Totals(rows_n, lm.device)

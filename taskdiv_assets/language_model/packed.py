@@ -1,13 +1,12 @@
-"""Continue prompts of several lengths in one batch: the way of scoring for models of a real size on a CPU in float32.
+"""Continue prompts of all lengths in one batch: how models of a real size are scored on a CPU in float32.
 
-Why there are two ways: small models fill the batch of each padded length up to a fixed number of rows (`batching`), which costs
-them next to nothing. From about 20 million parameters on, the rows that only fill up cost more than anything else (Gemma 3
-270M: 5.5 times the time of `generate` for 32 prompts). Here, all rows and tokens of a batch are one row of tokens for the linear
-layers, and only attention is computed for each padded length apart, by the same calls as in the other way. So a prompt's numbers
-are the same bits in both ways, and in any company.
+Other models fill the batch of each padded length up to a fixed number of rows (`batching`). At 350,000 parameters this costs next
+to nothing. At 268 million, scoring 32 prompts that way took 5.5 times as long as `generate`. In this module, the linear layers
+see all tokens of a batch as one row of tokens. Only attention is computed for each length apart, by the same calls as in
+the other way. So a prompt's numbers are the same bits in both ways, whatever else is scored.
 
-`can_pack` decides: types of models that our tests compare with one prompt alone, torch's attention, widths without a remainder, and a
-processor on which a row's products are the same among 4 and among 64 rows. All other models take the other way.
+`can_pack` chooses the way. It accepts the types of models that our tests compare with the other way, with torch's attention and
+widths that leave no remainder (`RowSteps`), if a row has the same bits among 4 and among 64 rows on this processor.
 """
 
 from __future__ import annotations
@@ -34,10 +33,12 @@ if TYPE_CHECKING:
     Logits = torch.Tensor  # (rows, vocabulary)
 
 TYPES = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3")
-# Types whose texts are read without padding. `counted` found so for Gemma 3 270M, whose rounding reaches the threshold there.
+# Types whose texts are read without padding, as in the other way: `counted` finds that padding changes Gemma 3 270M, because its
+# rounding (3e-5 of the logits' spread) exceeds the threshold.
 EXACT_TYPES = ("gemma3_text",)
 LARGE = 20_000_000  # parameters
-LEAST_ROWS, MANY_ROWS = 4, 64  # products of fewer rows are filled up to LEAST_ROWS; with 1 or 2 rows, MKL uses other kernels
+# Products of fewer rows are filled up to LEAST_ROWS, because 1 and 2 rows use other kernels.
+LEAST_ROWS, MANY_ROWS = 4, 64
 PACK_ROWS = 128  # the head of Gemma 3 270M takes 14.5 ms a row among 16 rows, 8.6 among 64, 7.2 among 128
 PACK_TOKENS = 8192  # of padded prompts
 PACK_LOGITS = 2**25  # of one step; 128 MiB
@@ -45,7 +46,7 @@ ATTENTION = "taskdiv_by_length"
 
 
 def can_pack(lm: LanguageModel) -> bool:
-    """Return True if a model is scored in this way. The result is cached for each loaded model."""
+    """Return True if a model's prompts can be continued in this way. The result is cached for each loaded model."""
     if lm.model not in _KNOWN:
         _KNOWN[lm.model] = _is_suitable(lm) and not _rows_matter(lm)
     return _KNOWN[lm.model]
@@ -88,18 +89,17 @@ def _rows_matter(lm: LanguageModel) -> bool:
 
 
 def packs(
+    lm: LanguageModel,
     rows: Sequence[Row],
     limit: int | None,  # the largest length that a prompt may be padded to
-    vocabulary_n: int,
-    is_exact: bool,
     is_known: npt.NDArray[np.bool_] | None = None,  # (n,) prompts to leave out
 ) -> list[Group]:
-    """Return batches of prompts, long ones first, whatever their padded lengths."""
+    """Return batches of prompts of any lengths, long ones first."""
     chosen = np.arange(len(rows)) if is_known is None else np.flatnonzero(~is_known)
-    most_rows = max(LEAST_ROWS, min(PACK_ROWS, PACK_LOGITS // vocabulary_n))
+    most_rows = max(LEAST_ROWS, min(PACK_ROWS, PACK_LOGITS // vocabulary_size(lm)))
     found: list[list[Group]] = []
     rows_n = tokens_n = 0
-    for one in by_length(rows, chosen, limit, is_exact):
+    for one in by_length(lm, rows, chosen, limit):
         left = one
         while len(left.positions):
             if not found or rows_n >= most_rows or (rows_n and tokens_n + one.length > PACK_TOKENS):
@@ -117,10 +117,11 @@ def _cut(group: Group, rows_n: int) -> tuple[Group, Group]:
 
 
 def by_length(
-    rows: Sequence[Row], positions: npt.NDArray[np.int64], limit: int | None, is_exact: bool
+    lm: LanguageModel, rows: Sequence[Row], positions: npt.NDArray[np.int64], limit: int | None
 ) -> list[Group]:
     """Group the prompts at `positions` by padded length, long ones first."""
-    found = groups([rows[position] for position in positions], limit, lambda length: len(rows), Apart(is_exact=is_exact))
+    apart = Apart(is_exact=lm.model.config.model_type in EXACT_TYPES)
+    found = groups([rows[position] for position in positions], limit, lambda length: len(rows), apart)
     return [one._replace(positions=positions[one.positions]) for one in found]
 
 
@@ -229,7 +230,9 @@ def _attend(
         rows_n, new_n = part.inputs.shape
         own = slice(start, start + rows_n * new_n)
         start += rows_n * new_n
-        asked, keys, values = (one[0, :, own].unflatten(1, (rows_n, new_n)).transpose(0, 1) for one in (query, key, value))
+        asked, keys, values = (
+            one[0, :, own].unflatten(1, (rows_n, new_n)).transpose(0, 1) for one in (query, key, value)
+        )
         keys, values = part.cache.update(keys, values, module.layer_idx)
         mask = masks[part.cache.is_sliding[module.layer_idx]]
         found, _ = attend(module, asked, keys, values, mask, sliding_window=sliding_window, **kwargs)

@@ -44,12 +44,10 @@ def statistics(
     tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
 ) -> Step:
     """Return how sure each distribution is of its likeliest token, or of the text's own token."""
-    if logits.device.type == "cpu" and logits.numel() > AT_ONCE and len(logits) > 1:
-        rows_n = max(1, AT_ONCE * len(logits) // logits.numel())
-        parts = zip(
-            logits.split(rows_n), tokens.split(rows_n) if tokens is not None else repeat(None), strict=tokens is not None
-        )
-        return _joined([statistics(*part) for part in parts])
+    rows_n = _rows_at_once(logits)
+    if len(logits) > rows_n and logits.device.type == "cpu":
+        own = repeat(None) if tokens is None else tokens.split(rows_n)
+        return _joined(list(map(statistics, logits.split(rows_n), own)))
     log_probabilities = logits.float().log_softmax(-1)
     best, likeliest = _largest(log_probabilities)
     if tokens is None:
@@ -64,6 +62,13 @@ def statistics(
     second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
     probability = log_probability.exp().clamp(min=SMALLEST)
     return Step(tokens, probability, log_probability, entropy, best.exp() - second)
+
+
+def _rows_at_once(logits: torch.Tensor) -> int:
+    """Return how many rows make AT_ONCE logits, without a remainder in element-wise functions (`batching.RowSteps`)."""
+    row_n = max(1, logits.numel() // max(1, len(logits)))
+    step = 32 // gcd(32, row_n)
+    return max(step, AT_ONCE // row_n // step * step)
 
 
 def _joined(steps: Sequence[Step]) -> Step:

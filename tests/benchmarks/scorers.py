@@ -55,9 +55,9 @@ def generate(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
     return _in_batches(lm, prompts, new_n, False, _kept_logits)
 
 
-def generate_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+def generate_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int, *, rows_n: int = BATCH_ROWS) -> Columns:
     """The same over the prompts sorted by length."""
-    return _in_batches(lm, prompts, new_n, True, _kept_logits)
+    return _in_batches(lm, prompts, new_n, True, _kept_logits, rows_n)
 
 
 def generate_recording(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
@@ -129,8 +129,9 @@ def _in_batches(
     new_n: int,
     is_sorted: bool,
     of_batch: Callable[[LanguageModel, Batch, int], Totals],
+    rows_n: int = BATCH_ROWS,
 ) -> Columns:
-    """Batches of 64 rows, padded to their longest prompt, through one way into columns."""
+    """Batches of `rows_n` rows, padded to their longest prompt, through one way into columns."""
     import torch
 
     rows, _ = tokenise(lm, prompts, None)
@@ -138,8 +139,8 @@ def _in_batches(
     if is_sorted:
         order = np.argsort([-len(tokens) for tokens in rows], kind="stable")
     columns = confidence.empty_columns(len(rows))
-    for start in range(0, len(order), BATCH_ROWS):
-        some = order[start : start + BATCH_ROWS]
+    for start in range(0, len(order), rows_n):
+        some = order[start : start + rows_n]
         batch = as_batch(lm, rows, Group(some, max(len(rows[i]) for i in some), True), len(some))
         with torch.inference_mode():
             found = of_batch(lm, batch, new_n).columns(len(some))
