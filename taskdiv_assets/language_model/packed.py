@@ -231,7 +231,7 @@ def _attend(
         own = slice(start, start + rows_n * new_n)
         start += rows_n * new_n
         asked, keys, values = (
-            one[0, :, own].unflatten(1, (rows_n, new_n)).transpose(0, 1) for one in (query, key, value)
+            one[0, :, own].reshape(one.shape[1], rows_n, new_n, -1).transpose(0, 1) for one in (query, key, value)
         )
         keys, values = part.cache.update(keys, values, module.layer_idx)
         mask = masks[part.cache.is_sliding[module.layer_idx]]

@@ -44,10 +44,12 @@ def statistics(
     tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
 ) -> Step:
     """Return how sure each distribution is of its likeliest token, or of the text's own token."""
+    import torch
+
     rows_n = _rows_at_once(logits)
     if len(logits) > rows_n and logits.device.type == "cpu":
-        own = repeat(None) if tokens is None else tokens.split(rows_n)
-        return _joined(list(map(statistics, logits.split(rows_n), own)))
+        own = repeat(None) if tokens is None else torch.split(tokens, rows_n)
+        return _joined(list(map(statistics, torch.split(logits, rows_n), own)))
     log_probabilities = logits.float().log_softmax(-1)
     best, likeliest = _largest(log_probabilities)
     if tokens is None:
@@ -83,7 +85,7 @@ def _largest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if values.device.type != "cpu" or values.shape[-1] < LARGE_VOCABULARY or part_n < 64:
         found: tuple[torch.Tensor, torch.Tensor] = values.max(-1)
         return found
-    parts = values.unflatten(-1, (-1, part_n))
+    parts = values.view(*values.shape[:-1], -1, part_n)
     best, part = parts.amax(-1).max(-1)
     place = parts.take_along_dim(part[..., None, None], -2)[..., 0, :].argmax(-1)
     return best, part * part_n + place

@@ -37,7 +37,12 @@ def prompts(count_n: int = ALL_N) -> list[str]:
     return [" ".join(some[5 * row : 5 * row + 1 + row % 5])[row % 7 :] for row in range(count_n)]
 
 
-@pytest.fixture(scope="module", params=packed.TYPES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(one, marks=() if one in ("gemma3_text", "llama") else pytest.mark.full) for one in packed.TYPES
+    ],
+)
 def tiny(request, miniature) -> LanguageModel:
     """A model with a large vocabulary of each type that is packed, with random weights; a fifth of all tokens are ends."""
     import torch
