@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
 from taskdiv_assets.selection.streams import keyed_hash
 
@@ -83,6 +82,8 @@ def task_means(
 
 def half_widths(means: TaskMeans, level: float | Floats = 0.95) -> Floats:  # (T,)
     """Return half the width of each mean's confidence interval, by Student's t; NaN if it cannot be estimated."""
+    from scipy.special import stdtrit  # scipy.stats takes half a second to import
+
     widths: Floats = stdtrit(means.degrees, (1 + np.asarray(level)) / 2) * means.standard_error
     return widths
 

@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -149,6 +148,8 @@ class PromptScores:
         return self.work.template if model is None else self.work.template_for(models.proxy(model).identity)
 
     def _find(self) -> None:
+        import pandas as pd
+
         place_of = pd.Index(self.prompt_ids)
         for part in self.parts.read(self._skip, _is_whole):
             places = place_of.get_indexer(part["prompt_id"].to_numpy())

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -102,7 +101,7 @@ def length_controlled(
     beta = _fit(data)
     pseudo_values = _pseudo_values(data, beta, at_equal_length)
     error = float(pseudo_values.std(ddof=1) / np.sqrt(len(y)))
-    rate = float(expit(at_equal_length @ beta).mean())
+    rate = float(_expit(at_equal_length @ beta).mean())
     return LengthControlled(rate, error, pseudo_values, float(beta[1]), "")
 
 
@@ -169,6 +168,8 @@ def _fit(data: _Data) -> FloatArray:
 
     The loss is strictly convex and has a minimum unless all preferences are on one side.
     """
+    from scipy.special import logit  # a sixth of a second, which the commands that score nothing need not take
+
     y, design, weights, penalty = *data, data.penalty
 
     def loss(beta: FloatArray) -> float:
@@ -178,7 +179,7 @@ def _fit(data: _Data) -> FloatArray:
     beta = np.zeros(design.shape[1])
     beta[0] = logit(y[design[:, 0] == 1].mean())
     for _ in range(200):
-        gradient = design.T @ (weights * (expit(design @ beta) - y)) + penalty * beta
+        gradient = design.T @ (weights * (_expit(design @ beta) - y)) + penalty * beta
         if np.abs(gradient).max() < 1e-11 * len(y):
             return beta
         step = np.linalg.solve(_hessian(data, beta), gradient)
@@ -189,8 +190,15 @@ def _fit(data: _Data) -> FloatArray:
     raise RuntimeError(f"the length-controlled regression of {len(y)} preferences did not converge; please report it")
 
 
+def _expit(values: FloatArray) -> FloatArray:
+    from scipy.special import expit
+
+    shares: FloatArray = expit(values)
+    return shares
+
+
 def _hessian(data: _Data, beta: FloatArray) -> FloatArray:
-    p = expit(data.design @ beta)
+    p = _expit(data.design @ beta)
     hessian: FloatArray = data.design.T @ (data.design * (data.weights * p * (1 - p))[:, None]) + np.diag(data.penalty)
     return hessian
 
@@ -201,9 +209,9 @@ def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -
     The influence of penalties and of rows that stabilise the fit is divided equally among the items. So influences sum to 0.
     """
     n = len(at_equal_length)
-    scores = (data.weights * (data.y - expit(data.design @ beta)))[:, None] * data.design
+    scores = (data.weights * (data.y - _expit(data.design @ beta)))[:, None] * data.design
     fixed = scores[n:].sum(axis=0) - data.penalty * beta
-    own = expit(at_equal_length @ beta)
+    own = _expit(at_equal_length @ beta)
     gradient = ((own * (1 - own))[:, None] * at_equal_length).mean(axis=0)
     values: FloatArray = own + n * (scores[:n] + fixed / n) @ np.linalg.solve(_hessian(data, beta), gradient)
     return values
