@@ -1,7 +1,7 @@
-"""Check that a model gives the same numbers in a batch over a key-value cache as for a text alone.
+"""Check that a model gives the same logits for a text in a batch over a key-value cache as for the text alone.
 
-We rely on two properties: a later token changes no earlier prediction, and a text that grows over a cache gives the numbers of
-one pass. transformers also loads models without these properties, such as encoders. So a few short passes test each model.
+We rely on two properties. A token does not change the logits before it. Decoding token by token over a cache gives the logits of
+one pass over the whole text. transformers also loads models without these properties, such as encoders, so we test each model.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.language_model.loading import LanguageModel
 
-SHORT_N, LONG_N, NEW_N = 13, 21, 3  # tokens of the two texts, and of the text decoded after them
-# Largest mean difference of log-probabilities over the vocabulary, in nats. Rounding stays below; another text is far above.
+SHORT_N, LONG_N, NEW_N = 13, 21, 3  # tokens of a short and a long test text, and tokens decoded after it
+# Largest mean difference of log-probabilities over the vocabulary, in nats. Rounding causes less, and another text far more.
 TOLERANCE, TOLERANCE_16_BITS = 1e-3, 0.2
 NO_CACHE = "it keeps no key-value cache"
 
 
-def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
-    """Return why predictions within a text differ from those for its first part alone; empty if they agree or are not finite."""
+def why_not_causal(
+    lm: LanguageModel,
+    most_n: int | None = None,  # largest number of tokens of the test text
+) -> str:
+    """Return why the logits at a test text's first places depend on later tokens; empty if they do not, or are not finite."""
     import torch
 
     long_n = min(LONG_N, most_n or LONG_N)
@@ -53,7 +56,7 @@ def why_not_continued(lm: LanguageModel) -> str:
         except Exception as error:  # any error of an architecture that does not support a position or a cache
             refuse_full(error)
             why = f"it fails over a cache ({type(error).__name__}: {first_line(error)})"
-        if why is None:  # perhaps only with this adapter, so the result is not cached
+        if why is None:  # logits are not finite, perhaps only with this adapter, so the result is not cached
             return ""
         _CONTINUED[lm.model] = why
     return _CONTINUED[lm.model]
@@ -101,7 +104,7 @@ def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
-    """Return True if logits, (places, vocabulary), agree within a tolerance: in float32 at all places, else at half of them."""
+    """Return True if logits, (places, vocabulary), agree within a tolerance: at all places in float32, else at half of them."""
     distances = (found.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs().mean(-1)
     if dtype == "float32":
         return bool(distances.max() <= TOLERANCE)

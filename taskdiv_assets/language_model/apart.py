@@ -22,7 +22,8 @@ class Apart(NamedTuple):
     def key(self, tokens_n: int) -> tuple[int, int]:
         """Return the class of a text. Only texts of one class share a batch.
 
-        A text that will pass a switch shares a batch only with texts of its length, so that all rows pass the switch at one step.
+        If a text will pass a switch with the tokens written after it, the text shares a batch only with texts of its length. So
+        all rows of a batch pass the switch at the same step.
 
         >>> rule = Apart(switches=(32,), new_n=8)
         >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)
@@ -52,7 +53,7 @@ class Apart(NamedTuple):
 
 
 def side(switches: tuple[int, ...], tokens_n: int) -> int:
-    """Return how many switches are less than `tokens_n`, the length of a text."""
+    """Return the number of switches below `tokens_n`, the length of a text."""
     return bisect_left(switches, tokens_n)
 
 

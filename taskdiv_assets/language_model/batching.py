@@ -1,8 +1,9 @@
-"""Batches of fixed width, so that a model's numbers for a prompt do not depend on the other prompts.
+"""Form batches so that a model's numbers for a prompt do not depend on the other prompts.
 
-Three things could change the numbers. The amount of padding follows from the prompt's own length. The number of rows decides
-which kernel multiplies matrices: from 16 rows on we saw one kernel only, and `rows_matter` tests the present processor.
-Element-wise functions treat the remainder after each 32 numbers differently, so batches leave no remainder (`RowSteps`).
+Three properties of a batch could change a prompt's numbers. First, the padding: its amount follows from the prompt's own length.
+Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one kernel only, and
+`rows_matter` tests the present processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a
+remainder differently. So the number of rows is chosen such that no remainder is left (`RowSteps`).
 
 On a CPU in float32 with one thread, a prompt's numbers are therefore bit-identical in any pool. Mixtures of experts are an
 exception, because an expert multiplies rows of several prompts at once.
@@ -33,7 +34,7 @@ KERNEL_ROWS = 16  # from this number of rows on, matrix products use one kernel
 VECTOR = 32  # numbers that an element-wise function works on at once: two registers of 512 bits
 TOGETHER = Apart()  # any prompts may share a batch, as for most models
 LOGITS_AT_ONCE = 2**25  # largest number of logits in a pass over many positions; 128 MiB in float32
-TOKENISED_AT_ONCE = 4096  # 96,628 prompts at once took 6 GB for the tokenizer's own records
+TOKENISED_AT_ONCE = 4096  # prompts; the tokenizer's own records took 6 GB for 96,628 prompts at once
 
 
 class Shapes(NamedTuple):
@@ -63,13 +64,13 @@ class Tokens(NamedTuple):
     """The tokens of every prompt, and the prompts that were cut to fit the model's context."""
 
     rows: list[npt.NDArray[np.int32]]
-    cut: npt.NDArray[np.int64]  # which prompts
+    cut: npt.NDArray[np.int64]  # positions of the prompts that were cut
 
 
 class Group(NamedTuple):
     """Prompts that are computed together, padded to one length."""
 
-    positions: npt.NDArray[np.int64]  # (r,) which prompts
+    positions: npt.NDArray[np.int64]  # (r,) of the prompts in the list of all prompts
     length: int
     is_padded: bool
 
@@ -77,7 +78,7 @@ class Group(NamedTuple):
 class Batch(NamedTuple):
     """A group as tensors. Rows beyond `positions` are copies of the first prompt that fill up the batch."""
 
-    positions: npt.NDArray[np.int64]  # (real,) the prompts of the first rows
+    positions: npt.NDArray[np.int64]  # (real,) of the prompts in the first rows
     input_ids: torch.Tensor  # (rows, length)
     attention_mask: torch.Tensor  # (rows, length) 0 on the padding
     is_padded: bool  # False: the mask is 1 everywhere
@@ -121,9 +122,10 @@ def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
     """Return the length that a prompt is padded to.
 
-    Up to 16 tokens this is the prompt's own length, at least 4. Longer prompts are padded to a multiple of a power of two, which
-    is an eighth to a quarter of their length. They are always padded (except at the limit), so that one padded length makes one
-    group. Finer steps would save a few per cent of the tokens, but double the number of groups.
+    A prompt of up to 16 tokens keeps its length, but gets at least 4 tokens. A longer prompt is padded to a multiple of a power
+    of two. This power is an eighth to a quarter of the prompt's length. There is at least one token of padding (except at
+    `limit`), so that prompts of one padded length can share a group. Smaller powers would save a few per cent of the tokens, but
+    double the number of groups.
 
     >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
     ([4, 9, 16, 20, 40, 112, 512], 500)
@@ -136,14 +138,14 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """The numbers of rows with which a row's place in the batch does not change its numbers."""
+    """The numbers of rows of a batch with which the model's numbers for a prompt do not depend on the prompt's row."""
 
     step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
-    least: int  # a smaller multiple, for batches below one step; these all have the same number of rows
+    least: int  # the number of rows of a smaller batch is a multiple of this, the same for all prompts of one length
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
-    """Return the steps for a model's widths. Half of a width counts too, because rotary embeddings work on halves of heads."""
+    """Return the steps for all widths of a model's weights, and for half of each: rotary embeddings work on halves of heads."""
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
     least = max(odd_widths, VECTOR // gcd(VECTOR, vocabulary_size(lm)))
@@ -182,7 +184,7 @@ def groups(
     rows_of: Callable[[int], int],  # maps a length to the size of its groups
     apart: Apart = TOGETHER,
 ) -> list[Group]:
-    """Group prompts by padded length, the longest first so that memory runs out early, and in pool order within a length."""
+    """Group prompts by padded length, longest first so that memory runs out early. Prompts of one length keep their order."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     classes: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
     for size in np.unique(sizes).tolist():
@@ -197,7 +199,7 @@ def groups(
 
 
 def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
-    """Group prompts of similar length, longest first: fewer groups than `groups` makes, but results are not bit-identical."""
+    """Group prompts of similar length, longest first. There are fewer groups than of `groups`, but rounding depends on them."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     order = np.argsort(-sizes, kind="stable").tolist()
     batches = cut(order, lambda left: apart.run_n(sizes[left[: rows_of(int(sizes[left[0]]))]].tolist()))
@@ -227,7 +229,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the number of rows for `real_n` prompts: a multiple of `step`, or `most_n` if `step` is None or exceeds `most_n`.
+    """Return the rows for `real_n` prompts: the next multiple of `step`, or `most_n` if `step` is None or exceeds `most_n`.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)
@@ -238,7 +240,7 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 def rows_matter(lm: LanguageModel) -> bool:
     """Return True if, in a test on this processor, a row's numbers are not bit-identical in a small and in a large batch.
 
-    The test reads a prompt of four tokens and one more token, with one step of rows and with eight steps.
+    The test reads four tokens, then a fifth over the cache, in a batch of `RowSteps.step` rows and in one of eight times as many.
     """
     import torch
 

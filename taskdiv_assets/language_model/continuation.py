@@ -1,7 +1,7 @@
 """Write greedy continuations of given contexts, up to a stop text, an end token or a number of new tokens.
 
-The loop is ours, because transformers' `generate` keeps every row until the last one ends, and reads shared worked examples
-again for each question. Here ended rows leave the batch, and a common prefix is read once if the model allows it (`prefixes`).
+transformers' `generate` computes ended rows until the last row ends, and reads shared worked examples again for each question.
+In our own loop, ended rows leave the batch, and a common prefix is read once if the model allows it (`prefixes`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROCESSORS: dict[str, float | None] = {
 
 
 class Wanted(NamedTuple):
-    """A context to continue, in tokens."""
+    """A context to continue, in tokens, and the texts at which its continuation stops."""
 
     context: prefixes.Tokens
     stop: tuple[str, ...]
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The texts written after some contexts."""
+    """The continuations of the contexts at `positions`."""
 
     positions: list[int]
     texts: list[str]  # up to the first stop text, without special tokens
@@ -57,7 +57,7 @@ def can_write(lm: LanguageModel) -> bool:
 
 
 class WritingPlan:
-    """A plan of which contexts are read together, used for every adapter. Each context with its new tokens must fit the model."""
+    """The plan of which contexts form a batch, for all adapters. Each context with its new tokens must fit into the model."""
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted
@@ -71,8 +71,8 @@ class WritingPlan:
     def _families(self) -> Iterator[prefixes.Family]:
         """Yield families of contexts that have the same stop texts and the same limit of new tokens.
 
-        If prefixes can be shared, each long prefix of many contexts has its own family. All other contexts with the same stop
-        texts and limit form one family.
+        If prefixes can be shared, contexts with a common prefix have their own family if they are at least `prefixes.LARGE`. All
+        other contexts with the same stop texts and limit form one family.
         """
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
@@ -80,7 +80,7 @@ class WritingPlan:
         shares = prefixes.can_share(self.lm) and not (self.rereads or counted_padding(self.lm).gap)
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
-            # A batch costs up to `new_n` steps, even with few rows. So a few texts are read in full, together with other texts.
+            # A batch costs up to `new_n` steps, even with few rows. So a prefix of few contexts is not read separately.
             alone = [prefixes.Family(tuple(range(len(places))), 0)]
             heads_n = [len(one) - 1 for one in contexts]
             for family in prefixes.families(contexts, heads_n, prefixes.LARGE) if shares else alone:
@@ -145,7 +145,7 @@ class _Writing:
         self.rows = torch.arange(rows_n, device=lm.device)
 
     def run(self, decoding: Decoding | Rereading, new_n: int) -> list[list[int]]:
-        """Return the new tokens of each row, up to its end token or stop text, at most `new_n`."""
+        """Return the new tokens of each row, up to its end token or stop text, but at most `new_n` tokens."""
         import torch
 
         written: list[list[int]] = [[] for _ in range(self.rows_n)]
@@ -178,7 +178,7 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """Return True if the last `new_n` tokens contain an end token or complete a stop text. Remove the tokens after it."""
+        """Return True if the last `new_n` tokens contain an end token or the end of a stop text. Remove all tokens after that."""
         before_n = len(tokens) - new_n
         may_stop = self._has_stop(tokens[-self.window - new_n :])
         for end in range(before_n + 1, len(tokens) + 1):

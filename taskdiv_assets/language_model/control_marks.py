@@ -1,7 +1,7 @@
 """Find the data that contain the text of a model's special tokens.
 
-Earlier versions read such a text as the token. So results from such data have a mark in their identity, and all other identities
-are unchanged. `language_model.control` defines how the texts are read.
+Earlier versions of this package read such a text as the special token. So the identity of a result from such data has one more
+entry, and all other identities are unchanged. `language_model.control` defines how the texts are read now.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MARK = "the text of a control token is text"
 SETTING: dict[str, object] = {"control_tokens": "text"}
-SIGNS = "signs"  # note of raw_pool: by column, the parts of its texts that `signs_in` returns
+SIGNS = "signs"  # entry in the footer of raw_pool: for each column, the parts of its texts that `signs_in` returns
 SIGNS_MAX_N = 1_000
 SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]"))
 
@@ -29,8 +29,8 @@ SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]")
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
     """Return all parts `<…>` and `[…]` of the texts, sorted; None if there are more than 1,000.
 
-    A part has 1 to 60 characters in its brackets, none of them a blank or a bracket of this kind. Nearly all special tokens have
-    this form, so these parts can prove that a pool contains no special token (`rule_out`).
+    A part has 1 to 60 characters between its brackets. None of them is whitespace or a bracket of the same kind. Nearly all
+    special tokens have this form, so the list of these parts can prove that a pool contains no special token (`rule_out`).
 
     >>> import pyarrow as pa
     >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
@@ -50,7 +50,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if signs of texts (`signs_in`) prove that no text contains any name. Only names in brackets can be ruled out.
+    """Return True if `signs`, from `signs_in`, prove that no text contains any of the names. A name without brackets gives False.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -77,7 +77,7 @@ def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[
 
 
 def held_in(content: object, names: Iterable[str]) -> bool:
-    """Return True if a text, or any text in nested lists and in the values of mappings, contains one of the names."""
+    """Return True if `content`, a text or nested lists and mappings of texts, contains one of the names. Keys are ignored."""
     pattern = re.compile(names_pattern(names))
 
     def holds(value: object) -> bool:
@@ -91,7 +91,7 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:  # None: no such file
-    """Return the special tokens that a tokenizer's files (read by name) contain; raise ValueError if a file is damaged."""
+    """Return the special tokens in a tokenizer's files; raise ValueError if a file is damaged. `read` maps file name to bytes."""
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         try:

@@ -1,4 +1,4 @@
-"""Decoding of a batch token by token, for scoring and writing. The caller chooses the tokens and ends rows."""
+"""Decode a batch token by token, for scoring and writing. The caller chooses every next token, and decides which rows end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def steps_a_look(lm: LanguageModel) -> int:
 
 
 def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
-    """Return the indices of the rows to keep: open ones, and ended ones up to a multiple of `step`; None if all rows stay."""
+    """Return the indices of the rows to keep: all open rows, and ended rows to fill up a multiple of `step`; None: keep all."""
     rows_n = filled_rows(open_n, len(is_open), step)
     if rows_n > DROP_AT * len(is_open):
         return None
@@ -34,14 +34,14 @@ def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | N
 
 
 class NoCacheError(ValueError):
-    """The model (Mamba, RWKV) ignores the cache, so decoding over the cache would not use the text."""
+    """The model ignores a key-value cache, as Mamba and RWKV do, so decoding over the cache would ignore earlier tokens."""
 
 
 class Decoding:
     """The state of a batch during decoding, padded on the left: the next inputs, and the cache of earlier tokens.
 
-    `known` contains the keys and values of a common prefix in one row. The prefix is read again with the batch if they cannot be
-    used, and all rows are read again if the longest row passes a switch (`apart`).
+    `known` contains the keys and values of a prefix that all rows share. If they cannot be used, the model reads the prefix again
+    with the batch. If the longest row passes a switch (`apart`), the model reads all rows again.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Decoding:
         return logits
 
     def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Drop the rows that are not in `kept` (None keeps all), and append one of `tokens` to each remaining row."""
+        """Append to each row its token in `tokens`, and drop the rows that are not in `kept` (None keeps all rows)."""
         if kept is not None:
             tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
             self.cache.reorder_cache(kept)  # `batch_select_indices` keeps all rows of layers without attention
@@ -97,7 +97,7 @@ class Decoding:
             self._pass_switch()
 
     def _pass_switch(self) -> None:
-        """Record the new tokens. Read all rows again if the longest row is now beyond a switch."""
+        """Record the new tokens. If the longest row is now beyond a switch, the next pass reads all rows again."""
         import torch
 
         self.seen, self.tokens_n = torch.cat([self.seen, self.inputs], 1), self.tokens_n + 1
@@ -123,7 +123,7 @@ class Rereading:
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Return the keys and values of a batch of prefixes, padded on the left; empty if the model cannot share prefixes."""
+    """Return the keys and values of prefixes, padded on the left; without any layer if the model cannot share prefixes."""
     from taskdiv_assets.language_model.counted import counted_padding  # which imports this module
 
     if not can_share(lm):

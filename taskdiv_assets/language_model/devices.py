@@ -1,7 +1,7 @@
 """Choose the GPU of this process: the first GPU that no other process of this package has locked.
 
-Ray and Kubernetes show a process its own GPUs only. On one machine with several GPUs, each process of `taskdiv run` and Dagster
-would take the first GPU. So each process locks one GPU until the process ends. If all are locked, processes share them.
+Ray and Kubernetes show a process its own GPUs only. On a machine with several GPUs, all processes of `taskdiv run` and Dagster
+would use the first GPU. So each process locks one GPU until the process ends. If all GPUs are locked, processes share them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """Return torch's index of this process's GPU. If there are several, lock and select one, except in training workers."""
+    """Return torch's index of this process's GPU. Of several GPUs, lock and select one; a training worker keeps its own."""
     import torch
 
     cards_n = torch.cuda.device_count()

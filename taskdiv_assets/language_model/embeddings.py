@@ -18,9 +18,9 @@ from taskdiv_assets.language_model.memory import Room
 if TYPE_CHECKING:
     import torch
 
-# The most rows that are in memory at once (64 MiB at d = 4,096), and that a killed run loses. Prompts are sorted by length within
-# a shard, and the last batch of each length is filled up. On Dolly's 15,011 prompts this makes 1.5% more tokens than a single
-# shard; shards of 4,096 rows make 4% more.
+# Largest number of rows in memory at once (64 MiB at d = 4,096); a killed run loses at most as many. Prompts are sorted by length
+# within a shard, and the last batch of each length is filled up. On Dolly's 15,011 prompts, shards of this size need 1.5% more
+# tokens than a single shard, and shards of 4,096 rows need 4% more.
 SHARD_ROWS_N = 8_192
 
 
@@ -40,10 +40,10 @@ def embed(
     first_row: int = 0,  # row of the first prompt in the pool, for messages
     progress: Callable[[int, int], None] | None = None,  # called with (prompts done, prompts in all) after every batch
 ) -> npt.NDArray[np.float16]:
-    """Embed n rendered prompts as (n, d), L2-normalised in float64 before the cast to float16.
+    """Return one vector for each of n rendered prompts, (n, d), L2-normalised in float64 before the cast to float16.
 
-    A prompt that is longer than the context loses its beginning except its BOS. Raise ValueError if a prompt cannot be read, has
-    no tokens or does not fit into memory, or if its pooled state is zero or not finite.
+    A prompt that is longer than the context loses its beginning, but not its BOS. Raise ValueError if a prompt cannot be
+    tokenised, has no tokens or does not fit into memory, or if its pooled hidden state is zero or not finite.
     """
     limit = context_tokens(lm)
     rows = batching.tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
@@ -80,7 +80,7 @@ def dimensions(lm: LanguageModel) -> int:
 
 
 def _backbone(lm: LanguageModel) -> torch.nn.Module:
-    """Return the part of a model that ends with the last hidden state. Llama 4 states a wrong `base_model_prefix`."""
+    """Return the part of a model that computes the last hidden state. In Llama 4, `base_model` is wrongly the whole model."""
     found: torch.nn.Module = lm.model.base_model
     return lm.model.get_submodule("model") if found is lm.model else found
 
@@ -90,7 +90,7 @@ def _pool(
     mask: torch.Tensor,  # (real, length) 1 on tokens, 0 on the padding at the end
     pooling: Literal["mean", "last"],
 ) -> torch.Tensor:  # (real, d) float64
-    """Return one vector for each prompt, not normalised. For "mean" it is the sum over tokens, which has the same direction."""
+    """Return one vector for each prompt, not normalised. For "mean", return the sum, which has the same direction as the mean."""
     import torch
 
     if pooling == "last":
@@ -114,7 +114,7 @@ def _unit(vectors: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.
 
 
 def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]:
-    """Return the shards of a pool, in the order of its rows. Each shard is named by its first row.
+    """Return the shards of a pool, in the order of its rows. The number in a shard's name is the row where it starts.
 
     >>> plan_shards(5, 3)
     [Shard(name='shard-000000000.npy', start=0, rows_n=3), Shard(name='shard-000000003.npy', start=3, rows_n=2)]

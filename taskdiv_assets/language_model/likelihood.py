@@ -1,8 +1,7 @@
-"""Compute how likely a model finds given answers after given contexts, for multiple choice and exact match.
+"""Compute the log-likelihoods of given answers after given contexts, for multiple choice and exact match.
 
-The loop is ours, because lm-eval's loop reads every context again for each answer of several tokens, and makes logits at every
-position. Here a common prefix is read once if the model allows it, and only the answers' places get logits. Results differ by
-rounding.
+lm-eval's loop reads every context again for each answer of several tokens, and computes logits for all tokens. Our own loop reads
+a common prefix once if the model allows it, and computes logits for the answers only. Results differ from lm-eval's by rounding.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 BoolArray = npt.NDArray[np.bool_]
 # Tokens of one pass on a CPU, so that the data of the pass fit into the CPU's caches. With 8,192, the lab's items took 1.6 to 1.9
-# times as long, and MMLU over shared examples (hidden size 256) 1.5 to 1.9 times. With 512, the lab's items took 1.1 times.
+# times as long, and MMLU over shared examples (hidden size 256) 1.5 to 1.9 times. With 512, the lab's items took 10% longer.
 CPU_TOKENS = 1024
 
 
@@ -51,9 +50,9 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The results of some answers."""
+    """The results of the answers at `positions`."""
 
-    positions: npt.NDArray[np.int64]  # (r,) which answers
+    positions: npt.NDArray[np.int64]  # (r,) of the answers in the list of all answers
     nats: npt.NDArray[np.float64]  # (r,) log-likelihood of the full answer
     is_greedy: BoolArray  # (r,) each token of the answer is the likeliest at its place
     mean_probability: npt.NDArray[np.float64]  # (r,) mean of the probabilities of the answer's tokens
@@ -65,7 +64,7 @@ class Found(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """A text that is read once for all answers that differ only in their last token, which is predicted and never read."""
+    """A context and its answer without the last token. The model reads it once for all answers that share it, `asked`."""
 
     tokens: Tokens
     asked: tuple[int, ...]
@@ -73,7 +72,7 @@ class _Text(NamedTuple):
 
 
 class LikelihoodPlan:
-    """A plan of which texts are read together. It is the same for every adapter of a model and after a restart."""
+    """The plan of which texts form a batch. It is the same for all adapters of a model and after a restart."""
 
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
@@ -87,7 +86,7 @@ class LikelihoodPlan:
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def _families(self) -> list[Family]:
-        """Group the texts by common prefixes, if this cannot change the model's numbers (`counted`, `alone`, `apart`)."""
+        """Group the texts by common prefixes, except where this could change the results (`counted`, `alone`, `apart`)."""
         is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
         shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
@@ -154,7 +153,7 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many first families (at least 1) fit into the context: their longest prefix plus their longest rest."""
+        """Return how many of the first families form a batch, at least 1: longest prefix and longest rest must fit together."""
         head_n = rest_n = 0
         for place, family in enumerate(order):
             head_n = max(head_n, family.prefix_n)
@@ -185,7 +184,11 @@ class LikelihoodPlan:
     def _score(
         self, members: list[int], befores: list[int], known: KeysAndValues | None, mask: torch.Tensor | None
     ) -> Found:
-        """Run one pass over the rests after the prefixes. Padding is on the right, where causal attention never looks."""
+        """Return the results for the texts `members` from one pass over the rest of each text after its prefix.
+
+        The prefixes are `known`, with `befores` tokens each and the attention mask `mask`. The rests are padded on the right,
+        where causal attention never looks.
+        """
         import torch
 
         rests = [self.texts[member].tokens[before:] for member, before in zip(members, befores, strict=True)]
@@ -207,7 +210,7 @@ class LikelihoodPlan:
         return self._found(members, chosen, self._logits(inputs, chosen))
 
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Return float32 logits, (places, vocabulary), at (row, column) places. `logits_to_keep` would return all rows."""
+        """Return float32 logits, (places, vocabulary), at the (row, column) places `chosen`; `logits_to_keep` ignores rows."""
         import torch
 
         rows, columns = torch.tensor(chosen, device=self.lm.device).T
@@ -221,7 +224,7 @@ class LikelihoodPlan:
         return logits.float()
 
     def _found(self, members: list[int], chosen: list[tuple[int, int]], logits: torch.Tensor) -> Found:
-        """Return the log-likelihoods of all answers to some texts from the logits at the chosen places, (places, vocabulary)."""
+        """Return the results of all answers to the texts `members` from the logits at the places `chosen`."""
         import torch
 
         # The places of a text's longest answer are consecutive.
@@ -253,7 +256,7 @@ class LikelihoodPlan:
             return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
 
     def _rows_of(self, length: int, answers_n: Iterable[int], tokens_n: int) -> int:
-        """Return how many rows to read at once, limited by `tokens_n` tokens and by logits (`answers_n` places in each row)."""
+        """Return how many rows to read at once: up to `tokens_n` tokens and LOGITS_AT_ONCE logits (`answers_n` places a row)."""
         rows_n = max(1, min(shapes_of(self.lm).rows, tokens_n // length))
         logits = np.cumsum(list(islice(answers_n, rows_n))) * vocabulary_size(self.lm)
         return max(1, int(np.searchsorted(logits, LOGITS_AT_ONCE, "right")))

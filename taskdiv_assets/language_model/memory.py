@@ -1,6 +1,7 @@
 """The loop over batches that scoring, embeddings, judging and benchmarks share. It halves a batch if memory runs out.
 
-Later batches stay within the halved size. With fewer rows than one step (`batching.RowSteps`), last digits may change.
+Later batches have at most the halved number of tokens. If a batch has fewer rows than `batching.RowSteps.step`, the last digits
+of its results may change.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 BoolArray = npt.NDArray[np.bool_]
-# Files with the limit, the use and the reclaimable use of this container's memory: control groups of version 2, then 1.
+# Files with the limit and the use of this container's memory, and the name of its reclaimable memory in memory.stat. The first
+# entry is for control groups of version 2, the second for version 1.
 CONTROL_GROUPS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
@@ -57,7 +59,7 @@ class Room:
     def rows_of(self, rows_n: int, width: int) -> int:
         """Return the number of rows for a batch: at most `rows_n`, and at most the rows of `width` tokens that the limit allows.
 
-        If there is a limit, the number is a multiple of `step` where `step` rows are possible. It is at least 1.
+        If there is a limit and at least `step` rows fit, the number is a multiple of `step`. It is at least 1.
         """
         if self.tokens_at_most is None:
             return rows_n
@@ -67,7 +69,7 @@ class Room:
     def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
         """Yield the results of a group, in one or several parts; raise ValueError if one prompt does not fit into memory.
 
-        `width` is the final length of each row in tokens. `work` computes a group and stores its number of rows in `rows_now_n`.
+        `width` is the final length of each row in tokens. `work` computes a group and sets `self.rows_now_n`.
         """
         import torch
 

@@ -63,7 +63,7 @@ def check_loads(folder: Path) -> None:
 
 
 def _check_weight_files(folder: Path) -> None:
-    """Raise ValueError if a weight file is damaged, as its header shows, or if an index is damaged or names a missing file."""
+    """Raise ValueError if a weight file's header shows damage, or if an index is damaged or names a file that is missing."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(folder.glob("*.safetensors")):
@@ -101,7 +101,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Compare names and shapes of the stored weights with the architecture's. Return the number of rows of the embedding."""
+    """Raise ValueError if the weights' names or shapes are not the architecture's. Return the number of rows of the embedding."""
     advice = "expected a causal language model whose configuration and weights belong together"
     with quiet(), explained(folder, "the model", advice):
         model, info = from_files(folder, config=config, device_map="meta")  # a device with shapes and no memory
@@ -111,7 +111,7 @@ def _check_weights(folder: Path, config: Any) -> int:
 
 
 def from_files(folder: Path, **options: Any) -> Any:
-    """Return a model of transformers and its loading info, in which `refuse_incomplete` looks for wrong tensors."""
+    """Return a model of transformers and its loading info, which `refuse_incomplete` checks for wrong tensors."""
     from transformers import AutoModelForCausalLM
 
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "use_safetensors": True}

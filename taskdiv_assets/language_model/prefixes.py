@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 Tokens = tuple[int, ...]
 LEAST_SHARED = 32  # tokens; a separate pass for a shorter prefix costs more than it saves
-LARGE = 8  # a prefix with this many texts has its own batches
+LARGE = 8  # a prefix that at least this many texts share has its own batches
 
 
 class Family(NamedTuple):
     """Texts with one common prefix."""
 
-    members: tuple[int, ...]  # which texts
+    members: tuple[int, ...]  # positions of the texts
     prefix_n: int  # length of the prefix in tokens; 0 for texts that share none
 
 
 class KeysAndValues(NamedTuple):
-    """Prefixes of texts, with the model's keys and values (no layers if the model cannot share prefixes)."""
+    """Prefixes of texts, with the model's keys and values, which are empty if the model cannot share prefixes."""
 
     input_ids: torch.Tensor  # (rows, tokens)
     keys: tuple[torch.Tensor, ...]  # one tensor for each layer, (rows, heads, tokens, width)
@@ -40,13 +40,13 @@ class KeysAndValues(NamedTuple):
         return int(self.input_ids.shape[1])
 
     def of_rows(self, rows: torch.Tensor) -> KeysAndValues:
-        """Return the given rows in this order; a row may occur several times."""
+        """Return the prefixes in the rows `rows`, in this order; a row may occur several times."""
         keys, values = (tuple(one[rows] for one in kept) for kept in (self.keys, self.values))
         return self._replace(input_ids=self.input_ids[rows], keys=keys, values=values)
 
 
 class _Open(NamedTuple):
-    """Neighbours in sorted order that share their first tokens; more neighbours may follow."""
+    """Texts that are neighbours in sorted order and share their first tokens; more such texts may follow."""
 
     prefix_n: int
     start: int  # place of the first neighbour in sorted order
@@ -60,8 +60,9 @@ def families(
 ) -> list[Family]:
     """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
-    Prefixes may be nested: an instruction, then worked examples. At each level, the texts with the prefix form one family. A part
-    of them with a longer prefix stays separate if it saves more tokens. If all parts save more together, only they are kept.
+    Prefixes may be nested, such as an instruction alone, and this instruction with worked examples. Texts with the longer prefix
+    form their own family if it saves more tokens than the shorter prefix would. The other texts with the shorter prefix form a
+    family if this saves more tokens in total.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -89,7 +90,10 @@ def families(
 
 
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
-    """Return the parts whose longer prefix saves more, and a family of the other texts; all parts if this saves too little."""
+    """Return the families of `parts` whose longer prefix saves more than `prefix_n`, and one family of the other members.
+
+    If this saves fewer tokens than `parts` alone, or the other members are fewer than `least_n`, return `parts`.
+    """
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}
     others = Family(tuple(member for member in members if member not in gone), prefix_n)
@@ -124,7 +128,7 @@ def can_share(lm: LanguageModel) -> bool:
 
 
 def standing_cache(lm: LanguageModel, known: KeysAndValues) -> Any:
-    """Return a read-only cache of prefixes for one pass. `known` has one row for all texts, or one for each text."""
+    """Return a read-only cache of prefixes for one pass. `known` has one row for all texts, or one row for each text."""
     from transformers.cache_utils import DynamicCache
 
     made = DynamicCache(config=lm.model.config)
@@ -138,7 +142,7 @@ def _standing_layer() -> Any:
     from transformers.cache_utils import DynamicLayer
 
     class StandingLayer(DynamicLayer):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
-        """The prefix of one layer. New tokens are joined in each call, so the extra memory is that of one layer at a time."""
+        """Keys and values of a prefix in one layer. `update` returns a longer copy and does not store it, which saves memory."""
 
         def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
             super().__init__()

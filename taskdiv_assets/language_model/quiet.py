@@ -12,7 +12,7 @@ HARNESS_LOGGERS = ("lm_eval", "transformers", "datasets")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress messages of transformers below errors, its progress bars, and all Python warnings."""
+    """Suppress transformers' messages except errors, its progress bars, and all Python warnings."""
     from transformers.utils import logging as theirs
 
     before, had_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
@@ -44,7 +44,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextmanager
 def quiet_harness() -> Iterator[None]:
-    """Suppress messages of lm-eval, transformers and datasets below errors, and a progress bar of lm-eval that has no switch."""
+    """Suppress messages of lm-eval, transformers and datasets except errors, and lm-eval's progress bar that has no switch."""
     from lm_eval.api import task as harness_task
 
     levels = {name: logging.getLogger(name).level for name in HARNESS_LOGGERS}

@@ -1,7 +1,7 @@
 """Load a model's tokenizer so that it adds no end token, and write prompts into the model's chat template.
 
-Some published tokenizers end every text with their end token. Some chat templates write today's date, or open a thought before
-the answer. Here a text reaches the model in the same way in scoring, training and benchmarks.
+Some published tokenizers add their end token to every text. Some chat templates write today's date, or open a thought (`<think>`)
+before the answer. With this module, the model gets a text in the same form in scoring, training and benchmarks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PINNED = datetime(2024, 7, 26)
 CLOCK = "strftime_now"  # the function by which a template requests the date
 _ASKS_DATE = re.compile(CLOCK + r"""\(\s*(['"])([^'"]*)\1\s*\)""")
-CONTROL = "control"  # note: texts of the special tokens
+CONTROL = "control"  # key in `Reading.notes`: texts of the special tokens
 THOUGHT = ("<think>", "</think>")
 
 
@@ -31,7 +31,8 @@ class Reading(NamedTuple):
 
     tokenizer: PreTrainedTokenizerBase
     start: str  # text of the start token that the tokenizer adds before every text; empty if it adds none
-    # Its files request an end token after every text. This is switched off: after an end token a model starts another text.
+    # The tokenizer's files request an end token after every text. `read_tokenizer` switches this off, since a model starts
+    # another text after an end token.
     ended_texts: bool
     reads_clock: bool  # the chat template requests the date
     control: tuple[str, ...]  # texts of the special tokens (`control`)
@@ -43,7 +44,7 @@ class Reading(NamedTuple):
 
 
 def read_tokenizer(folder: Path) -> Reading:
-    """Load a model's tokenizer so that it adds no end token; raise ValueError if a file is damaged or this is impossible."""
+    """Load a tokenizer so that it adds no end token; raise ValueError if a file is damaged or the end token cannot be removed."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
@@ -97,7 +98,10 @@ def without_start(template: str, start: str) -> str:
 
 
 def rendered(tokenizer: Any, template: str, **options: Any) -> str:
-    """Return a text as a user's turn in a chat template, with the date `PINNED`; raise ValueError if a date cannot be fixed."""
+    """Return `template` as a user's turn in the tokenizer's chat template, in which each date is replaced by `PINNED`.
+
+    `options` are passed to the chat template. Raise ValueError if it requests a date without a plain format.
+    """
     turns = [{"role": "user", "content": template}]
     source = _ASKS_DATE.sub(lambda asked: repr(PINNED.strftime(asked[2])), tokenizer.get_chat_template())
     if f"{CLOCK}(" in source:
@@ -110,5 +114,5 @@ def rendered(tokenizer: Any, template: str, **options: Any) -> str:
 
 
 def is_thinking(text: str) -> bool:
-    """Return True if the last opening mark of a thought has no closing mark after it."""
+    """Return True if the last `<think>` of a text has no `</think>` after it."""
     return text.rfind(THOUGHT[0]) > text.rfind(THOUGHT[1])
