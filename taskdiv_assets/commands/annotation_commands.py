@@ -170,7 +170,7 @@ def annotations_import(
 
 
 def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, AnswerFile]:
-    """Return the experiment of a file, and the file's answers. If `given` is None, the export ledgers decide the experiment."""
+    """Return the experiment and the answers of a file. If `given` is None, find the experiment that exported the prompts."""
     data = read_bytes(path)  # a pipe can be read only once
     if given is None:
         of_any = {name for one in importing.stored_experiments() for name in importing.own_id_columns(Store(one))}
@@ -217,7 +217,7 @@ def _file_name(experiment: Experiment, strategies: Sequence[str], budget_n: int,
 
 
 def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
-    """Split the arguments of an import into the experiment, if there is one, and the file."""
+    """Return the experiment (None if it is left out) and the file that the arguments of an import name."""
     if len(arguments) > 2:
         raise ValueError(
             f"expected an experiment and one file, found {len(arguments)} names; import the files one by one"

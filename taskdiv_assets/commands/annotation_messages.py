@@ -1,6 +1,6 @@
 """Lines and tables that the `taskdiv annotations` commands print about exports, imports and the ledger.
 
-The lines may contain text from outside, so commands must print them with `consoles.say`.
+The lines may contain control characters from users' files, so commands must print them with `consoles.say`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[
 
 
 def sent(experiment: Experiment, result: Export) -> list[str]:
-    """Return lines about an export: the number and cost of its prompts, repeated or changed texts; or why it has no prompts."""
+    """Return lines about an export: number and cost of its prompts, and notes on their texts; or one line if it is empty."""
     annotation = experiment.annotation
     before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
     if not result.rows_n:

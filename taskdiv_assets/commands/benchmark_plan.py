@@ -1,4 +1,4 @@
-"""Count the benchmark items, the judge calls and the cost of scoring before a run."""
+"""Before a run, count the benchmark items and the judge calls that scoring needs, and compute the cost of these calls."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class BenchmarkPlan(NamedTuple):
     name: str
     asked_n: int | None  # items that each model answers; None if the number is known only after the tasks are loaded
     items_n: int | None  # items of the benchmark; None if `asked_n` is None
-    sampling_error: float  # standard error of a mean score by the sampling of items, if half of the answers are right
-    models_n: int  # models to score; the base model is one of them if it has no scores; 0 if the benchmark is skipped
+    sampling_error: float  # standard error that sampling items causes in a mean score if half of the answers are right
+    models_n: int  # models to score, with the base model if it has no fresh scores; 0 if the benchmark is skipped
     judge: str = ""  # name of the judge's model or annotator; empty without a judge
     calls_n: int = 0  # largest possible number of judge calls; equal outputs and known verdicts need no call
     calls_left_n: int | None = None  # calls that the experiment file still allows; None if no judge model is called

@@ -1,4 +1,4 @@
-"""Printing for all commands: the two consoles, error messages, and functions that make text from outside safe to print."""
+"""Printing for all commands: two consoles, error messages, and functions that escape control characters in users' texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DIRECTIONS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u206
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Print an expected error as a sentence, and exit with code 2 (130 for Ctrl-C). Unexpected errors are not caught."""
+    """Print an error that the user or the machine caused, and exit with code 2 (130 for Ctrl-C). Other errors are not caught."""
     try:
         yield
     except (typer.Exit, typer.Abort):  # these are RuntimeErrors too
@@ -57,19 +57,19 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def note(*lines: str) -> None:
-    """Print lines on stderr. Brackets in the lines are not markup."""
+    """Print lines on stderr. Brackets are printed as they are, not read as rich's markup."""
     for line in lines:
         console.print(visible(line), soft_wrap=True, markup=False)
 
 
 def say(*lines: str) -> None:
-    """Print lines of results on stdout. Brackets in the lines are not markup."""
+    """Print lines of results on stdout. Brackets are printed as they are, not read as rich's markup."""
     for line in lines:
         out.print(visible(line), markup=False)
 
 
 def escaped(text: str) -> str:
-    r"""Escape text from outside for rich. Brackets are not markup, and control characters become escape sequences.
+    r"""Return text that rich prints literally: brackets are escaped, and control characters are replaced as by `visible`.
 
     >>> escaped("[red]\x1b[2J")
     '\\[red]\\x1b[2J'
@@ -95,7 +95,7 @@ def _is_unseen(character: str) -> bool:
 
 
 def folded(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table with these columns. In a narrow terminal, its values are wrapped instead of cut."""
+    """Return an empty table with the given columns. In a narrow terminal, long values are wrapped instead of cut."""
     table = Table(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -113,6 +113,6 @@ def is_interactive() -> bool:
 
 
 def quietly() -> None:
-    """Suppress the notices of libraries on the terminal."""
+    """Suppress the notices of libraries, and the warnings of `code_location`, on the terminal."""
     quiet()
     os.environ.setdefault("TASKDIV_QUIET", "1")

@@ -12,11 +12,11 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
-SHOWN_N = 2  # shown tables of an asset that break the same rule; the others are only counted
+SHOWN_N = 2  # lines that remain if more than three tables of an asset break the same rule; the other tables are counted
 
 
 class Warned(NamedTuple):
-    """A warning rule that a table broke."""
+    """A contract rule of severity "warning" that a table broke."""
 
     unit: Unit
     rule: str
@@ -25,7 +25,7 @@ class Warned(NamedTuple):
 
 
 def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
-    """Return the warning rules that a table broke."""
+    """Return the broken rules of severity "warning" among `rules`, the checked rules of one table."""
     return [
         Warned(unit, rule.rule, rule.observed, rule.description)
         for rule in rules
@@ -34,7 +34,7 @@ def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
 
 
 def warning_lines(found: Sequence[Warned]) -> list[str]:
-    """Return one line per warning. If more than three tables of an asset break the same rule, return two lines and a count.
+    """Return one line per warning. If more than three tables of an asset break a rule, return two of their lines and a count.
 
     >>> one = Warned(Unit("allocation", "12|random"), "few", "1", "Two prompts a task.")
     >>> warning_lines([one])
@@ -69,7 +69,7 @@ def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> lis
 
 
 def is_of_interest(experiment: Experiment, asset: str) -> bool:
-    """Return False for the report, which shows its own warnings, and for the task labels of a pool without tasks."""
+    """Return False for the report, whose page describes problems itself, and for the task labels of a pool without tasks."""
     return asset != "strategy_report" and (asset != "task_labels" or experiment.labels_from != "none")
 
 

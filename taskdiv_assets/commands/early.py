@@ -1,4 +1,4 @@
-"""End `taskdiv` without a traceback on Ctrl-C during the imports. `cli` imports this module first, so it imports little."""
+"""End `taskdiv` without a traceback on Ctrl-C during the imports. `cli` imports this module first."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def _end(*_: object) -> None:
 
 
 def is_over() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again, which the commands handle."""
+    """Restore Python's handler of Ctrl-C, which raises KeyboardInterrupt. The commands handle this exception."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -54,7 +54,7 @@ def look(stored: str, experiment: Experiment) -> Edit:
 
 
 def since(experiment: Experiment, file: str) -> str:
-    """Return a note if `file`, from which a stored experiment was read, now has other settings or cannot be used; else ""."""
+    """Compare an experiment with `file`, from which it was read. Return a note if they differ or `file` is invalid; else ""."""
     try:
         now = experiment_file.load(file)
     except (ValueError, OSError):
@@ -83,7 +83,7 @@ def _changes(key: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def shown(value: object) -> str:
-    """Return a value as one line of YAML, cut after 60 characters, without the empty settings of a section. None becomes "none".
+    """Return a value as one line of YAML, cut after 60 characters. None becomes "none"; keys of a section with None are left out.
 
     >>> shown([1, 2]), shown({"path": "model", "hub": None}), shown(None)
     ('[1, 2]', '{path: model}', 'none')
@@ -99,7 +99,7 @@ def made_again(before: Experiment | None, experiment: Experiment, store: Store) 
     """Count, for each asset, the fresh stored results that an edit makes stale. The report is not counted.
 
     Results that depend on these results are not counted, because they stay fresh if the recomputed content is the same.
-    `before` is None if the experiment before the edit is unknown. All stored results then count as fresh before the edit.
+    `before` is the experiment before the edit. If it is None (unknown), all stored results count as fresh before the edit.
     """
     if store.read_footer("raw_pool") is None:
         return {}

@@ -34,7 +34,7 @@ MODEL_OPTION = Annotated[
 
 
 class Given(NamedTuple):
-    """Answers that the user gave as options. A question without an option has None."""
+    """Answers that the user gave as options. A field is None if its option was not given."""
 
     prompt: str | None = None
     task: str | None = None
@@ -80,9 +80,9 @@ def init(
 
 
 def ask(question: str, given: str | None, default: str, problem_of: checks.Check, *, is_asking: bool) -> str:
-    """Return a valid answer: `given` if an option was given, the default if `is_asking` is False, else the user's answer.
+    """Return a valid answer: `given`, the value of an option, unless it is None; else the default, or what the user types.
 
-    After an invalid answer of the user, the question is asked again. An invalid option or default raises ValueError.
+    The user is asked only if `is_asking` is True, and again after an invalid answer. An invalid option or default is an error.
     """
     if given is not None or not is_asking:
         answer = default if given is None else given
@@ -97,7 +97,7 @@ def ask(question: str, given: str | None, default: str, problem_of: checks.Check
 
 
 def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Answers:
-    """Ask the questions that apply to the file, and return the settings. The choices of a question depend on earlier answers.
+    """Ask the questions that apply to the file, and return the settings. Some questions depend on earlier answers.
 
     Raises:
         ValueError: no column contains prompts, or an option or a default is invalid.
@@ -162,7 +162,7 @@ def show(found: FileLook) -> None:
 
 
 def say_doubts(found: FileLook, answers: Answers) -> None:
-    """Print notes on rows without a prompt, with a repeated prompt, or with a known answer."""
+    """Print notes: how many rows have no prompt, a repeated prompt, or a known answer, and what a run does with them."""
     name = answers.messages or (answers.prompt if isinstance(answers.prompt, str) else None)
     if name is not None:
         column = found.column(name)
@@ -184,7 +184,7 @@ def say_doubts(found: FileLook, answers: Answers) -> None:
 
 
 def say_next(found: FileLook, answers: Answers, target: Path) -> None:
-    """Print the chosen columns and the next two commands. They make the lists and export one."""
+    """Print the chosen columns and the next two commands. The first makes the lists of prompts, the second exports a list."""
     columns = {key: ", ".join(value) if isinstance(value, list) else value for key, value in answers.columns.items()}
     others = [name for name in proposal.task_columns(found, columns.values()) if answers.task is None]
     say(f"columns: {'; '.join(f'{key} {on_one_line(value)}' for key, value in columns.items())}")
@@ -206,7 +206,7 @@ def on_one_line(text: str) -> str:
 
 
 def target_of(file: str, output: Path | None) -> Path:
-    """Return the path of the experiment file: `output`, or a file in the current folder that is named after the user's file."""
+    """Return the path of the experiment file: `output`, or else a file in the current folder with the name of the prompt file."""
     if output is not None:
         return output.absolute()
     plain = Path(f"{proposal.name_of(file, experiment_file.built_in_names())}.yaml")
@@ -214,7 +214,7 @@ def target_of(file: str, output: Path | None) -> Path:
 
 
 def refuse_existing(target: Path) -> None:
-    """Raise ValueError if the file exists, if its name does not end in .yaml or .yml, or if its folder is missing."""
+    """Raise ValueError if `target` exists, does not end in .yaml or .yml, or is in a folder that does not exist."""
     if target.suffix not in (".yaml", ".yml"):
         raise ValueError(f"{target.name} does not end in .yaml; choose another --output")
     if target.exists():
@@ -234,7 +234,7 @@ def names_taken() -> list[str]:
 
 
 def write(found: FileLook, answers: Answers, target: Path) -> None:
-    """Write the JSON Schema, then the experiment file, which refers to it. Raise ValueError if the experiment file exists."""
+    """Write the JSON Schema, then the experiment file, which names the schema. Raise ValueError if the experiment file exists."""
     path = found.path if remote.is_remote(found.path) else below(Path(found.path).absolute(), target.parent)
     folder = Path(home()) if not remote.is_remote(home()) else target.parent
     text = proposal.text_of(found, answers, path=path, schema=below(folder / SCHEMA, target.parent), file=near(target))

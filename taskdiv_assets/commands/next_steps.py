@@ -1,4 +1,4 @@
-"""Choose the commands to run next, from the progress of the selected part of an experiment."""
+"""Choose the commands that the user should run next, from the progress of a part of an experiment."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from taskdiv_assets.graph.cells import Cell
 
 
 class Standing(NamedTuple):
-    """Progress of the selected part of an experiment."""
+    """Progress of the part of an experiment that a command selects with `--budget` and `--strategy`."""
 
     is_campaign: bool  # the experiment buys labels
-    is_listed: bool  # the list of every cell is made and up to date
+    is_listed: bool  # every cell has a fresh allocation, and the cell `to_send` a fresh annotation batch
     to_send: Cell | None  # first cell with unsent prompts that need an answer
     to_send_n: int  # number of these prompts
-    seed: int | None  # selection seed of a list of this cell, if the cell has several lists
+    seed: int | None  # first selection seed of the cell `to_send` if it has several; otherwise None
     out_n: int  # prompts of all cells that were sent and have no answer yet
     answered_n: int  # prompts of all cells that have an answer
     ready_n: int  # cells with all answers but not all results
-    is_done: bool  # every possible result is computed
+    is_done: bool  # every result is fresh, except perhaps `tuning_choice`
 
 
 def next_lines(name: str, options: str, standing: Standing) -> list[str]:
     """Return lines with the next commands, in order. The list is empty for a finished study.
 
-    `name` is the experiment's name or path, as the user typed it. `options` selects a part of the experiment (`Filter.options`).
+    `name` is the experiment's name or path in these commands. `options` are their options `--budget` and `--strategy`.
     """
     run = f"taskdiv run {name}{options}"
     if not standing.is_campaign and standing.is_done:

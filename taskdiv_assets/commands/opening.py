@@ -1,4 +1,4 @@
-"""Open the experiment of a command, and check the command's budgets and strategies."""
+"""Open the experiment that a command names, and check the options `--budget` and `--strategy` of the command."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ STRATEGY = Annotated[
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, with_notes: bool = True) -> Experiment:
     """Open an experiment: `source` is the name of a built-in or stored experiment, or the path of a YAML file.
 
-    If `is_kept` is True, a YAML file is copied to the store, so that the UI shows the experiment too. If stored results would be
-    recomputed, the user must accept the edited file; `replace` accepts it without asking.
-    If `is_kept` is False, nothing is written. If `with_notes` is False, changes are printed only when a file is copied.
+    If `is_kept` is True, a YAML file is copied to the store, so that the UI shows the experiment too. If the file differs from
+    the stored copy, and stored results would be recomputed, the user must accept the file; with `replace`, the user is not asked.
+    If `is_kept` is False, nothing is written. If `with_notes` is False, differences are printed only if the file is copied.
     """
     names = experiment_file.built_in_names()
     if source in names:
@@ -56,7 +56,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
 
 def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
-    """Open a stored experiment. Unless `with_notes` is False, print a note if its local file has changed since it was read."""
+    """Open a stored experiment. If `with_notes` is True, print a note if the local file from which it was read has changed."""
     store = Store(name)
     text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
     if text is None:
@@ -103,7 +103,7 @@ def say_warnings(experiment: Experiment, wanted: Filter) -> None:
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
-    """Return budgets as numbers. Raise ValueError if a budget is not possible, or a strategy is not in the experiment."""
+    """Return budgets as numbers. Raise ValueError if `check_budget` rejects one, or if a strategy is not in the experiment."""
     numbers = tuple(map(parse_budget, budgets or ()))
     for number in numbers:
         check_budget(experiment, number)
@@ -117,7 +117,10 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
 
 
 def check_budget(experiment: Experiment, budget_n: int) -> None:
-    """Raise ValueError for a budget larger than a pool of known size, or equal to this size if the full pool has its own cell."""
+    """Raise ValueError if a budget is larger than the pool, or if it is the whole pool and the full pool has a separate cell.
+
+    While the size of the pool is unknown, every budget is accepted.
+    """
     pool = REGISTRY.look(experiment, Store(experiment.name)).pool_size
     if pool is None:
         return

@@ -1,7 +1,7 @@
 """Find Dagster runs whose process was killed, mark them as ended, and free their pool slots.
 
-Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without the daemon. It checks
-every few seconds, because another run in the same Dagster home may be killed at any time.
+Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without the daemon, so it
+checks for such runs itself. It repeats the check every few seconds, because a run of another process may be killed at any time.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
 
 
 class Watch:
-    """Callback that forwards every event to `tell`, and checks for dead runs every few seconds.
+    """Callback that forwards every event to `tell`, and checks for killed runs every few seconds.
 
-    A check frees the slots of dead runs, and reports which other runs have the slots that the runs of this process wait for.
+    A check frees the slots of killed and ended runs. It also reports which runs hold slots that runs of this process wait for.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Watch:
         self._is_failure_said = False
 
     def __call__(self, event: Event) -> None:
-        """Forward an event. Every 5 s, also check for dead runs. A check that failed, as on a full disk, is repeated."""
+        """Forward an event. Every 5 s, also check for killed runs. An error of the check, such as a full disk, is reported."""
         self.tell(event)
         if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
             return
@@ -82,7 +82,7 @@ class Watch:
         self._say(found)
 
     def look(self) -> None:
-        """Check for dead runs now."""
+        """Check for killed runs now."""
         self._say(self._found())
 
     def _say(self, sentences: Sequence[str]) -> None:

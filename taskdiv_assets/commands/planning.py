@@ -1,7 +1,7 @@
 """The plan of `taskdiv run`: what it would compute, and how much time, disk space and money that takes.
 
-Counts come from the store, or from the pool's file. Times and sizes are estimated from stored results. Without such results,
-they are None.
+Counts come from the store, or from the pool's file. Times and sizes are estimated from stored results, and are None without such
+results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CellPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """State of an experiment, and the cost of the missing results."""
+    """State of an experiment or of a part of it, and the cost of the missing results."""
 
     unpartitioned: Mapping[str, str]  # asset → fresh, stale, missing or blocked
     rankings: Mapping[str, str]
@@ -44,8 +44,8 @@ class Plan(NamedTuple):
     prompts_to_score_n: int | None
     sampling: str  # sentence about the prompts that `confidence_sample` leaves out; empty if all are scored
     labels_to_buy_n: int | None  # a prompt of several cells counts once
-    labels_out_n: int  # labels to buy whose prompts are sent already
-    examples_to_train_n: int  # prompts × epochs over all missing cells and seeds
+    labels_out_n: int  # labels to buy whose prompts have been exported
+    examples_to_train_n: int  # prompts × epochs, summed over the training seeds of all cells without a fresh adapter
     tokens_to_train_n: int | None
     training_s: float | None  # time with one process
     scoring_s: float | None
@@ -55,9 +55,9 @@ class Plan(NamedTuple):
 
 
 def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, looked_at: PoolSize | None = None) -> Plan:
-    """Return the plan of the part `wanted` of an experiment, or of all of it if `wanted` is None.
+    """Return the plan of an experiment, or of the part that `wanted` selects.
 
-    `looked_at` is the size of the pool according to its file. It is used if the stored pool is not up to date.
+    `looked_at` is the pool's size according to its source file. It is used if the stored pool is not fresh.
     """
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)
@@ -168,7 +168,7 @@ def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: Poo
 
 
 def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
-    """Return the average rates of the stored adapters; None without adapters. An example counts once per epoch."""
+    """Return the averages over the adapters in the tables of `footers`; None without adapters. Examples count once per epoch."""
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
     tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)
@@ -186,7 +186,10 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
 
 
 def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
-    """Return the number of prompts to score (with a tolerance, a lower bound); None if the pool or needed tasks are not known."""
+    """Return the number of prompts to score; None if the pool is unknown, or if its tasks are needed and unknown.
+
+    If `confidence_sample` has a tolerance, the number is a lower bound.
+    """
     sample = experiment.confidence_sample
     if pool is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
         return None

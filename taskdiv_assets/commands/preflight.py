@@ -1,7 +1,7 @@
 """The checks of `taskdiv plan`. They load no model and store nothing.
 
-If the stored pool is not fresh, the pool's file is read and validated in the same way as by `raw_pool`. A pool on the hub is not
-downloaded. One call collects the problems of all checks.
+If the stored pool is not fresh, the pool's file is read and validated in the same way as by the asset `raw_pool`. A pool on the
+hub is not downloaded. `look` runs all checks and returns all problems.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Looked(NamedTuple):
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
-    """Check the pool, the tasks, the budgets, the user's own orders, the base model and the benchmarks of the selected part."""
+    """Check the pool, the tasks, the budgets, the user's own orders, the base model and the benchmarks that `wanted` selects."""
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)
@@ -66,7 +66,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
 
 
 def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
-    """Return the result of an action. After an expected error, append the error's message to `errors`, and return None."""
+    """Return the result of `action`. Of a ValueError, OSError or ImportError, append the message to `errors`, and return None."""
     try:
         return action()
     except (ValueError, OSError, ImportError) as error:
@@ -83,7 +83,7 @@ class _Pool(NamedTuple):
 
 
 def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> _Pool | None:
-    """Return the pool from the store if fresh, else from its file; None if the file is on a hub."""
+    """Return the stored pool if it is fresh, else the pool of the source file; None if the source is on the hub."""
     experiment, store = lineage.experiment, lineage.store
     if lineage.is_fresh(Unit("raw_pool")):
         held_ids = held_items.read(store)["prompt_id"].to_pylist()
@@ -111,7 +111,7 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
 
 
 def _own_order(experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter) -> None:
-    """Read a user-defined order in the same way as the asset `ranking`, and compare its length with the budgets."""
+    """Read a user-defined order in the same way as the asset `ranking`. Raise ValueError if it is shorter than a budget."""
     columns = experiment.pool.columns
     placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
     over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]

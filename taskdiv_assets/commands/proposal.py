@@ -68,8 +68,8 @@ class Answers:
 def prompt_columns(look: FileLook) -> list[ColumnLook]:
     """Return the columns that may contain the prompts, the most likely first.
 
-    Columns of conversations come first, then columns with a matching name and many different values, then the others by the
-    length of their texts.
+    Columns of conversations come first. Then come text columns that have many different values and a word of `PROMPT_WORDS` in
+    their name, then the other text columns, the one with the longest texts first.
     """
     is_filled = [column for column in look.columns if column.filled_n and column.name.strip()]
     fit = [column for column in is_filled if column.kind in ("text", "chat")]
@@ -86,7 +86,7 @@ def prompt_columns(look: FileLook) -> list[ColumnLook]:
 
 
 def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
-    """Return the columns to join as the prompt: an instruction and its inputs, or only the chosen column."""
+    """Return the columns to join as the prompt: `prompt` and, if it is named as an instruction, `input` and `context`."""
     if _rank(prompt.name, ("instruction",)) is None:
         return [prompt.name]
     filled = [column.name for column in look.columns if column.kind == "text" and column.filled_n]
@@ -94,7 +94,7 @@ def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
 
 
 def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of known answers: not empty, with a matching name, and not in `taken`. None if there is none."""
+    """Return the column of known answers: not empty, not in `taken`, and with a word of `ANSWER_WORDS` in its name; else None."""
     fit = [column for column in look.columns if column.kind in ("text", "number") and column.filled_n]
     return _by_name(fit, ANSWER_WORDS, taken)
 
@@ -102,8 +102,8 @@ def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
 def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
     """Return the column of the user's own ids; None if no column fits, or if the file was not read completely.
 
-    Its values are different in every row, and their median length is short. Its samples contain no blanks. It is not in
-    `taken`. Its name contains a word for ids, or it is the first column.
+    Its values differ in every row, and have a median length of at most `ID_LENGTH_MAX`. Its samples contain no blanks. It is not
+    in `taken`. Its name contains a word of `ID_WORDS`, or it is the first column.
     """
     if not look.is_whole:
         return None
@@ -136,9 +136,9 @@ def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
 
 
 def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of `task_columns` whose name contains the most likely word for tasks; None if no name contains one.
+    """Return the column of `task_columns` with the most likely word of `TASK_WORDS` in its name; None if no name has one.
 
-    Other columns, such as a channel or a language, are not guessed, because each strategy by task is another list to annotate.
+    Other columns, such as a channel or a language, are not guessed, because a task column adds a strategy and so another list.
     """
     return _by_name([look.column(name) for name in task_columns(look, taken)], TASK_WORDS, taken)
 
@@ -154,7 +154,7 @@ def budget(look: FileLook, prompt: ColumnLook) -> int:
 
 
 def name_of(path: str, taken: Iterable[str]) -> str:
-    """Return a name for the experiment that is not in `taken`. It is made from the file's name, or else from "questions".
+    """Return a name for the experiment, made from the file's name or else "questions". If it is in `taken`, add a number.
 
     >>> name_of("/data/Our Questions (2026).csv.gz", ["demo"]), name_of("demo.csv", ["demo"])
     ('our_questions_2026', 'demo_2')
@@ -232,7 +232,7 @@ def _about_model(answers: Answers) -> list[str]:
 
 
 def _about_benchmark(look: FileLook, answers: Answers) -> list[str]:
-    """Return the benchmark `held_out` if the file has enough answers, and the pool stays large enough for the budget."""
+    """Return a line with the benchmark `held_out`, if there are enough answers for it and enough other prompts for the budget."""
     if answers.response is None:
         return []
     answered_n = look.column(answers.response).filled_n

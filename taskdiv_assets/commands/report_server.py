@@ -1,7 +1,7 @@
 """A server for stored reports, so that a click in Dagster's UI opens a report. Only this machine can reach the server.
 
-The server sends only the report `/<mark>/<experiment>/index.html` and the two tables beside it. The mark identifies the results
-folder (`report_links`). A request is matched with a pattern, so no other file can be read. The server writes nothing.
+The server sends only the report `/<mark>/<experiment>/index.html` and its tables `results.csv` and `results.parquet`. The mark
+identifies the results folder (`report_links`). Any other path is answered with 404. The server writes nothing.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(port: int, url: str | None = None) -> Iterator[int]:
-    """Serve the reports of `url`, by default `$TASKDIV_HOME`, in a thread during the block. Yield the port; 0 means any free one.
+    """Serve the reports of the home `url` (default `$TASKDIV_HOME`) in a thread during the block. Yield the port.
+
+    If `port` is 0, a free port is used.
 
     Raises:
         OSError: the port is in use, or this user may not use it.
