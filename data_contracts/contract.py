@@ -47,8 +47,8 @@ class Column:
 class Rule:
     """One rule of a contract. Each rule except `schema` is a Great Expectations expectation on a view of the table.
 
-    A value `$name` in `kwargs` or `arguments` is a parameter, which the caller of `validate` passes. If `kwargs["column"]` is a
-    list, the rule has one expectation for each column.
+    A value `$name` in `kwargs` or `arguments` is the name of a parameter. The caller of `validate` passes the parameter's value.
+    If `kwargs["column"]` is a list, the rule has one expectation for each column in it.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Contract:
 
 
 def load(name: str) -> Contract:
-    """Return the contract of one table. Raise ValueError if there is none, or for a mistake in it such as an unknown type."""
+    """Return the contract of a table. Raise ValueError if it does not exist, or for a mistake in it such as an unknown type."""
     return _load(name, catalogue.folders())
 
 

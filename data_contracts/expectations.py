@@ -1,15 +1,15 @@
 """Evaluate rules on one view with Great Expectations, and return counts and examples of failing rows.
 
-All code that depends on this library is here. Its behaviour explains the code:
+All code that depends on this library is in this module. The library's behaviour explains the code:
 
 - It cannot read Arrow tables, so the columns of the rules and of the examples are converted to pandas.
-- It returns results in no fixed order, so the metadata of each expectation contains the rule and its position.
+- It returns results in no fixed order, so the metadata of each expectation contains the rule's name and position.
 - It treats NaN as missing, and range rules ignore missing values. So all required columns have the rule `not_null`.
 - It needed 1.6 to 6 s to list 50,000 to 100,000 failing rows. So this module uses the BASIC format, which returns failing
   values, and finds the rows of these values.
 - It needed 0.3 s for the 25 rules of a small table, two seconds for its import, and 25 s and 1 GB for the rules of 5 million
   rows. So Arrow checks every view first (`shortcuts`), and the library receives the rules that Arrow cannot show to be met.
-  For many rules, it receives a large view in slices, or only the rows with repeated values. The results are the same.
+  For many kinds of rules, it checks a large view in slices, or only the rows with repeated values. The results are the same.
 """
 
 import math
@@ -55,8 +55,8 @@ class Outcome(NamedTuple):
 def open_source() -> "BatchDefinition[Any]":
     """Return a Great Expectations source of data frames in a new ephemeral context.
 
-    Use one source for all frames of a table: a source for each frame took a third of the time of all rules. Discard the source
-    together with the table, because it keeps a reference to its last frame.
+    Use one source for all frames of a table: opening a source for each frame took a third of the time of a validation. Discard
+    the source together with the table, because the source keeps a reference to its last frame.
     """
     context = _great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -69,8 +69,9 @@ def run(
 ) -> dict[str, list[Outcome]]:
     """Check the rules of one view. Return the outcomes of the expectations of each rule, by rule name.
 
-    The rules must contain values instead of `$name`. Examples show the columns `key` and those of the rule; all columns if the
-    view does not contain the key. `open_source` is called only if Arrow cannot show that all rules are met.
+    The rules must contain values instead of `$name`. An example of a failing row has the columns in `key` and the columns of the
+    rule, or all columns if the view lacks a column in `key`. `open_source` is called only if Arrow cannot show that all rules are
+    met.
 
     Raises:
         ValueError: a rule names a column that the view does not have.

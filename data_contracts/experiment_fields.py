@@ -1,4 +1,4 @@
-"""Rules for experiment files that the settings and the report share: allowed names, two defaults, and names of strategies.
+"""Rules for experiment files, shared by the settings and the report: allowed names, two defaults, and the strategies' names.
 
 The report reads the file as the user wrote it, without the settings classes of `taskdiv_assets.experiment`.
 """

@@ -1,7 +1,7 @@
 """Metadata of stored tables: the footer in a Parquet file, and the note about a table that broke its contract.
 
-Readers validate the stored JSON. They ignore unknown fields, and fill missing fields that have a default. So files of older
-and newer versions can be read.
+Readers validate the stored JSON. They ignore unknown fields, and fill missing fields that have a default. So they can read
+files that older and newer versions of this package wrote.
 """
 
 import json

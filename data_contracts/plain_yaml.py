@@ -1,8 +1,8 @@
 """Reader and writer of YAML by the core schema of YAML 1.2, without octal and hexadecimal numbers and with limits on size.
 
 PyYAML reads YAML 1.1: it reads `010` as 8, `1:30` as 90, `1_000` as 1000 and `yes` as true. This module reads only decimal
-numbers, infinity and NaN as numbers, and only `true` and `false` (also `True` and `TRUE`) as booleans. A file that would need
-minutes or all memory raises an error, for example because of aliases of aliases.
+numbers, infinity and NaN as numbers, and only `true` and `false` (also `True` and `TRUE`) as booleans. `read` raises an error
+for a file that would need minutes or all memory, such as a file with aliases of aliases.
 """
 
 import re
@@ -44,8 +44,8 @@ class Document(NamedTuple):
 def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     """Read the text of a YAML file. `place` is the name of the file in error messages.
 
-    With `has_functions`, lm-eval's files are accepted: a value with a tag such as `!function module.name` is read as that text,
-    and lists may have more than `ENTRIES_MAX` entries.
+    With `has_functions`, lm-eval's files are accepted: a value with its own tag, such as `!function module.name`, is read as the
+    text of tag and value, and lists may have more than `ENTRIES_MAX` entries.
 
     Raises:
         YamlError: the text is not YAML, exceeds the limits, or has a tag or a key that is not accepted.
@@ -97,7 +97,7 @@ class _MistakeError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader for the core schema. It counts nodes while it composes them and stops at the limits."""
+    """YAML loader for the core schema. It counts nodes while it composes them, and raises an error at the limits."""
 
     def __init__(self, text: str, *, has_functions: bool) -> None:
         super().__init__(text)

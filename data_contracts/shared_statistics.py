@@ -19,7 +19,7 @@ def wilson(
     items_n: ArrayLike,  # (n,) or a number, positive
     z: float = Z_95,
 ) -> tuple[FloatArray, FloatArray]:  # low and high end, of the shape of `share`
-    """Return Wilson's score interval of a share. It lies within 0..1, and has a width even if all or no items are right.
+    """Return Wilson's score interval of a share of right items. It lies within 0..1, and is wider than 0 even at 0 or 1.
 
     Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. We also use it for fractional scores.
     A score in 0..1 has at most the variance of a right-or-wrong score with the same mean, so the interval may be too wide.
@@ -41,7 +41,7 @@ def wilson(
 
 
 def total_variation(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the total-variation distance of two allocations of one budget: the share of labels on different tasks.
+    """Return the total-variation distance of two allocations of one budget: the share of labels that they give to other tasks.
 
     >>> total_variation([6, 4], [5, 5])
     0.1
@@ -51,9 +51,9 @@ def total_variation(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation, rounded to 12 digits. Equal values share their mean rank.
+    """Return Spearman's rank correlation, rounded to 12 decimals. Equal values have the mean of their ranks.
 
-    The result is None with fewer than three finite pairs, or if one side is constant.
+    The result is None with fewer than three pairs of finite values, or if all values in `first` or in `second` are equal.
 
     >>> rank_correlation([0.1, 0.2, 0.3], [5, 7, 9]), rank_correlation([1, 1, 1], [1, 2, 3])
     (1.0, None)

@@ -37,7 +37,7 @@ def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> boo
 
 
 def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
-    """Return which rows have the same values in `columns` as another row, or a missing value in one of `columns`."""
+    """Return for each row whether another row has the same values in `columns`, or any of these values is missing."""
     codes = np.zeros(view.num_rows, np.int64)
     size = 1
     is_kept = np.zeros(view.num_rows, np.bool_)
@@ -126,13 +126,13 @@ def _is_in_set(view: pa.Table, column: str, value_set: Sequence[object]) -> bool
 
 
 def _matches(view: pa.Table, column: str, regex: str) -> bool:
-    """Search with Python's `re`, as pandas does. Arrow's regular expressions differ in white space and Unicode."""
+    """Return whether Python's `re`, as in pandas, finds `regex` in all values. Arrow's patterns treat white space differently."""
     search = re.compile(regex).search
     return all(value is None or (isinstance(value, str) and search(value)) for value in _values(view[column]))
 
 
 def _values(column: pa.ChunkedArray) -> Iterator[Any]:
-    """Yield the distinct values of each slice of rows, so that few Python objects exist at once."""
+    """Yield the distinct values of each slice of 100,000 rows, so that few Python objects exist at once."""
     for start in range(0, len(column), 100_000):
         yield from pc.unique(column.slice(start, 100_000)).to_pylist()
 

@@ -1,6 +1,6 @@
 """Reader of an experiment's folder on any fsspec storage: its files, and its tables with their footers.
 
-For a table that cannot be read, `list_tables` returns a sentence and raises no error. So one broken file hides no other table.
+For a file that cannot be read, `list_tables` returns a sentence and raises no error, so that the other tables remain available.
 """
 
 import posixpath
@@ -35,7 +35,7 @@ class StoredTable(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The stored tables and the notes about rejected tables, and a sentence for each of these files that cannot be read."""
+    """The stored tables, the notes about rejected tables, and one sentence for each table or note that cannot be read."""
 
     tables: dict[tuple[str, str | None], StoredTable]
     rejected: tuple[Rejected, ...]
@@ -67,7 +67,7 @@ class Folder(NamedTuple):
             return []
 
     def children(self, *parts: str) -> dict[str, bool]:
-        """Return for each entry of a folder, by sorted name, whether it is a file; empty if there is no such folder."""
+        """Return, sorted by name, the entries of a folder and whether each is a file; empty if there is no such folder."""
         try:
             found = self.fs.ls(self.join(*parts), detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +75,7 @@ class Folder(NamedTuple):
         return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
 
     def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
-        """Read columns of a Parquet file; all if `names` is None. `as_dictionaries` makes text in `names` dictionary columns."""
+        """Read the columns `names`, or all, of a Parquet file. `as_dictionaries` reads texts in `names` as dictionary columns."""
         wanted = None if names is None else list(names)
         with self.fs.open(path, "rb") as handle:
             return pq.read_table(
@@ -91,7 +91,7 @@ def open_folder(url: str) -> Folder:
 
 
 def list_tables(folder: Folder) -> Listing:
-    """Return the stored tables, the notes about rejected tables, and a sentence for each of these files that cannot be read."""
+    """Return the stored tables, the notes about rejected tables, and one sentence for each table or note that cannot be read."""
     with ThreadPoolExecutor(1 if isinstance(folder.fs, LocalFileSystem) else REQUESTS_AT_ONCE) as pool:
         found = list(pool.map(partial(_read, folder), folder.files("tables")))
     tables = {(one.asset, one.key): one for one in found if isinstance(one, StoredTable)}
@@ -100,7 +100,7 @@ def list_tables(folder: Folder) -> Listing:
 
 
 def _read(folder: Folder, path: str) -> StoredTable | Rejected | str | None:
-    """Read a table's footer or a note. Return a sentence if the file cannot be read, and None if it is another kind of file."""
+    """Read a table's footer or a note about a rejected table. Return a sentence if that fails, and None for any other file."""
     relative = path[len(folder.join("tables")) + 1 :]
     try:
         if relative.endswith(REJECTED):

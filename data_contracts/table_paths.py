@@ -1,4 +1,4 @@
-"""Paths of stored tables in an experiment's folder, and the table of a path."""
+"""Paths of stored tables in an experiment's folder, and the asset and key of such a path."""
 
 from collections.abc import Sequence
 

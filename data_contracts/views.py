@@ -35,7 +35,7 @@ def where_all(table: pa.Table, conditions: Sequence[Sequence[object]]) -> pa.Tab
 
 
 def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
-    """Return the rows where Arrow's `comparison` of two columns is true. Add `difference`: `column` − `other`."""
+    """Return the rows where Arrow's `comparison` of both columns is true. Add the column `difference`: `column` − `other`."""
     kept = pc.call_function(comparison, [table[column], table[other]])
     return difference(table.filter(kept), column, other)
 
@@ -52,7 +52,7 @@ def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
 
 
 def membership(table: pa.Table, column: str, values: Values) -> pa.Table:
-    """Add `is_member`: whether the value of `column` is one of `values`.
+    """Add the column `is_member`: whether the value in `column` is one of `values`.
 
     Great Expectations' `in_set` needs 7 s for a set of 100,000 values. Arrow needs 0.02 s.
     """
@@ -61,7 +61,7 @@ def membership(table: pa.Table, column: str, values: Values) -> pa.Table:
 
 
 def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any] | pa.Table) -> pa.Table:
-    """Add `expected`: the value of the given mapping for the key in `column`; null if it has none. Its type is that of `value`.
+    """Add the column `expected`: the mapping's value for the key in `column`, or null, with the type of the column `value`.
 
     For a pool of millions of prompts, the mapping is an Arrow table of keys and values, because a dict would need 3 GB.
     """
@@ -80,7 +80,7 @@ def trimmed(table: pa.Table, column: str) -> pa.Table:
 
 
 def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
-    """Return each distinct value of `column` or of `expected`, with `is_found` (in `column`) and `is_expected`."""
+    """Return the distinct values of `column` and `expected`, with `is_found` (in `column`) and `is_expected` (in `expected`)."""
     found = pc.unique(table[column])
     wanted = _array(expected, found.type)
     values = pc.unique(pa.chunked_array([found, wanted]))
@@ -90,7 +90,7 @@ def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
 
 
 def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[object]]) -> pa.Table:
-    """Return the combinations of column values in `wanted`, with `is_found`: whether a row of the table has the combination."""
+    """Return one row for each combination in `wanted`, with `is_found`: whether `columns` have these values in a table row."""
     values = zip(*wanted, strict=True) if wanted else [()] * len(columns)
     asked = pa.table({name: pa.array(each, table[name].type) for name, each in zip(columns, values, strict=True)})
     held = table.group_by(columns).aggregate([])
@@ -100,19 +100,19 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return each name in `column` or `expected` with values `stored` (from column `value`) and `expected`; null if missing."""
+    """Return each name in `column` or `expected`, its `stored` value (of the column `value`) and its `expected` value, or null."""
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
 
 
 def difference(table: pa.Table, minuend: str, subtrahend: str) -> pa.Table:
-    """Add `difference`: minuend − subtrahend."""
+    """Add the column `difference`: minuend − subtrahend."""
     return table.append_column("difference", pc.subtract(table[minuend], table[subtrahend]))
 
 
 def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
-    """Add `relative_difference`: (confidence − the definition's value) / the definition's value.
+    """Add the column `relative_difference`: (confidence − value) / value, where `value` is computed by the definition.
 
     The difference is relative because the probability of a long sequence is far below any absolute tolerance.
     """
@@ -124,7 +124,7 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
-    """Return by selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks before it)."""
+    """Return per selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks before the last)."""
     groups = table.group_by("selection_seed").aggregate(
         [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
     )
@@ -141,7 +141,7 @@ def per_selection_seed(table: pa.Table) -> pa.Table:
 
 
 def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each selection seed and task `prompts_n`, and `available_n`: prompts in the pool, 0 for an unknown task."""
+    """Return for each selection seed and task `prompts_n` (rows) and `available_n` (the size in `task_sizes`, or 0)."""
     groups = table.group_by(["selection_seed", "task"]).aggregate([([], "count_all")])
     available_n = pc.fill_null(_look_up(groups["task"], task_sizes, pa.int64()), 0)
     return groups.rename_columns({"count_all": "prompts_n"}).append_column("available_n", available_n)
@@ -205,7 +205,7 @@ def per_seed_and_benchmark(
 
 
 def per_item(table: pa.Table) -> pa.Table:
-    """Return for each benchmark item `prompts_n`, the number of different prompts among its scores."""
+    """Return for each benchmark item `prompts_n`, the number of different prompts in the rows of the item."""
     groups = table.group_by(["benchmark", "task", "item_id"]).aggregate([("prompt_hash", "count_distinct")])
     return groups.rename_columns({"prompt_hash_count_distinct": "prompts_n"})
 
@@ -219,8 +219,8 @@ def per_benchmark_and_metric(table: pa.Table) -> pa.Table:
 def per_line(table: pa.Table) -> pa.Table:
     """Return `macro_n` and `macro_error` for each benchmark, metric, strategy, budget and training seed with scores.
 
-    `macro_n` is the number of rows for all tasks together (`task` is empty). `macro_error` is the distance between their score
-    and the mean of the scores of the single tasks; null if rows of either kind are missing.
+    `macro_n` is the number of rows with the score over all tasks (their `task` is empty). `macro_error` is the distance between
+    this score and the mean of the single tasks' scores; null if one of the two is missing.
     """
     table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")
@@ -238,7 +238,7 @@ def per_line(table: pa.Table) -> pa.Table:
 
 
 def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
-    """Return `rows_n` and `expected_n` for each task of the table or the pool. `expected_n` is 0 if the pool lacks the task."""
+    """Return for each task of the table or of `task_sizes` `rows_n`, and `expected_n` (0 if the task is not in `task_sizes`)."""
     tasks = both_sides(table, "task", list(task_sizes))
     found = table.group_by("task").aggregate([([], "count_all")])
     rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)
@@ -247,7 +247,7 @@ def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: in
 
 
 def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each source, definition and budget `allocated_n` over all tasks, and `available_n`: min(budget, pool)."""
+    """Return for each source, definition and budget `allocated_n` (sum over tasks) and `available_n`: min(budget, pool size)."""
     groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
     available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
     return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
@@ -270,7 +270,7 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {view.__name__: view for view in 
 
 
 def _floored_exp(log_probability: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return probabilities, at least the smallest normal float32, because a confidence must not be 0."""
+    """Return exp(`log_probability`), but at least the smallest normal float32, because a confidence must not be 0."""
     return pc.max_element_wise(pc.exp(log_probability), SMALLEST_PROBABILITY)
 
 

@@ -25,8 +25,8 @@ class Rendered(NamedTuple):
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
     """Render the report of the experiment in `results_dir` (any fsspec path) without writing a file.
 
-    `excluded` maps each stored table to leave out (`asset` or `asset/key`) to the reason that the page shows. `reference` is the
-    strategy to compare the others with. If it is empty or has no scores, `analysis` chooses a reference.
+    The keys of `excluded` are stored tables that are left out, as `asset` or `asset/key`. Its values are the reasons, which the
+    page shows. `reference` is the strategy to compare the others with; if it is empty or has no scores, `analysis` chooses one.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -56,8 +56,8 @@ def build(
 ) -> str:
     """Render the report, write its files, and return the path of index.html, which is written last.
 
-    The folder `out_dir` (default: `<results_dir>/report`) also gets results.parquet and results.csv. If given, `footer` is in the
-    Parquet schema under the key `taskdiv`. `render` describes the other arguments.
+    results.parquet and results.csv are also written to the folder `out_dir` (default: `<results_dir>/report`). If given, `footer`
+    is stored in the metadata of results.parquet under the key `taskdiv`. `render` describes the other arguments.
     """
     from reports import writing
 

@@ -1,6 +1,7 @@
 """The numbers of the page, computed from stored results, in one section for each benchmark and metric.
 
-This module decides which arms are compared, and which p-values are corrected together. `statistics` computes the intervals.
+This module decides which strategies are compared at which budgets, and which p-values are corrected together. `statistics`
+computes the intervals.
 """
 
 from typing import NamedTuple
@@ -69,7 +70,7 @@ class Section(NamedTuple):
 
     @property
     def says_nothing(self) -> str:
-        """Reason why scores cannot compare models (all are 0, all are 1, or all models score alike); else an empty text."""
+        """A sentence if scores cannot compare models (every score is 0, every score is 1, or no model differs); else empty."""
         arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
@@ -84,7 +85,7 @@ class Section(NamedTuple):
 
     @property
     def area_title(self) -> str:
-        """Name of the quantity in `areas` and `primary`: a score if all of them use the same single budget, else an area."""
+        """Name of the compared quantity: a score if `primary` and all `areas` have the same single budget, else an area."""
         budgets = {one.budgets for one in (self.primary, *self.areas) if one is not None}
         if len(budgets) == 1 and len(only := budgets.pop()) == 1:
             return f"score at {only[0]:,} labels"
@@ -152,7 +153,7 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
-    """Compare strategies with the reference, and weighted with plain task diversity, where possible. Omit the primary pair."""
+    """Compare each strategy with the reference, and `WEIGHTED` with `PLAIN`, if possible. Leave out the primary comparison."""
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
@@ -169,7 +170,7 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str) -> tuple[Com
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """Return the first name with scores: chosen reference, primary reference, random, first strategy. Else return ""."""
+    """Return the first of these that is in `names`: reader's reference, primary reference, random, first name. Else return ""."""
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")

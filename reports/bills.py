@@ -1,6 +1,6 @@
-"""The cost of labels: the price of a label times the number of prompts that must be paid.
+"""The cost of labels: the price of a label times the number of prompts whose label must be paid.
 
-In a campaign, a prompt is free if the pool contains its answer and the answer was not bought too. In a study, the costs are
+In a campaign, a prompt is free if the pool contains its answer and no answer to it was bought. In a study, the costs are
 hypothetical: no prompt is free, as if no answer were known.
 """
 
@@ -42,7 +42,7 @@ class Money(NamedTuple):
         return money.unit_price(self.price, self.currency)
 
     def cost(self, strategy: str, labels_n: float) -> float:
-        """Return the cost of a strategy's first `labels_n` labels. A float is first rounded as on the page."""
+        """Return the cost of a strategy's first `labels_n` labels. If `labels_n` is a float, it is rounded as on the page."""
         shown_n = labels_n if isinstance(labels_n, int) else words.rounded(labels_n)
         return self.price * (shown_n - bisect_left(self.free_ranks.get(strategy, ()), shown_n))
 
@@ -92,7 +92,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
 ) -> Iterator[tuple[str, int, list[str]]]:
-    """Yield strategy, budget and ranked prompt ids of each readable cell. The largest budget of a strategy is last."""
+    """Yield strategy, budget and prompt ids (by rank) of each readable cell at `budgets`. A strategy's largest budget is last."""
     cells = [(strategies.index(name), n, key) for key, (name, n) in reader.keys("allocation") if name in strategies]
     for place, budget_n, key in sorted(cells):
         table = reader.columns("allocation", key, "rank", "prompt_id") if budget_n in budgets else None

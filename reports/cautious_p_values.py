@@ -13,14 +13,14 @@ SMALLEST_P = 1e-15  # smaller p-values have no use, and their quantiles lose pre
 def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> float:
     """Return a two-sided p-value that remains valid when it is very small.
 
-    The result is the p at which √(Σ_k t²_k(p) V_k) equals |estimate|, or the p-value of the items' parts alone if that is larger.
-    V_k is the variance of part k, and t_k is the two-sided t quantile with its degrees of freedom.
-    The parts are items − residual (at least 0), unseen items, and the seeds of each arm. For independent mean squares, the error
-    rate never exceeds p. Satterthwaite's t estimates its degrees of freedom, and the estimate is too high if three seeds agree by
-    chance. At p = .001, the error rate of Satterthwaite's t is up to ten times too high (docs/STATISTICS.md).
+    The result is the p at which √(Σ_k t²_k(p) V_k) equals |estimate|. If the p-value from `items` and `unseen` alone is larger,
+    the result is that p-value. V_k is the variance of part k. t_k(p) is the two-sided t quantile with the part's degrees of
+    freedom (df). The parts are items − residual (at least 0), unseen items, and the seeds of each arm. If the parts are
+    independent mean squares, the error rate never exceeds p. Satterthwaite's t estimates its df, and the estimate is too high if
+    three seeds agree by chance. At p = .001, its error rate is up to ten times too high (docs/STATISTICS.md).
 
     Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the lower bound of the result, and the subtraction of the residual from
-    the items' part, which is then not a single mean square.
+    the part of the items. After this subtraction, the part is not a single mean square.
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]

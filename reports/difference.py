@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
     @property
     def p_value_cautious(self) -> float:
-        """The p-value that `holm` needs: at least `p_value` and, if `parts` is known, valid when very small (Banerjee 1960)."""
+        """The p-value for `holm`. It is at least `p_value`. If `parts` is known, it is valid even when tiny (Banerjee 1960)."""
         if self.parts is None or not np.isfinite(self.p_value):
             return self.p_value
         return max(self.p_value, cautious_p_value(self.estimate, *self.parts))
@@ -103,8 +103,8 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
     """Test whether the difference lies within ±margin (in units of the score), by two one-sided t tests, each at `alpha`.
 
-    One seed never shows equivalence, because the interval then includes only items. The variance is above 0 even if all
-    differences are 0. So, with the default margin, two arms with equal scores are equivalent only on about 150 items or more.
+    If no arm has two seeds, equivalence is never shown, because the interval then includes only items. The variance is above 0
+    even if all differences are 0. So, with the default margin, equal scores are equivalent only on about 150 items or more.
     Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: variance and df of `paired_difference`.
 
     >>> same = np.ones((2, 4))
@@ -131,13 +131,13 @@ def paired_difference(
     pairing: Pairing = "seeds",
     level: float = 0.95,
 ) -> Difference:
-    """Return the macro mean over tasks of a − b. Its interval is over items and, if an arm has at least two seeds, over seeds.
+    """Return the macro mean over tasks of a − b, with an interval over items and, if an arm has at least two seeds, over seeds.
 
-    Items are always paired. `pairing` defines the rows:
+    Items are always paired. `pairing` defines which seeds the rows of `a` and `b` have:
 
     - "seeds": row s of both arms has the same seed (S = S').
     - "fixed": b is one row and does not depend on a seed.
-    - "none": each arm has its own seeds. If only one arm has several rows, its seed variance is used for both arms.
+    - "none": the seeds of the two arms are independent. If only one arm has several rows, its seed variance is used for both.
 
     Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller (arXiv:2411.00640). Our
     addition: seeds are a second sample. Pooling all items × seeds as independent values gives intervals that are too narrow.

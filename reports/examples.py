@@ -1,6 +1,7 @@
 """Examples on the page: prompts that one strategy or all strategies chose, and the models' answers to a few items.
 
-Fixed rules select the examples: prompts by rank, items by a hash of task and id within each pattern of right and wrong.
+Fixed rules select the examples. The first prompts by rank are shown. Items are grouped by which models are right; a hash of
+task and id orders the items of a group, and the first ones are shown.
 """
 
 import hashlib
@@ -58,7 +59,7 @@ class Examples(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two strategies whose outputs are shown side by side. Benchmark and metric are known only for the primary comparison."""
+    """Two strategies whose outputs are shown side by side. If they are not the primary comparison, the other fields are empty."""
 
     strategy: str
     reference: str
@@ -69,7 +70,7 @@ class Compared(NamedTuple):
 def read_examples(
     reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Return the examples. Prompts are at `budget_n`; outputs are at the largest of `budgets` with scores of both strategies."""
+    """Return prompts chosen at `budget_n`, and outputs at the largest of `budgets` with scores of both `compared` strategies."""
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored = {arm for _, arm in reader.keys("benchmark_scores")}
     both = [n for n in budgets if {(compared.reference, n), (compared.strategy, n)} <= scored]
@@ -79,7 +80,7 @@ def read_examples(
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
-    """Return for each strategy a few prompts that only it chose, and a few that all chose: lowest ranks of the first seed."""
+    """Return the first prompts that only one strategy chose, for each strategy, and that all chose, under the lowest seed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
@@ -200,7 +201,7 @@ def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], met
 
 
 def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
-    """Return the rows of some items. Rows with other ids, which hold megabytes of prompts, never become Python objects."""
+    """Return the rows of `items`. Rows with other ids have megabytes of text, and are not converted to Python objects."""
     table = _table(reader, folder, name)
     ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
     rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
@@ -224,7 +225,8 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
     """Return a model's answer to one item: the generated text with the extracted answer, or the likeliest choice by `metric`.
 
-    If the item has only one choice, return the choice if it is the model's greedy answer, and a note if it is not.
+    If the item has only one choice and it is the model's greedy answer, return the choice. If it is not the greedy answer,
+    return the extracted answer or, if nothing was extracted, `NONE_WRITTEN`.
     """
     one, answer = pairs[0]
     if answer["text"] is not None:

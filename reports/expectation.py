@@ -28,7 +28,7 @@ _CLAUSE = re.compile(
 
 
 class Clause(NamedTuple):
-    """One clause of an expectation that can be checked."""
+    """One clause of an expectation, in the form that this module can check."""
 
     text: str
     strategy: str

@@ -34,9 +34,10 @@ class Cell(NamedTuple):
 
 
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
-    """Return the budgets of the experiment file, and those of the folder `budgets`, where a budget is the name of its file.
+    """Return the budgets in the experiment file and in the folder `budgets`, in which the name of each file is a budget.
 
-    A budget registered as the full pool is used only if it equals the size of the pool. Other entries are noted as problems.
+    A file for the full pool counts only if its budget is the size of the pool. For each entry of the folder that is not a valid
+    file, a sentence is added to `reader.problems`; hidden files are ignored.
     """
     found = set(experiment.budgets)
     for name, is_file in reader.files.children("budgets").items():

@@ -108,7 +108,7 @@ def confidence_tables() -> frozenset[str]:
 
 
 def read_experiment(files: Folder, results_dir: str) -> tuple[Experiment, str]:
-    """Return the fields and the text of experiment.yaml. Raise FileNotFoundError or ValueError if it is missing or invalid."""
+    """Return the fields and the text of experiment.yaml. Raise FileNotFoundError if it is missing, ValueError if not valid."""
     text = files.text("experiment.yaml")
     if text is None:
         raise FileNotFoundError(
