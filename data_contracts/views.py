@@ -100,7 +100,7 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return each name in `column` or `expected`, its `stored` value (of the column `value`) and its `expected` value, or null."""
+    """Return each name in `column` or `expected`, its `stored` value (from column `value`) and its `expected` value, or null."""
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})

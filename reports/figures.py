@@ -135,9 +135,9 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Draw a tile for each strategy and task (at most `tiles.ROWS_MAX_N`): blue above the reference, vermillion below.
+    """Draw a tile for each strategy and task (`tiles.ROWS_MAX_N` tasks at most): blue above the reference, vermillion below.
 
-    `marks` maps tasks to words that are added to their names.
+    `marks` maps tasks to words that are added to the names of these tasks.
     """
     tasks = picked(differences.tasks, differences.values)
     columns = [differences.tasks.index(task) for task in tasks]
@@ -179,7 +179,8 @@ def allocation(
 ) -> Figure:
     """Draw the number of prompts chosen from each task against the task's size in the pool, at one budget.
 
-    If one task gets many times as much as the others, the axis has a square-root scale, and the task is named with its count.
+    If one task gets many times as many prompts as the others, the vertical axis has a square-root scale, and the figure shows
+    the name of that task and its number of prompts.
     """
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))

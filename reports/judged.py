@@ -28,7 +28,7 @@ OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate
 
 
 def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> Iterator[tuple[ArmKey, pa.Table]]:
-    """Yield each table of scores. After it, yield a table of the differences in length of its judged items, if stored."""
+    """Yield each table of scores and, if output lengths are stored, a second table: differences in length of its judged items."""
     for arm, table in tables:
         yield arm, table
         extra = _length_rows(reader, arm, table)
@@ -37,7 +37,7 @@ def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> I
 
 
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
-    """Label the win rates at equal length, estimate all models together if possible, and remove the lengths.
+    """Label the win rates at equal length, estimate all models together if possible, and remove the score set of lengths.
 
     `sets` come from the tables of `with_lengths`. If AlpacaEval's difficulties were used (`is_published`), the stored estimates
     are kept.
@@ -56,7 +56,7 @@ def _is(one: ScoreSet, metric: str) -> bool:
 
 
 def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
-    """Return `alone` with a joint estimate of all models that can be fitted; unchanged if data are missing or no fit exists."""
+    """Return `alone` with joint estimates of all models that can be fitted, or unchanged if data are missing or the fit fails."""
     arms = list(alone.arms)
     shapes = [alone.arms[arm].scores.shape for arm in arms]
     for other in (plain, lengths):
@@ -79,7 +79,7 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
 
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
-    """Return the differences in length of all judged items of a table; None if any is not stored or no item is judged."""
+    """Return the differences in length of all judged items of a table; None if one is not stored or there are no such items."""
     own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
     if not own.num_rows:
         return None
@@ -99,20 +99,20 @@ def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | Non
 
 
 def asked_notes(table: StoredTable | None) -> dict[str, Mapping[str, Any]]:
-    """Return the valid notes by benchmark in the footer of a table of scores; empty if the table is not stored."""
+    """Return the valid notes `asked` in the footer of a table of scores, by benchmark; empty if the table is not stored."""
     asked = table.footer.notes.get("asked") if table else None
     pairs = asked.items() if isinstance(asked, Mapping) else ()
     return {str(name): note for name, note in pairs if isinstance(note, Mapping)}
 
 
 def scores_folders(note: Mapping[str, Any]) -> dict[str, str]:
-    """Return the folder of the scores by seed ("base" for the base model), from the note of one benchmark."""
+    """Return for each seed ("base" for the base model) the folder of its scores, from one benchmark's note in `asked_notes`."""
     scores = note.get("scores")
     return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
 
 
 def _stored_lengths(reader: Reader, folder: str | None) -> dict[str, float]:
-    """Return by item how many characters the model's output is longer than the reference's; empty if lengths cannot be read."""
+    """Return for each item the characters of the model's output minus those of the reference's; empty if they cannot be read."""
     if not folder:
         return {}
     try:

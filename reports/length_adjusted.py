@@ -31,13 +31,14 @@ def joint_pseudo_values(
 ) -> FloatArray:  # (M, n)
     """Estimate the models' win rates at equal length, and return a pseudo-value for each model and item.
 
-    The model is logit p_mi = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the difference in length, and s is its sample standard
-    deviation. g_i is the difficulty of instruction i for all models. Difficulties have a standard normal distribution. They are
-    integrated out on a grid, so that a few models do not overfit them. The win rate of model m is the mean of
-    sigmoid(a_m + c_m·g) over this distribution. The penalties are RIDGE/2·b² and RIDGE/2·(c − 1)².
+    The regression is logit p_mi = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i, for model m and instruction i. d is the difference in
+    length, and s_m is the sample standard deviation of d for model m. g_i is the difficulty of instruction i for all models.
+    Difficulties have a standard normal distribution. They are integrated out on a grid, so that a few models do not overfit
+    them. The win rate of model m is the mean of sigmoid(a_m + c_m·g) over this distribution. The penalties are RIDGE/2·b² and
+    RIDGE/2·(c − 1)².
 
-    The mean of a row of pseudo-values is the win rate of the model. The spread gives the sandwich standard error, which includes
-    the uncertainty of all coefficients and difficulties, but not of s.
+    The mean of a row of pseudo-values is the win rate of the model. The spread of the row gives the sandwich standard error. This
+    error includes the uncertainty of all coefficients and difficulties, but not of s.
 
     Difficulties are assumed to be independent of the differences in length. If all models write longer outputs on easy
     instructions, part of the difficulty counts as an effect of length (simulated: 2 to 3 points).
@@ -64,7 +65,7 @@ def joint_pseudo_values(
 
 
 def _distinct(preferences: FloatArray, differences: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
-    """Remove copies of models. Return the distinct preferences, their row numbers, and the distinct model of each row."""
+    """Merge models with equal data. Return the distinct preferences, their row numbers, and each model's position among them."""
     both = np.concatenate([preferences, differences], axis=1)
     _, first, back = np.unique(both, axis=0, return_index=True, return_inverse=True)
     return np.asarray(preferences[first], dtype=np.float64), first, back.reshape(-1)

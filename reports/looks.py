@@ -70,7 +70,7 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def width_beside(names: Sequence[str]) -> float:
-    """Return the width of axes that start at 0.075 of an 8.4 inch figure and leave room for `names` on their right."""
+    """Return the width of axes that start at 0.075 and leave room for `names` on the right, as a share of an 8.4 inch figure."""
     longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
     return min(0.66, 0.885 - 0.0092 * longest)  # a letter of 9.5 points is about 0.6 as wide as high
 
@@ -91,7 +91,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def two_lines(name: str) -> str:
-    """Break a long name into two lines after the underscore nearest to its middle, if it has one."""
+    """Break a long name into two lines after the underscore that is nearest to the middle, if the name has an underscore."""
     name = clean(name, 36)
     breaks = [i for i, letter in enumerate(name) if letter == "_"]
     if len(name) <= 15 or not breaks:

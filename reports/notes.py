@@ -43,7 +43,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
 
 
 def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """Return missing results and next steps: pairs of a sentence and a command or a change of the experiment file."""
+    """Return missing results and next steps, each as a sentence and a remedy: a command or a change of the experiment file."""
     name, absent = results.experiment.name, _absent(results)
     notes = lists_sentences.next_steps(results)
     if absent:
@@ -60,8 +60,8 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
 def _absent(results: Results) -> list[str]:
     """Return the unpartitioned tables that the experiment surely needs but that are not stored.
 
-    What strategies read is not known here. So tables of confidence count as needed only if one of them is stored, and tables
-    that need embeddings, learning rates or imported answers never do.
+    The report does not know which tables the strategies read. So tables of confidence count as needed only if one of them is
+    stored, and tables that require embeddings, learning rates or imported answers never count as needed.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):
@@ -147,7 +147,7 @@ def primary(section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Return a sentence on the gain of the full pool over the base model. Without a gain, the sentence names what is left out."""
+    """Return a sentence on the full pool's gain over the base model. If there is none, it says what the page leaves out."""
     gain = section.full_pool_gain
     if section.full_pool is None:
         return "There is no full-pool score, so labels are compared with the reference's largest budget only."

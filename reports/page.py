@@ -97,7 +97,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _part(results: Results, section: Section, place: int, has_title: bool) -> dict[str, object]:
-    """Return the content on one benchmark and metric for the template."""
+    """Return the template's values for one benchmark and metric. `place`, the position of the section, makes ids unique."""
     name, primary = f"b{place}", section.primary
     areas = ((primary,) if primary else ()) + section.areas
     family = "the primary comparison is not corrected, Holm over the others" if primary else "Holm over all rows"

@@ -18,9 +18,10 @@ RUNS_LISTED_N = 6  # if there are more runs, only the table of identities lists 
 
 
 def question(results: Results) -> tuple[str, str]:
-    """Return the question and the expectation, uncut, from the comments at the top of the experiment file.
+    """Return the question and the expectation, both in full length, from the comments at the top of the experiment file.
 
-    The expectation starts with "Expected:". The comments end before a line without "#", or with "Cost:" or "Run:" at its start.
+    The expectation starts with "Expected:". The comments end before a line that has no "#" or whose text starts with "Cost:" or
+    "Run:".
     """
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
@@ -47,7 +48,7 @@ def rules_summary(results: Results) -> str:
 
 
 def cells_summary(results: Results) -> str:
-    """Return a sentence on the number of finished cells and, if budgets are ignored, one on them."""
+    """Return a sentence on the number of finished cells and, if any, a sentence on the budgets larger than the pool."""
     if not results.cells:
         return "The experiment names no strategy or no budget: no cell is expected."
     done = sum(cell.status == "done" for cell in results.cells)
@@ -154,7 +155,7 @@ def _learning_rate(results: Results) -> list[tuple[str, str]]:
 
 
 def _other_versions(results: Results) -> list[tuple[str, str]]:
-    """Return at most one fact: the adapters that were trained with other library versions."""
+    """Return at most one fact: the adapters that were reused although they had been trained with other library versions."""
     found = {
         f"{cell}, seed {seed}: {said}"
         for (asset, cell), table in results.tables.items()

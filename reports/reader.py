@@ -107,14 +107,14 @@ class Reader(NamedTuple):
                 yield key, (strategy, int(budget))
 
     def cells(self, asset: str, *names: str, wanted: set[ArmKey] | None = None) -> Iterable[tuple[ArmKey, pa.Table]]:
-        """Yield (strategy, budget) and columns of each readable cell of an asset. `wanted` restricts the cells."""
+        """Yield (strategy, budget) and columns of each readable cell of an asset. If given, only cells in `wanted` are read."""
         for key, cell in self.keys(asset):
             table = self.columns(asset, key, *names) if wanted is None or cell in wanted else None
             if table is not None:
                 yield cell, table
 
     def task_sizes(self) -> dict[str, int]:
-        """Return the number of prompts of each task from the task labels; without task labels, from the confidence by task."""
+        """Return the number of prompts of each task, from the task labels or, if they are missing, from confidence by task."""
         labels = self.columns("task_labels", None, "task")
         if labels is not None:
             return _counts(labels["task"])
@@ -144,7 +144,7 @@ class Reader(NamedTuple):
         yield from self.cells("benchmark_scores", *scores_module.COLUMNS, wanted=wanted)
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
-        """Return the number of prompts by task of each cell, and the overlaps at the largest budget of two or more strategies."""
+        """Return chosen prompts by task of each cell, and overlaps at the largest budget that two or more strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
         wanted = set(product(strategies, budgets))
@@ -175,10 +175,10 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
-    """Return the share of prompts that two strategies have in common, as the mean over their common selection seeds.
+    """Return for each pair of strategies the share of prompts in common, as the mean over the selection seeds that both have.
 
-    For a strategy with itself, the share is the mean over all pairs of its seeds; NaN with one seed. Two strategies without a
-    common seed are left out.
+    For a strategy with itself, the share is the mean over all pairs of its seeds; NaN with one seed. A pair of strategies without
+    a common seed is left out.
     """
     rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
     every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))

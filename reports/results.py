@@ -1,6 +1,6 @@
 """All data of one experiment that the report reads. `analysis` computes the numbers of the page from these data.
 
-They come from the experiment's folder, for example from the experiment file, registered budgets, footers and stored tables.
+The data come from the experiment's folder, for example from the experiment file, registered budgets, footers and tables.
 """
 
 from collections.abc import Mapping
@@ -66,8 +66,8 @@ class Results(NamedTuple):
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
     """Read the results of one experiment. A table that cannot be read is no error, but adds a sentence to `problems`.
 
-    `excluded` maps each table to leave out (`asset` or `asset/key`) to the reason. `load` itself detects changed inputs of a
-    table. Only a caller that knows the graph of all tables can detect changed inputs of inputs.
+    The keys of `excluded` are tables to leave out, as `asset` or `asset/key`. Its values are the reasons. `load` itself finds
+    tables whose direct inputs have changed. Only a caller that knows the graph of all tables can find changes further upstream.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -125,7 +125,7 @@ def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tup
 def _cells(
     experiment: Experiment, budgets: Budgets, listing: Listing, sets: tuple[ScoreSet, ...], excluded: Mapping[str, str]
 ) -> tuple[Cell, ...]:
-    """Return the expected cells. A cell with excluded scores has the reason of the exclusion."""
+    """Return the expected cells. If the scores of a cell are in `excluded`, the cell has the reason that `excluded` gives."""
     found = expected_cells.cells(experiment, budgets, listing, sets)
     units = [f"benchmark_scores/{cell_key(cell.budget_n, cell.strategy)}" for cell in found]
     return tuple(
@@ -140,8 +140,8 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
     """Add the default primary comparison if the experiment file declares none, and there are scores and two strategies.
 
-    The reference is `random`, or the first strategy if `random` is missing. The last strategy of the file that is not the
-    reference is compared with it, on the first benchmark and metric. The choice does not depend on the values of scores.
+    The reference is `random`, or the first strategy if `random` is missing. The reference is compared with the last other
+    strategy in the file, on the first benchmark and metric. The choice does not depend on the values of scores.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:
@@ -155,7 +155,7 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
 
 
 def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
-    """Return the strategies whose outputs are shown: the primary comparison's if both are scored, else last and first scored."""
+    """Return the strategies whose outputs are shown: the primary pair if both are scored, else the last and the first scored."""
     one = experiment.primary
     scored = {strategy for found in sets for strategy, _ in found.arms}
     if one is not None and {one.strategy, one.reference} <= scored:
@@ -165,7 +165,7 @@ def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
 
 
 def stale_tables(listing: Listing) -> tuple[str, ...]:
-    """Return a sentence for each input of a table that is now stored with another identity than the table recorded."""
+    """Return a sentence for each table and input, if the input's stored identity differs from that in the table's footer."""
     sentences = []
     for table in listing.tables.values():
         for name, identity in sorted(table.footer.inputs.items()):

@@ -121,7 +121,7 @@ def _gaps(
 def _along(
     rows: Sequence[FloatArray], target: FloatArray, groups: Strata, level: float, seeds_factor: int = 1
 ) -> list[_Gap]:
-    """Return the result of `compare` at every grid point. The arms need at least two seeds.
+    """Return the result of `compare` at every grid point, for rows with at least two seeds.
 
     Between two budgets, the difference of each seed and item is `first + w · step`. Means, sums of squares and sums of cubes are
     polynomials in w. So a few sums for each segment are enough for thousands of points.
@@ -133,7 +133,7 @@ def _along(
 
 
 def _segment(first: FloatArray, step: FloatArray, groups: Strata, level: float, factor: int) -> Iterator[_Gap]:
-    """Yield the gap of `first` + w · `step` (S, I) on a grid of w in 0..1. `factor` scales the variance of seeds and residual."""
+    """Yield the gap of `first` + w · `step` (S, I) on a grid of w in 0..1. `factor` multiplies seed and residual variances."""
     sizes, seeds_n, ends = groups.sizes, len(first), np.stack([first, step])
     by_task = groups.means(ends)
     seed_means = by_task.mean(axis=-1)  # (2, S)

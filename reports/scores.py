@@ -118,10 +118,10 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
 
 
 def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return a mask of the items that all seeds of all arms have, and notes on arms that are left out.
+    """Return a mask of the items that all remaining arms have, and notes on arms that are left out.
 
-    An arm with fewer than half of the items of the largest arm is left out. If the other arms have no common item, return the
-    items of the largest arm.
+    An arm has an item if all its seeds have a score for it. An arm is left out if it has fewer than half as many items as the arm
+    with the most items. If the remaining arms have no item in common, the mask has the items of the arm with the most items.
     """
     complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
     most = max(int(mask.sum()) for mask in complete.values())

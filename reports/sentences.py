@@ -1,6 +1,6 @@
-"""Sentences for the claims of the report: estimate, interval, basis and verdict.
+"""Sentences for the claims of the report: estimate, interval, numbers of seeds and items, and verdict.
 
-A sentence names a winner only if the difference is separable, and gives no verdict from one seed.
+A sentence names a winner only if the difference is separable from noise, and gives no verdict from one seed.
 """
 
 import math
@@ -22,7 +22,7 @@ NAMES_LISTED_N = 5  # strategies in one sentence
 
 
 class Claim(NamedTuple):
-    """One claim of the answer: topic, text and verdict."""
+    """One claim in the section "Answer" of the page: topic, text and verdict."""
 
     topic: str
     text: str
@@ -151,7 +151,7 @@ def _before(one: Comparison) -> str:
 
 
 def other_strategies(section: Section) -> Claim | None:
-    """Return a claim on strategies against the reference, without the primary one and plain diversity; None if none is left."""
+    """Return a claim on all strategies but the primary one and `PLAIN`, against the reference; None if there are no others."""
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None
@@ -223,7 +223,7 @@ def best_verdict(section: Section) -> str:
 
 
 def saved(name: str, one: Savings, section: Section) -> str:
-    """Return sentences on the labels that a strategy needs to match the reference at its largest budget."""
+    """Return sentences on the labels that a strategy needs to match the reference's score at the reference's largest budget."""
     budget = section.savings_budget_n or 0
     goal = f"the score of {section.reference} at {budget:,} labels ({words.score(one.target_score)})"
     items = "" if one.has_seed_uncertainty else "; items only"
@@ -248,7 +248,7 @@ def saved(name: str, one: Savings, section: Section) -> str:
 
 
 def savings_verdict(one: Savings, section: Section) -> str:
-    """Return the verdict on saved labels. It is "fewer labels" only if the set ends below the reference's budget."""
+    """Return the verdict on saved labels: "fewer labels" only if the confidence set ends below the reference's largest budget."""
     if not one.has_seed_uncertainty:
         return "too few seeds to say"
     if one.high_n is not None and one.high_n < (section.savings_budget_n or 0):

@@ -93,7 +93,7 @@ def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0
 
 
 def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = None) -> Arm:
-    """Return the area under the learning curve against log₂ budget, divided by its width, for each seed and item.
+    """Return the area under the learning curve for each seed and item, divided by the range of the log₂ budgets.
 
     By the trapezoid rule over `budgets` (default: all), this is a weighted mean of the budgets' scores over their common seeds.
     Source: Guyon et al., Active Learning Challenge, JMLR W&CP 16 (2011). Our change: the area is by seed and item, so that its

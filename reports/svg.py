@@ -91,7 +91,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _flat(text: str, prefix: str) -> str:
-    """Remove indentation, empty groups, and tags of groups without attributes. Rewrite other tags. Keep the text between."""
+    """Remove indentation, empty groups, and tags of groups without attributes. Rewrite other tags. Keep text between tags."""
     parts, is_kept, ids = [], [True], dict[str, int]()
     for part in re.split(r"(<[^<>]+>)", text):
         if part.startswith("<g ") and part.endswith("/>"):
@@ -121,7 +121,7 @@ def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
 
 
 def _path(match: re.Match[str]) -> str:
-    """Shorten a path: write horizontal and vertical lines as H and V, and cut coordinates to 1 digit (curves: 2 digits)."""
+    """Shorten a path: write horizontal and vertical lines as H and V, and cut coordinates to 1 decimal (curves: 2 decimals)."""
     steps = re.findall(r"([A-Za-z])([^A-Za-z]*)", _shorter(match[1], 2 if "C" in match[1] else 1))
     parts, at = [], ["", ""]
     for letter, numbers in steps:

@@ -158,7 +158,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return the table by task: the reference's score and interval, and the others' differences; None if none is compared."""
+    """Return the table by task: the reference's score, its interval, and the others' differences; None if there are no others."""
     found = section.by_task
     if found is None:
         return None
@@ -211,7 +211,7 @@ def _part(count_n: float, whole_n: float) -> str:
 
 
 def overlap(results: Results) -> Table:
-    """Return the table of the shares of common prompts of each pair of strategies."""
+    """Return the table of the share of prompts that each pair of strategies has in common."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
     is_one_list = not any(math.isfinite(results.overlaps[name, name]) for name in names)
     shares = [[results.overlaps.get((first, second), 0.0) for second in names] for first in names]
@@ -223,7 +223,7 @@ def overlap(results: Results) -> Table:
 
 
 def tokens(results: Results, reference: str) -> Table:
-    """Return the table of training tokens over all epochs, by strategy and budget."""
+    """Return the table of training tokens over all epochs by strategy and budget, also as a multiple of the reference's."""
     found: dict[tuple[str, int], list[int]] = defaultdict(list)
     for run in results.adapters:
         found[run.strategy, run.budget_n].append(run.tokens_n)

@@ -103,15 +103,16 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Return the variance that items unlike all sampled items may add. It gives an interval a width even if all items agree.
+    """Return the variance that items unlike all sampled items may add. With it, an interval has a width even if all items agree.
 
-    It is the variance of `UNSEEN_ITEMS_N` items. Each moves the macro mean by the skewness of the sampled items, Σ w³e³ / Σ w²e²
-    (e: deviation from the task's mean, w: weight of an item). For a mean near 0 or 1, this is the weight of one item. For a mean
-    in the middle, it is almost 0. If no item deviates, it is the weight of an item whose score changes by 1.
+    It is the variance of `UNSEEN_ITEMS_N` unseen items. Each shifts the macro mean by the skewness of the sampled items,
+    Σ w³e³ / Σ w²e² (e: deviation from the task's mean, w: weight of an item). For a mean near 0 or 1, the shift is the weight of
+    one item. For a mean in the middle, the shift is almost 0. If no item deviates, it is the weight of an item whose score
+    changes by 1.
 
     Source: for a binomial share near 1, the interval agrees with one-sided exact 95% limits, as with the added counts of Agresti
     & Coull (Am. Stat. 52 (1998) 119). For paired differences, Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479) add 2 items
-    and we add 3. The size by skewness is our choice. It does not change the variance of ordinary scores.
+    and we add 3. Our choice is the shift by skewness, which leaves the variance of ordinary scores almost unchanged.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -160,7 +161,7 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
-    """Return the variance that comes from the interaction of seeds and items within tasks. Both other parts contain it.
+    """Return the variance from the interaction of seeds and items within tasks. `item_part` and `seed_part` contain it too.
 
     `scores` is (S, I). The result is 0 with one seed, or if no task has two items. Source: the interaction mean square of the
     two-way analysis of variance. Our addition: a task with one item has the pooled mean square.

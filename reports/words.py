@@ -35,7 +35,7 @@ def tail(text: object, length_n: int = 500) -> str:
 
 
 def clean_lines(text: str, length_n: int = 20_000) -> str:
-    """Clean each line of a text, and keep line breaks and indentation. Long lines, and a long text, are cut."""
+    """Clean each line of a text, and keep line breaks and indentation. Cut the text to `length_n` characters, a line to 400."""
     lines = text[:length_n].splitlines()
     return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + clean(line, 400) for line in lines)
 
@@ -111,7 +111,7 @@ def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int =
 
 
 def basis(difference: Difference) -> str:
-    """Return the numbers of seeds, items and tasks of an interval, with notes on its limits."""
+    """Return the numbers of seeds, items and tasks behind a difference, with notes on the limits of its interval."""
     seeds = count(difference.seeds_n, "seed")
     if difference.reference_seeds_n and difference.reference_seeds_n != difference.seeds_n:
         seeds += f" against {difference.reference_seeds_n}"

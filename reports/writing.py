@@ -38,7 +38,7 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """Convert a table to CSV. Floats are rounded to 12 digits, so that 60.00000000000001 becomes 60."""
+    """Convert a table to CSV. Floats are rounded to 12 significant digits, so that 60.00000000000001 becomes 60."""
     for place, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             values = [None if value is None else float(f"{value:.12g}") for value in table[place].to_pylist()]

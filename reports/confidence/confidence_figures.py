@@ -65,7 +65,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
     """Draw accuracy against mean confidence, one mark for each task.
 
-    Up to `LABELLED_MAX_N` tasks that are confident and wrong, and all other trap tasks, are named.
+    The figure names up to `LABELLED_MAX_N` tasks that are confident and wrong, and all other tasks in `marks`.
     """
     wrong = numbers.confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]
@@ -126,7 +126,7 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw how many labels more or fewer each variant gives to tasks at the largest budget, least confident task first."""
+    """Draw how many labels more or fewer than the chosen variant each variant gives to each task, at the largest budget."""
     values = numbers.moved_labels(found)
     rows, reach = picked(found.tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
     with svg.style():

@@ -117,8 +117,8 @@ def is_all_scored(rows: Sequence[TaskConfidence]) -> bool:
 def half_width(row: TaskConfidence) -> float | None:
     """Return half the width of the 95% interval of a task's mean confidence over all its prompts.
 
-    The result is None if all prompts are scored or the standard error is unknown. Student's t has the degrees of freedom of the
-    task plus `PRIOR_DEGREES` from the other tasks.
+    The result is None if all prompts are scored or the standard error is unknown. Student's t has `scored_n` − 1 degrees of
+    freedom, plus `PRIOR_DEGREES` because the standard error also uses the other tasks.
     """
     if row.scored_n >= row.pool_n or row.standard_error is None:
         return None
@@ -131,7 +131,7 @@ def accuracy_correlation(rows: Sequence[TaskAccuracy]) -> float | None:
 
 
 def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...]:
-    """Return the tasks whose mean confidence is far above the interval of their accuracy, the farthest first."""
+    """Return the tasks whose mean confidence is more than `CONFIDENT_AND_WRONG` above the accuracy interval, farthest first."""
     found = [row for row in rows if _excess(row) > CONFIDENT_AND_WRONG]
     return tuple(sorted(found, key=lambda row: (-_excess(row), row.task)))
 
@@ -149,7 +149,7 @@ def _excess(row: TaskAccuracy) -> float:
 
 
 def moved_labels(found: Comparison) -> FloatArray:  # (variants − 1, T)
-    """Return by variant and task the labels at the largest budget minus those of the chosen variant."""
+    """Return for each other variant and task the labels at the largest budget minus those of the chosen variant."""
     budget, own = found.budgets[-1], found.chosen.counts
     rows = [
         [one.variant.counts.get(budget, {}).get(task, 0) - own[budget].get(task, 0) for task in found.tasks]

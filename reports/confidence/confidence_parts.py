@@ -31,7 +31,7 @@ class EffectsSection(NamedTuple):
 
 
 def confidence_section(results: Results, accuracy: Mapping[str, float]) -> ConfidenceSection:
-    """Return the section on the base model's confidence. `accuracy` is its benchmark score by task."""
+    """Return the section on the base model's confidence. `accuracy` is the base model's benchmark score by task."""
     if not results.accuracy:
         return ConfidenceSection(_by_task(results, accuracy), None, sentences.no_accuracy(results))
     drawn = figures.against_being_right(results.accuracy, results.experiment.marks)

@@ -30,7 +30,7 @@ _MEANINGS = {  # by what is scored
 
 
 def by_task(results: Results, has_scores: bool) -> str:
-    """Return the caption of the figure of confidence by task, and explain its intervals."""
+    """Return the caption of the figure of confidence by task. The caption explains the intervals in the figure."""
     rows = results.confidence
     by_mean = sorted(rows, key=lambda row: (row.mean, row.task))
     least, most = by_mean[0], by_mean[-1]
@@ -145,7 +145,7 @@ def comparison(found: Comparison) -> str:
 
 
 def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
-    """Describe a variant's definition and, if it is not the base model, its model. `settings` is the section `confidence`."""
+    """Describe a variant's definition and, if it uses another model than the base, that model. `settings` is `confidence`."""
     entry = settings if one.is_same_pass else _alternative(settings, one.variant.source)
     if entry is None:
         return "a source that the experiment file does not name"

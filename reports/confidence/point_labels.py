@@ -1,6 +1,6 @@
-"""Placement of names beside the marks of a scatter, where they cover least. Thin lines join names to marks that are far away.
+"""Placement of names in a scatter so that they cover few marks and lines. A thin line joins a name to a mark that is far away.
 
-The page's font is unknown, so the estimates of widths are large.
+The page's font is unknown, so a name is assumed to be wide.
 """
 
 from collections.abc import Sequence

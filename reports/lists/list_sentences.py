@@ -126,7 +126,7 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
 def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
     """Return pairs of a sentence and a command to export each strategy's smallest list with prompts to send out.
 
-    With more than `COMMANDS_N` strategies, the last pair is an example for the strategies that are not shown.
+    With more than `COMMANDS_N` such lists, the last pair counts the other strategies and has the command that lists them.
     """
     name, found = results.experiment.name, []
     for strategy in lists.strategies:
