@@ -64,7 +64,7 @@ def _row(plan: AdapterPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adapter_parameters(work: Work) -> dict[str, Any]:
-    """Return the contract parameters: training seeds, budget, and the hashes of the stored weights."""
+    """Return the contract parameters: seeds, budget, held-out items among the training prompts, and hashes of the weights."""
     plans = work.lineage.adapter_plans(work.cell)
     return {
         "training_seeds": [plan.training_seed for plan in plans],
@@ -107,7 +107,7 @@ def picture_adapter(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def by_seed(notes: Mapping[str, Any]) -> str:
-    """Return a Markdown table by seed: the final loss, the number of cut examples, and the versions if other than now."""
+    """Return a Markdown table by seed: final loss, number of cut examples, and package versions that differ from now."""
     rows = [
         (seed, f"{losses[-1]:.3f}" if losses else "", f"{notes['cut_examples_n'][seed]:,}", markdown.text(older))
         for seed, losses in notes["losses"].items()

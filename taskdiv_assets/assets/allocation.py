@@ -41,7 +41,10 @@ def first_of(ranking: pa.Table, budget_n: int, seeds: Sequence[int]) -> pa.Table
 
 
 def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
-    """Return a note with the cost of a selection's missing labels (or of all, if a study lacks none); {} without a price."""
+    """Return a note with the cost of the selection's labels that have no answer yet; {} if the experiment has no price.
+
+    If the experiment is a study and all labels have an answer, the note gives the cost of all labels.
+    """
     annotation, budget_n = work.experiment.annotation, work.cell.budget_n
     if annotation.price is None:
         return {}

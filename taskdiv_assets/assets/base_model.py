@@ -22,7 +22,11 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_base_model(work: Work) -> Product:
-    """Fetch the base model's files or train the lab's model, if not stored yet. Raise ValueError if it cannot be fine-tuned."""
+    """Store the base model's files, if not stored yet: fetch them, or train the lab's model.
+
+    Raises:
+        ValueError: the model cannot be fine-tuned.
+    """
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:

@@ -1,7 +1,7 @@
 """Asset `confidence_comparison`: the effect of other definitions and sources of confidence on the allocation.
 
 A source computes the statistics of prompts: the experiment's chosen source or an alternative, such as a proxy model. A definition
-selects the statistic that is the confidence. A variant is a pair of both.
+selects the statistic that is the confidence. A variant is a pair of a source and a definition.
 """
 
 from collections.abc import Iterator, Mapping
@@ -132,9 +132,10 @@ def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw, for each other variant, the share of labels that it moves to other tasks at the largest budget; b"" if there is none.
+    """Draw a bar for each variant except the chosen one: the share of labels that it gives to other tasks than that one.
 
-    The names of the bars contain the rank correlation of the tasks' confidences with those of the chosen variant.
+    The shares are those at the largest budget. The names of the bars contain the rank correlation of the tasks' confidences with
+    those of the chosen variant. Return b"" if there is no other variant, or no chosen one.
     """
     budget_n = pc.max(table["budget_n"]).as_py()
     rows = table.filter(pc.equal(table["budget_n"], budget_n)).to_pandas()

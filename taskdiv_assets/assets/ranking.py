@@ -43,7 +43,7 @@ GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": 
 
 
 def make_ranking(work: Work) -> Product:
-    """Order the prompts by one strategy for each selection seed, down to its depth. `kept_first` may put annotated ones first."""
+    """Order the prompts by one strategy for each selection seed, up to the ranking's depth. `kept_first` gives the first ones."""
     strategy = work.experiment.strategy(str(work.unit.key))
     own = work.experiment.own_order(strategy.name)
     placed = None if own is None else read_own_order(work, own)
@@ -200,7 +200,7 @@ def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
 
 
 def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
-    """Return how many prompts a strategy orders: all, or at most `ranking_depth` (by default 50,000) if it is greedy."""
+    """Return how many prompts a strategy orders: all, or, if it is greedy, at most `ranking_depth` (by default 50,000)."""
     if not experiment.strategy(strategy).is_greedy:
         return pool_n
     return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
@@ -223,9 +223,9 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
 
 
 def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
-    """Return the setting IN_THOUSANDTHS for the identity if costs are in thousandths of the smallest mean; otherwise {}.
+    """Return the setting IN_THOUSANDTHS for the identity if the unit of costs is a thousandth of the smallest mean; else {}.
 
-    Costs are mean confidences in millionths, unless a task's mean is below one millionth.
+    Costs are mean confidences in units of one millionth, unless a task's mean is below one millionth.
     """
     is_inverse = TASK_MEANS in needs and strategy != BY_COMPLEMENT
     return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}

@@ -52,7 +52,7 @@ def make_raw_pool(work: Work) -> Product:
 
 
 def lists_of_ids(work: Work) -> dict[str, Any]:
-    """Return the contract parameters: ids of rows that repeat another prompt and were dropped, and ids of held-out items."""
+    """Return the contract parameters: the ids of duplicate prompts that were dropped, and the ids of held-out items."""
     held = {"held_out_ids": held_items.read(work.store)["prompt_id"].to_pylist()}
     return {"dropped_copies": copies.read(work.store)["copy_id"].to_pylist(), **held}
 

@@ -13,7 +13,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_task_confidence(work: Work) -> Product:
-    """Compute each task's mean confidence and standard error. If only a sample is scored, a note may give the effect of this."""
+    """Compute each task's mean confidence and standard error. For a sample, a note may give the share of labels that it moves."""
     labels = work.read("task_labels")
     codes, names = task_codes(labels)
     means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))
@@ -41,7 +41,7 @@ def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
 
 
 def spread_and_sizes(work: Work) -> dict[str, Any]:
-    """Return the contract parameters: the size of each task, and the number of scored prompts that a standard error needs.
+    """Return the contract parameters: each task's size, and the smallest number of scored prompts that has a standard error.
 
     This number is 2, or larger than the pool if no task has two different confidences.
     """

@@ -27,7 +27,7 @@ Trial = Mapping[str, Any]
 
 
 def make_tuning_choice(work: Work) -> Product:
-    """Train at each candidate rate with each seed, and note the best rate. A single rate in the file is noted without training.
+    """Train at each candidate rate with each seed, and store the best rate in a note. A single rate is stored without training.
 
     Raises:
         ValueError: at every rate, training diverged with at least one seed.
@@ -57,7 +57,7 @@ def make_tuning_choice(work: Work) -> Product:
 
 
 def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:
-    """Train once at one rate, and return a row with the loss on the prompts `judging`; without losses if training diverged."""
+    """Train once at one rate, and return a row with the loss on the examples `judging`; without losses if training diverged."""
     from taskdiv_assets.language_model.tuning.held_out import validation_loss
     from taskdiv_assets.services.training import base_of, run
 

@@ -139,7 +139,7 @@ class Scorer:
 
 
 class ItemScorer(Scorer):
-    """The scorer of the benchmark `held_out`. Prompt and answer become tokens, and are cut, as in fine-tuning."""
+    """The scorer of the benchmark `held_out`. Prompts and answers are tokenised, and cut, as in fine-tuning."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ class Answer(NamedTuple):
     nats: float | None = None
     is_greedy: bool | None = None
     mean_probability: float | None = None  # of the given answer's tokens
-    first_choice: float | None = None  # share of the given answer's tokens that are the likeliest at their place
+    first_choice: float | None = None  # share of the given answer's tokens that are the likeliest at their position
 
     @property
     def response(self) -> str | tuple[float, bool]:
@@ -42,7 +42,7 @@ Answers = dict[str, Answer]  # by the question's key
 class Answerer:
     """The questions of one benchmark, planned for one model and its adapters. `Encoder` explains `as_trained` and `written`.
 
-    `encode` turns a request into tokens; by default, the rules of lm-eval do.
+    `encode` turns a request into tokens. The default is `Encoder.encode`, which uses lm-eval's rules.
     """
 
     def __init__(

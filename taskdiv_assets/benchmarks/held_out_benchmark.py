@@ -1,8 +1,8 @@
 """The benchmark `held_out`: how likely a model finds the known answers to prompts that were taken out of the user's pool.
 
-One forward pass gives three scores of an item from 0 to 1, over the tokens of its answer and the end token: the mean of their
-probabilities, the share that are the model's first choice, and whether all are. The mean probability rises with every token that
-becomes likelier, so it also moves for small models that never write a whole answer.
+One forward pass gives three scores of an item, from 0 to 1. They describe the tokens of its answer, including the end token: the
+mean of their probabilities, the share of tokens that are the model's first choice, and 1 if all of them are, else 0. The mean
+probability rises with every token that becomes likelier, so it also changes for small models that never write a whole answer.
 """
 
 from __future__ import annotations

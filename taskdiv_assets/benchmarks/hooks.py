@@ -11,8 +11,8 @@ from typing import Any
 class Rows(list[dict[str, Any]]):
     """Rows with `features`, the only attribute of `datasets.Dataset` that lm-eval reads besides indexing.
 
-    `load_dataset("json", …)` is slower: it writes an Arrow copy and decodes every row on each pass. For the 24 tasks of `lab`, it
-    takes 0.2 s to load and 0.1 s for each adapter.
+    `load_dataset("json", …)` is slower: it writes an Arrow copy and decodes every row on each pass. For the 24 tasks of `lab`,
+    `load_dataset` takes 0.2 s to load and 0.1 s for each adapter.
     """
 
     @property

@@ -19,7 +19,7 @@ HALF = 0.5  # the largest standard deviation of a score that is 0 or 1
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of items of each task that are asked; raise ValueError if `sample` is too small for two of each task."""
+    """Return the number of items of each task that are asked; raise ValueError if `sample` is too small for two per task."""
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:
@@ -75,7 +75,7 @@ def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, in
     """Return the standard error that sampling causes in a mean over tasks.
 
     Return None if a task has several items but fewer than two scores. The formula is for a stratified sample without replacement.
-    Source: Cochran, Sampling Techniques, 3rd edition, 5.3. Equal weights for tasks are ours.
+    Source: Cochran, Sampling Techniques, 3rd edition, 5.3. That all tasks have the same weight is our choice.
     """
     if any(len(values) < min(LEAST_ITEMS, sizes[task]) for task, values in scores.items()):
         return None

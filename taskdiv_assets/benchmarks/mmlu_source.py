@@ -1,6 +1,6 @@
 """Read rows of MMLU from local files: one Parquet file of all subjects, or the original CSV files in a folder or tar archive.
 
-An archive is read in memory and never unpacked. Only regular files with the name of a wanted CSV file are opened.
+An archive is read in memory and never unpacked. Only regular files whose names are those of requested CSV files are opened.
 """
 
 from __future__ import annotations

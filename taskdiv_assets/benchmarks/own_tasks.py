@@ -23,8 +23,8 @@ def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, ge
     """Make lm-eval find the data of the named tasks, groups and tags from any current directory, by YAML files in `generated`.
 
     Raises:
-        ValueError: data do not exist, are outside the user's `folder`, come from a script, or are named by an inline member of a
-            group with a relative path.
+        ValueError: data do not exist, are outside the user's `folder` or come from a script, or an inline member of a group has
+            a relative path to its data.
     """
     root = folder.resolve()
     for name, entry in members(index, names):
@@ -55,7 +55,7 @@ def _name_of(item: object) -> object:
 
 
 def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return the keys of a task's YAML that need absolute paths, with their new values. Includes are resolved in `cfg`."""
+    """Return the keys of a task's YAML that need absolute paths, with their new values. `cfg` is the YAML after includes."""
     source = cfg.get("dataset_path")
     if not isinstance(source, str):
         return {}

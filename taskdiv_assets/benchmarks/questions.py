@@ -55,7 +55,7 @@ def questions(suite: Suite, extent: Extent) -> Questions:
 
 
 def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
-    """Yield the items of one task. The second and later items with the same id get a number."""
+    """Yield the items of one task. If several items have the same id, all except the first get a number after the id."""
     task = suite.task_dict["tasks"][harness_name]
     own_ids, places = suite.item_ids[name], list(range(asked_n))
     if is_sample:

@@ -116,7 +116,7 @@ def stored(url: str) -> dict[str, str]:
 
 
 def sources(url: str) -> dict[str, str]:
-    """Return the stored and the built-in experiments, as `stored` does. A built-in experiment takes precedence."""
+    """Return the stored and the built-in experiments, as `stored` does. A built-in one replaces a stored one of the same name."""
     return {**stored(url), **{name: name for name in built_in_names()}}
 
 

@@ -1,7 +1,7 @@
 """The 24 small text tasks of the lab: their inputs, operations and wordings.
 
-An input has a kind and a code, a whole number, so numpy can draw thousands of inputs at once. The input alone, not the seed,
-decides its side: validation, test, or pool (also used for pretraining). So no pool contains a held-out input.
+An input has a kind and a code. Codes are whole numbers, so numpy can draw thousands of inputs at once. The input alone, not the
+seed, decides its side: validation, test, or pool (also used for pretraining). So no pool contains a held-out input.
 """
 
 import hashlib

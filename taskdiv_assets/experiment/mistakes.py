@@ -83,8 +83,9 @@ class Problem(NamedTuple):
 
 
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
-    """Turn pydantic's errors into problems. A value that fits none of several types gives one problem, or those of its parts.
+    """Turn pydantic's errors into problems.
 
+    A value that fits no type of a union gives one problem. If there are errors inside the value, only these give problems.
     `raw` is the parsed YAML file. It shows which parts of a location are keys; the others are names of a union's alternatives.
     """
     expected: dict[tuple[str | int, ...], list[str]] = {}
@@ -165,7 +166,7 @@ def _unknown_key(location: Sequence[str | int]) -> str:
 
 
 def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
-    """Return the possible classes of a section. A union gives several classes if the location does not name one."""
+    """Return the possible classes of a section. A union gives several classes if the location does not decide which one it is."""
     found: list[type[BaseModel]] = [Experiment]
     for part in section:
         fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}

@@ -65,7 +65,7 @@ def plan_adapters(
 
 
 def made_by(tuning: Tuning) -> dict[str, object]:
-    """Return the settings of `tuning` that an adapter depends on. Those of LoRA are left out if all weights are trained."""
+    """Return the settings of `tuning` that an adapter depends on. LoRA's settings are left out if all weights are trained."""
     of_lora = {"rank", "alpha", "dropout", "quantization"}
     return tuning.model_dump(exclude=of_lora if tuning.method == "full" else None)
 
@@ -83,7 +83,10 @@ def choice_recipe(
     base_model: str,
     held: Collection[str] = (),
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Return settings and inputs for the identity of a choice of learning rate. Most arguments are as in `plan_adapters`."""
+    """Return settings and inputs for the identity of a choice of learning rate.
+
+    `drawn` contains the prompts of the choice. The other arguments have the same meaning as in `plan_adapters`.
+    """
     used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
     settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
     return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
@@ -101,8 +104,8 @@ def kept_or_drawn(
 ) -> TrialPrompts:
     """Return the prompts of the stored choice of learning rate, so that later answers do not change the choice.
 
-    Draw new prompts by `trial_prompts` if there is no stored choice, one of its answers is missing, or its number of training
-    prompts is not the requested number (`rates.examples`, or by default `smallest_budget_n`).
+    Draw new prompts by `trial_prompts` if there is no stored choice, if a prompt of the choice has no answer, or if the number of
+    its training prompts is not the requested number (`rates.examples`, or by default `smallest_budget_n`).
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)

@@ -90,17 +90,19 @@ class Asset:
     partitioned_by: Literal["none", "strategy", "cell"] = "none"
     reads_of: Callable[[Experiment, str], Sequence[str]] | None = None  # the `reads` of one partition, if fewer
     is_sharded: bool = False  # True if `$TASKDIV_SCORERS` workers can share the work
-    unless: tuple[Unless, ...] = ()  # when an experiment does not use the asset; the first true one counts
-    runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes before, although not read
+    unless: tuple[Unless, ...] = ()  # conditions for not using the asset; the first that holds gives the reason
+    runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes before this one, which does not read them
     needs_answers: bool = False  # True if `taskdiv run` leaves the asset out in cells with missing answers
-    folders: Literal["none", "own", "inputs"] = "none"  # stored folders that a fresh table needs: of which identities
+    folders: Literal["none", "own", "inputs"] = (
+        "none"  # folders that a fresh table needs: of its own or its inputs' identities
+    )
     parameters: Callable[[Work], Mapping[str, Any]] | None = None  # values of the `$names` in the contract
     kinds: frozenset[str] = frozenset({"python", "parquet"})  # labels in the UI
     picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None  # (table, notes) -> PNG; b"" for no picture
     summary: Callable[[Mapping[str, Any]], str] | None = None  # notes of the footer -> Markdown for the UI
-    prepare: Callable[[Work], bool] | None = None  # stores files for the identity; True if it stored something
+    prepare: Callable[[Work], bool] | None = None  # stores files that the identity depends on; True if any was new
     afterwards: Callable[[Work], None] | None = None  # updates derived files, such as model cards, for a fresh table
-    lacks_notes: Callable[[Mapping[str, Any]], bool] | None = None  # True if stored notes lack needed ones
+    lacks_notes: Callable[[Mapping[str, Any]], bool] | None = None  # True if the notes of a stored table are incomplete
 
     @property
     def holds_model(self) -> bool:

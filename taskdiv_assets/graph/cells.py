@@ -59,7 +59,7 @@ def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> b
 
 
 def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
-    """Return the full pool's cell. Raise ValueError if the pool is not known, lacks answers, or has a size in `budgets`."""
+    """Return the full pool's cell. Raise ValueError if the pool is not known or lacks answers, or if its size is in `budgets`."""
     if pool is None:
         raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
     if not pool.is_answered:
@@ -89,9 +89,9 @@ def over_pool(experiment: Experiment, budgets: Iterable[int], pool: PoolSize | N
 def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
     """Raise ValueError if a cell must not be materialised as a partition.
 
-    This is a cell whose strategy is not in the experiment file. It is also a cell whose budget is the present or a former size of
-    the full pool, unless this budget is in the experiment file or was requested. Any other budget is accepted, also if it is not
-    registered, because users can add budgets in the UI.
+    A cell is rejected if its strategy is not in the experiment file. A budget that is in the experiment file or was requested is
+    accepted. Any other budget is rejected if it was registered as the full pool's size, or if it is the pool's present size and
+    the experiment has `full_pool_seeds`. Budgets that are not registered are accepted, because users can add budgets in the UI.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
     if cell.strategy not in experiment.strategies:
@@ -161,7 +161,7 @@ def foreign_budgets(store: Store) -> list[str]:
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
-    """Return all budgets in ascending order with their kinds. Those of the experiment file are `requested`."""
+    """Return all budgets in ascending order with their kinds. A budget in the experiment file has the kind `requested`."""
     found = dict.fromkeys(experiment.budgets, "requested")
     for name, kind in _kinds(store).items():
         if kind is not None and int(name) not in found:

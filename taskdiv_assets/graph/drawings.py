@@ -44,10 +44,10 @@ def bars(
     errors: Sequence[float] | None = None,
     levels: Mapping[str, float] | None = None,
 ) -> bytes:
-    """Draw a horizontal bar with its number for each of the first `SHOWN_N` names. Return b"" without names.
+    """Draw a horizontal bar with its value as text for each of the first `SHOWN_N` names. Return b"" if `names` is empty.
 
-    Several series (label -> one value per name) are stacked; the number is their sum. An error line is twice as long as its entry
-    in `errors`. `levels` (label -> value) are vertical lines. If `is_wide` is true for the sums, marks on a logarithmic axis
+    Several series (label -> one value per name) are stacked; the text is their sum. An error line is twice as long as its entry
+    in `errors`. `levels` (label -> value) are vertical lines. If `is_wide` is true for the sums, points on a logarithmic axis
     replace the bars.
     """
     if not names:
@@ -158,7 +158,7 @@ def areas(
 ) -> bytes:
     """Draw shares (name -> (k,)) of at most 7 names as stacked areas over a logarithmic axis of positive, ascending `x`, (k,).
 
-    `others` is a name with its shares, drawn in grey at the top. All shares at one x must add up to 1.
+    `others` is one more name with its shares, drawn in grey at the top. All shares at one x must add up to 1.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -248,7 +248,8 @@ def is_wide(values: Numbers) -> bool:
 def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
     """Return the edges of at most `BINS_N` bins, and whether they are logarithmic.
 
-    `limits` are used if the edges are linear and all values are inside. Otherwise, integers (by type) get no integer as an edge.
+    Linear edges divide the range `limits` if it contains all values. Otherwise, no edge is an integer if `values` has an
+    integer type.
 
     >>> bin_edges(np.array([3, 4, 4, 6]), None)
     (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)
@@ -306,7 +307,7 @@ def _legend(axes: Axes, *, reverse: bool = False) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a name on one line, cut at `NAME_N` characters. A leading space keeps matplotlib from hiding names like `_a`."""
+    """Return a name on one line, cut at `NAME_N` characters. Matplotlib hides names like `_a`, so these get a leading space."""
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut
@@ -319,7 +320,7 @@ def _number(value: float) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    """Return a figure as PNG bytes with `COLOURS_N` colours: about a third of the bytes of a PNG with all colours."""
+    """Return a figure as a PNG with `COLOURS_N` colours. It has about a third of the bytes of a PNG with all colours."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

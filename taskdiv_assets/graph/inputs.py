@@ -1,7 +1,7 @@
 """The inputs of one unit (an asset with its partition). The function `Asset.recipe` collects them for the unit's identity.
 
-A recipe that reads the table of another asset outside `reads` raises UndeclaredInputError. So the dependencies in Dagster contain
-all tables among the inputs of the identities.
+A recipe that reads the table of another asset raises UndeclaredInputError, unless `reads` contains this asset. So every table
+that determines an identity is also a dependency in Dagster.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ALLOWED: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("allowed", 
 
 
 class UndeclaredInputError(RuntimeError):
-    """Error for an asset that reads a table outside its `reads`."""
+    """Error for an asset that reads the table of another asset which is not in its `reads`."""
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if a recipe runs now, and `asset` is neither its own asset nor in its `reads`."""
+    """Raise UndeclaredInputError if the recipe of another asset is running and `reads` of that asset does not contain `asset`."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(
@@ -37,7 +37,7 @@ def refuse_undeclared(asset: str) -> None:
 
 @contextmanager
 def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
-    """Let the block read only the tables of `asset` and of `reads`; all tables if `asset` is None."""
+    """Allow the `with` block to read only the tables of `asset` and of the assets in `reads`; all tables if `asset` is None."""
     token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield
@@ -46,7 +46,7 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """The inputs of one unit, for its recipe. `found` contains the identity or hash of each input that the recipe added."""
+    """The inputs of one unit, for its recipe. `found` maps the name of each input that the recipe added to a hash or identity."""
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
         self.experiment: Experiment = lineage.experiment
@@ -62,14 +62,14 @@ class Inputs:
         return Cell.parse(self.key)
 
     def of(self, asset: str, key: str | None = None) -> Footer:
-        """Add a table with all its parts as an input, and return its footer. Raise StaleInputError if the table is not fresh."""
+        """Add a complete table as an input, and return the table's footer. Raise StaleInputError if the table is not fresh."""
         unit = Unit(asset, key)
         footer = self.lineage.fresh(unit)
         self.found[str(unit)] = footer.identity
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add named parts of a table as inputs, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh."""
+        """Add the hashes of parts of a table, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh."""
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 

@@ -25,10 +25,10 @@ def known_answers(store: Store) -> dict[str, str | None]:
 
 
 def newest_annotations(store: Store) -> pa.Table:
-    """Return the newest imported answer of each prompt, by (imported_at, batch, row). Blank answers are skipped.
+    """Return each prompt's newest imported answer, which is the last by (imported_at, batch, row). Blank answers are skipped.
 
-    The table has the columns of the `annotations` contract and is sorted by prompt_id. An answer to a copy that the pool dropped
-    counts as an answer to the kept prompt.
+    The table has the columns of the `annotations` contract and is sorted by prompt_id. An answer to a duplicate prompt that the
+    pool dropped counts as an answer to the prompt that the pool kept.
     """
     schema = data_contracts.load("annotations").arrow_schema
     names = [name for name in store.names("annotations") if name.endswith(".parquet")]

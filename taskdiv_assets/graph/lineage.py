@@ -54,7 +54,7 @@ class Lineage:
         return Lineage(self.experiment, self.store, self.registry)
 
     def once(self, function: Callable[[Lineage], T]) -> T:
-        """Return `function(self)`. The function is called once, and later calls return the same value."""
+        """Return `function(self)`. The function is called only the first time; later calls of `once` return the same value."""
         if function not in self._once:
             self._once[function] = function(self)
         found: T = self._once[function]
@@ -74,9 +74,9 @@ class Lineage:
             self._footers[unit] = None if isinstance(found, ValueError) else found
 
     def look_ahead(self, units: Sequence[Unit]) -> Sequence[Unit]:
-        """Read the files for the states of these units concurrently, if the store is remote. Return the units.
+        """Read the files that determine the states of the units concurrently, if the store is remote. Return `units`.
 
-        For 650 cells at 20 ms per request, this takes seconds. One file at a time would take minutes.
+        For 650 cells at 20 ms per request, this takes seconds. Reading one file after another would take minutes.
         """
         if self.store.is_local:
             return units
@@ -156,7 +156,7 @@ class Lineage:
         return footer
 
     def read(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return columns of a table (by default all) for an identity. Raise StaleInputError if it is damaged or not fresh."""
+        """Return columns (by default all) of a table for an identity. Raise StaleInputError if it is damaged or not fresh."""
         self.fresh(Unit(asset, key))
         try:
             return self.store.read_table(asset, key, columns).table
@@ -220,7 +220,7 @@ class Lineage:
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
         """Return the plan of the adapter of each training seed of a cell. Raise StaleInputError if an input is not fresh.
 
-        If the file gives candidate rates and an answer is missing, the rates and identities of the plans are not valid.
+        If the experiment file gives candidate rates and an answer is missing, the plans contain no valid rates and identities.
         """
         rows = self.read("allocation", cell.key)
         base = self.fresh(Unit("base_model")).identity

@@ -13,7 +13,7 @@ _JOINERS = "\u200c\u200d"  # unprintable characters that are part of Persian wor
 
 
 def one_line(value: object) -> str:
-    """Return a value as one line of plain text, cut at LONGEST_N characters. U+FFFD replaces unprintable ones except joiners.
+    """Return a value as one line of plain text, cut at LONGEST_N characters. Unprintable ones, except _JOINERS, become U+FFFD.
 
     >>> one_line("a\\n b")
     'a b'
@@ -36,7 +36,7 @@ def literal(value: object) -> str:
 
 
 def block(content: str, language: str = "") -> str:
-    """Return a code block whose fence is longer than any run of backticks inside.
+    """Return a code block whose fence is longer than any run of backticks in the content.
 
     >>> print(block("``` inside"))
     ````

@@ -38,12 +38,12 @@ class Proxy(NamedTuple):
 
 
 def folder_hash(path: str, marks: dict[str, str]) -> str:
-    """Return the hash of a model's files at a path or URL. `remote.known_or` uses `marks`, and may add the hash to it.
+    """Return the hash of a model's files at a path or URL. The hash of a GGUF file is its SHA-256.
 
-    The hash of a GGUF file is its SHA-256.
+    `marks` maps marks of remote sources (`remote.mark`) to known hashes. A new hash is added to it if the source has a mark.
 
     Raises:
-        ValueError: there is no usable model.
+        ValueError: there is no usable model at the path or URL.
     """
     if is_gguf(path):
 
@@ -79,8 +79,8 @@ class Models:
     def decision(self) -> dict[str, str]:
         """Number format and attention of the base model, with reasons.
 
-        They are chosen once and stored with the model, and chosen again only if its settings change. By default, the model of the
-        lab (the built-in demo) is float32 on every machine: it is so small that no other format is faster.
+        They are chosen once and stored with the model, and chosen again only if the settings of the model change. By default, the
+        model of the lab (the built-in demo) is float32 on every machine: it is so small that no other format is faster.
         """
         footer = self._footer(Unit("base_model"))
         requested = self.experiment.base.dtype
@@ -144,16 +144,16 @@ class Models:
 
     @property
     def training_template(self) -> list[object]:
-        """`template`, with a mark if the base model's rotary frequencies change at a length below `tuning.max_length`."""
+        """`template`, with one more entry if the base model's rotary frequencies change at a length below `tuning.max_length`."""
         switches = self._notes(BATCHING).get("switches", [])
         passed = [one for one in switches if one < self.experiment.tuning.max_length]
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
-        """Return settings for identities if a model's results depend on a text's length or on one of `paddings`.
+        """Return settings for identities if a model's results depend on a text's length or on a padding in `paddings`, else {}.
 
-        The model is the proxy `source`, by default the base model. The result is {} for most models. Earlier versions padded all
-        texts, so results of other models need another identity.
+        The model is the proxy `source`, by default the base model. Earlier versions padded all texts. So results of a model that
+        depends on lengths or padding need another identity than in those versions. Most models do not.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -164,7 +164,7 @@ class Models:
     def start(self) -> str:
         """Text of the start token that the base model's tokenizer adds to every text.
 
-        Empty if there is none, if the chat template is used, or if an earlier version stored the model.
+        Empty if the tokenizer adds none, if the chat template is used, or if an earlier version stored the model.
         """
         return "" if self.experiment.chat_template else str(self._notes(READING).get("start", ""))
 
@@ -202,7 +202,7 @@ class Models:
         return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
-        """Return what `control_marks.signs_in` returned for a column of the stored pool; None if this was not stored."""
+        """Return the stored result of `control_marks.signs_in` for a column of the pool; None if the result is not stored."""
         found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
         return found
 

@@ -13,7 +13,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets of the graph. Raise ValueError if names are equal, or an asset comes before one that it reads or runs after."""
+    """All assets of the graph. Raise ValueError if two names are equal, or an asset comes before one that it reads or follows."""
 
     def __init__(self, assets: Sequence[Asset]) -> None:
         self._assets: dict[str, Asset] = {}
@@ -53,7 +53,7 @@ class Registry:
         return tuple(name for name in self.reads(unit.asset) if name in wanted)
 
     def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
-        """Return the names of an asset and of all its direct and indirect inputs. `used` limits the search to these names."""
+        """Return the names of an asset and of all its direct and indirect inputs. `used` limits the search to the names in it."""
         found, waiting = {name}, [name]
         while waiting:
             new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found
@@ -85,7 +85,7 @@ class Registry:
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return in order the names of the assets that an experiment uses with `strategies`, by default with its own."""
+        """Return the names of the assets that an experiment uses with `strategies`, by default its own, sorted as in `order`."""
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:

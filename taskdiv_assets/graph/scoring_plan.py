@@ -31,7 +31,7 @@ class ScoringPlan:
         self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
-        """Return the settings that determine scores, for each benchmark to run; without the model and the adapter."""
+        """Return, for each benchmark to run, the settings that determine its scores, except the model and the adapter."""
         return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
 
     def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:

@@ -1,7 +1,7 @@
-"""Hashes of the sources of the pool, the task labels, the base model and own orders. The hashes are part of identities.
+"""Hashes of the sources of the pool, the task labels, the base model and users' orders. The hashes are part of identities.
 
-A stored table keeps the mark (`remote.mark`), if there is one, and the hash of each remote source. So a worker with an empty disk
-can check without a download that a source with a mark has not changed.
+The footer of a stored table contains the mark (`remote.mark`) and the hash of each remote source that has a mark. So a worker
+with an empty disk can check without a download that such a source has not changed.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,10 @@ class SourceHashes:
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
     def for_held_out(self, benchmark: HeldOutBenchmark) -> dict[str, str]:
-        """Return the hashes of the files that decide which prompts raw_pool holds out: the mapping of tasks, or the items."""
+        """Return the hash of the file that decides which prompts are held out; {} without such a file.
+
+        This is the file with the items if `benchmark` names one, and otherwise the file that maps values to tasks.
+        """
         own = {"held_out": benchmark.path} if benchmark.path else {"mapping": self.experiment.task_labels.path}
         known = self._known(Unit("raw_pool"))
         return {name: remote.sha256_of(path, known) for name, path in own.items() if path}
@@ -62,7 +65,7 @@ class SourceHashes:
         return {"source_marks": marks} if marks else {}
 
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
-        """Return the hashes of sources. If a source cannot be read, return those in the stored table's footer, if it exists."""
+        """Return the hashes of sources. If a source cannot be read, return the hashes in the stored table's footer, if any."""
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
         except (ValueError, OSError):
@@ -72,7 +75,7 @@ class SourceHashes:
             return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
 
     def _known(self, unit: Unit) -> dict[str, str]:
-        """Return the hashes by mark for one unit, at first those in its footer. `remote.known_or` adds new ones."""
+        """Return the known hashes of one unit's sources by mark: at first those in its footer. `remote.known_or` adds others."""
         if unit not in self._marks:
             footer = self._footer(unit)
             self._marks[unit] = {**footer.notes.get("source_marks", {})} if footer else {}

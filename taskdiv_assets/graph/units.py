@@ -1,4 +1,4 @@
-"""The units of an experiment, and the comparison of a stored result with the one that the present inputs and settings give.
+"""The units of an experiment, and the comparison of a stored result with the identity and inputs that it should have now.
 
 A unit is one result: an asset and the key of its partition.
 """
@@ -12,7 +12,7 @@ from taskdiv_assets.experiment import Experiment
 
 
 class Unit(NamedTuple):
-    """One result: an asset, and the key of its partition: a strategy, `budget|strategy`, or None without partitions."""
+    """One result: an asset and the key of its partition, which is a strategy, `budget|strategy`, or None without partitions."""
 
     asset: str
     key: str | None = None
@@ -27,7 +27,7 @@ def ranked_strategies(experiment: Experiment) -> list[str]:
 
 
 def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
-    """Return tags for filters of runs in the UI: experiment, model (if there is one), and the strategy and budget in `key`."""
+    """Return tags by which the UI can filter runs: experiment, model (if there is one), and the strategy and budget in `key`."""
     tags = {"experiment": experiment.name}
     if experiment.base_model is not None:
         tags["model"] = experiment.base_model.label

@@ -40,7 +40,7 @@ class Work:
         return Cell.parse(self.unit.key or "")
 
     def read(self, asset: str, key: str | None = None) -> pa.Table:
-        """Return a stored table. Raise StaleInputError if it is not fresh, and UndeclaredInputError if it is not in `reads`."""
+        """Return a stored table. Raise StaleInputError if it is not fresh, UndeclaredInputError if `asset` is not in `reads`."""
         if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
             raise UndeclaredInputError(f"{self.unit.asset} reads {asset}; add {asset!r} to `reads` of its declaration")
         expected = self.lineage.fresh(Unit(asset, key))
@@ -87,7 +87,7 @@ class Product:
     """The result of an asset's `make`. `notes` and `parts` (name of a part of the table -> its hash) are for the footer.
 
     `files` (path inside the store -> content) are stored with the table if the table is valid. `parameters` override the values
-    of `Asset.parameters`, which may come from the table that is stored now.
+    of `Asset.parameters`, because these may come from the table that was stored earlier.
     """
 
     table: pa.Table

@@ -48,7 +48,7 @@ def digest(copies: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the table of copies of the stored pool, which may be empty; raise FileNotFoundError if its file is missing."""
+    """Return the table of copies (it may be empty) of the stored pool; raise FileNotFoundError if the table's file is missing."""
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:
@@ -62,12 +62,12 @@ def read(store: Store) -> pa.Table:
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
-    """Return the kept prompt id of each copy in the store, as `kept_by_id` does."""
+    """Return the result of `kept_by_id` for the copies of the stored pool."""
     return kept_by_id(read(store))
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return the kept prompt id for each prompt id and own id of a copy; a prompt id takes precedence over an equal own id."""
+    """Return a map from each prompt id and each own id of a copy to the kept prompt id. Of equal keys, the prompt id counts."""
     copy_ids, own_ids, kept = (copies.column(name).to_pylist() for name in SCHEMA.names)
     by_own = {own: kept_id for own, kept_id in zip(own_ids, kept, strict=True) if own is not None}
     return by_own | dict(zip(copy_ids, kept, strict=True))

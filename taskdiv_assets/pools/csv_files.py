@@ -36,7 +36,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns as text. Raise ValueError if, among others, the text is ambiguous or not a whole CSV file."""
+    """Return the columns that `choose` selects, as text. Raise ValueError for an unusable text, such as one that is cut."""
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)

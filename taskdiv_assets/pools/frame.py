@@ -73,9 +73,9 @@ class RawPool:
 def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool. A blank response or task becomes null.
 
-    Rows with the same prompt are duplicates. If `duplicates` is "drop", the row with the smallest own id is kept (without own
-    ids, the first row). It gets a missing answer or task from its first copy that has one. Prompt ids do not depend on
-    `duplicates`.
+    Rows with the same prompt are duplicates. If `duplicates` is "drop", only the row with the smallest own id (without own ids,
+    the first row) is kept. If this row has no answer or task, it gets that of the first dropped duplicate that has one. Prompt
+    ids do not depend on `duplicates`.
 
     Raises:
         ValueError: there are no rows, a prompt is blank, an own id is missing or repeated, or two prompt ids are equal.
@@ -138,7 +138,7 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
 
 
 def limited(parts: Sequence[Part], rows_n: int | None) -> Sequence[Part]:
-    """Return the first `rows_n` rows of all parts together (None: all). The others are counted as `over_limit` in `drops`."""
+    """Return the first `rows_n` rows of all parts together (None: all). All other rows are counted as `over_limit` in `drops`."""
     if rows_n is None:
         return parts
     cut = []
@@ -249,7 +249,7 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
 
 
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
-    """Return, for each row, the row that is kept: the one with the smallest own id, or the first one."""
+    """Return, for each row, the kept row with the same prompt: that with the smallest own id (without own ids, the first)."""
     first: dict[str, int] = {}
     order = range(len(prompts))
     for row in order if source_ids is None else sorted(order, key=lambda i: source_ids[i] or ""):

@@ -1,9 +1,9 @@
 """The items of the benchmark `held_out`: answered prompts that are taken out of the pool before anything else reads it.
 
-The items may also come from a file of their own. Prompts of the pool with the same text are then taken out.
+The items may also come from a separate file. Then each prompt of the pool with the same text as an item is taken out.
 
-The items are a file of the store beside the table raw_pool, whose footer contains the path. They are not in the table, so no
-strategy, score, training or choice of a learning rate can read them.
+The items are a file of the store beside the table raw_pool. The footer of this table contains the path of the file. The items are
+not in the table, so no strategy, score, training or choice of a learning rate can read them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def without_items(
     labels_from: Literal["column", "mapping", "none"],
     task_labels: TaskLabels,
 ) -> Split:
-    """Take the items of `held_out`, and by option their near-duplicates, out of a pool; nothing if `settings` is None.
+    """Take the items of `held_out` out of a pool, and their near-duplicates if `drop_duplicates` is set.
+
+    If `settings` is None, the pool keeps all prompts.
 
     Raises:
         ValueError: no task has two answered prompts, or the file of items lacks an answer or cannot be read.
@@ -105,7 +107,7 @@ def _of_file(settings: HeldOutBenchmark) -> pa.Table:
 
 
 def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> list[int]:
-    """Return the rows of the items: of each task, the answered prompts with the smallest hashes of their ids.
+    """Return the rows of `pool` that become items: of each task, the answered prompts whose ids have the smallest hashes.
 
     At most half of the answered prompts of a task are drawn, so that the pool keeps the others.
     """
@@ -153,7 +155,7 @@ def digest(items: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the items of the stored pool, which may be empty; raise FileNotFoundError if their file is missing."""
+    """Return the items of the stored pool as a table (it may be empty); raise FileNotFoundError if the items' file is missing."""
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:

@@ -11,7 +11,7 @@ Row = dict[str, object]
 
 
 def read_json(text: str, path: str, choose: Choice, options: Options, parse: Callable[[str, str], list[Row]]) -> Source:
-    """Return the chosen columns of the rows that `parse` finds. A row without a key has None in that column."""
+    """Return the columns that `choose` selects, of the rows that `parse` returns. If a row lacks a key, its column has None."""
     rows = parse(text, path)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     chosen = choose(names, path) if rows else ()

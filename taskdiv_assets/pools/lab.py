@@ -101,9 +101,9 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
     """Return examples that teach the base model every operation, but only some of the wordings.
 
     Each task gets a random rank r in 0 … T − 1. A task is drawn with weight 4^(−r / (T − 1)). About half of its examples use
-    wording 0 and the operation of the task. The other examples use wording 1 or 2. Their operation is that of the task with a
-    probability that falls from 1 at rank 0 to 0.05 at the last rank; otherwise it is a random one that fits the input. A task in
-    `TRAPS` has one operation for every wording: `flip` has that of `upper`, and `omen` has its own.
+    wording 0 and the operation of the task. The other examples use wording 1 or 2. They use the operation of the task with a
+    probability that falls from 1 at rank 0 to 0.05 at the last rank, and otherwise a random operation that fits the input. A task
+    in `TRAPS` has one operation for every wording: `flip` has the operation of `upper`, and `omen` has its own operation.
     """
     chosen = _chosen_tasks(tasks)
     random = generator(seed, "lab", "pretraining")
@@ -127,7 +127,7 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
 
 
 def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Generator) -> IntArray:
-    """Draw the input code of each of the (n,) rows from the pool's side, for the kind of the row's task."""
+    """Return a code (n,) for each row: an input on the side `pool`, of the kind that the row's task has."""
     kinds = np.array([task.kind for task in chosen])[task_of]
     codes = np.empty(len(task_of), np.int64)
     for kind in ALL_KINDS:

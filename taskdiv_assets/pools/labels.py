@@ -40,7 +40,7 @@ def from_column(pool: pa.Table) -> pa.Table:
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Raise ValueError if a prompt has no task, unless `strategies` (those that read the task of each prompt) is empty."""
+    """Raise ValueError if a prompt has no task and `strategies` (names of strategies that read tasks) is not empty."""
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"
@@ -109,7 +109,7 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place: str) -> str:
-    """Return the column of the pool that has the file's keys: `column` if in `BY_NAME`, otherwise the one with most matches."""
+    """Return the column of the pool that has the file's keys: `column` if it is in `BY_NAME`, else that with most matches."""
     if column in BY_NAME:
         return column
     named_n = {

@@ -1,6 +1,6 @@
 """Reader of the file of a user's own order (`own_orders.OwnOrder`).
 
-All rows name prompts by the same kind of id, the kind that matches more rows: prompt ids, or own ids (those of the source).
+All rows contain the same kind of id: prompt ids, or own ids (those of the source). The kind that matches more rows is used.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def read_order(
 ) -> Placed:
     """Return a score or a position for each prompt of the pool.
 
-    A file of scores must have a score for every prompt. An order may name fewer prompts. Rows with unknown ids are ignored if the
-    pool left out at least as many rows of its source (by a sample, or as copies), or if `left_out_n` is None.
+    A file of scores must have a score for every prompt. A file of an order may contain fewer prompts. Rows with unknown ids are
+    ignored if there are at most `left_out_n` such rows, or if `left_out_n` is None.
 
     Raises:
         ValueError: the file cannot be used, a row has no id, an id occurs twice, no id or too few ids are in the pool, a prompt

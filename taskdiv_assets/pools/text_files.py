@@ -36,7 +36,7 @@ def unpacked(path: str) -> bytes:
 def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
     """Return the text of a file, without a byte order mark. Raise ValueError if it is not text in `encoding` (None for UTF-8).
 
-    `kind` is the format that the file name promises. A Parquet or zip file is an error, too.
+    `kind` is the format that the file's name indicates. A Parquet or zip file also raises ValueError.
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")

@@ -50,7 +50,7 @@ def chosen_columns(choose: Choice, names: Sequence[str], place: str) -> list[str
 
 
 def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
-    """Return the columns of an Arrow table as text; raise ValueError as `as_texts`, or for a value that cannot be decoded."""
+    """Return the columns of an Arrow table as text; raise ValueError as `as_texts` does, or if a value cannot be decoded."""
     columns = {}
     for column in table.column_names:
         try:

@@ -1,1 +1,1 @@
-"""The parts of assets that take more than a few lines, such as scoring, training, ordering, and judging outputs."""
+"""Functions that assets call for scoring, training, ordering, judging outputs, and other work of more than a few lines."""

@@ -1,6 +1,7 @@
 """Store the answers of a model to a benchmark's questions in parts, under `answers/<identity of the scores or outputs>/`.
 
-When the scores or outputs are stored, their folder also contains the answers. Then the parts are removed.
+A part is one Parquet file. The parts are removed when the scores or outputs are stored, because their folder also contains
+the answers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SCHEMAS = (SCHEMA, pa.schema(list(SCHEMA)[:4]))  # earlier versions wrote fewer 
 
 
 class AnswerParts:
-    """The known answers of one model to one benchmark. `identity` is that of the scores or outputs that are made from them."""
+    """The known answers of one model to one benchmark. `identity` is the identity of the scores or outputs made from them."""
 
     def __init__(self, work: Work, identity: str) -> None:
         self.work = work
@@ -40,7 +41,7 @@ class AnswerParts:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Add new answers. If a part is due, store all answers that are not stored yet."""
+        """Add new answers. If `Parts.is_due` is true for their number, store all answers that are not stored yet."""
         self.waiting |= answers
         if self.parts.is_due(len(self.waiting)):
             self.put()

@@ -45,7 +45,7 @@ ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
     """Return the scores of each model on all benchmarks, by training seed (None: the base model).
 
-    Missing scores are computed first. Items that a judge left open for some seed are left out for all seeds.
+    Missing scores are computed first. Items without a judge's preference for at least one seed are left out for all seeds.
     """
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
@@ -132,7 +132,10 @@ def _scorer(work: Work, lm: LanguageModel, benchmark: ScoredSettings) -> Scorer:
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: ScoredSettings, folder: str) -> Mapping[str, Answer]:
-    """Return the answers stored with the scores, if any, for the other value of `strip`, which changes only the comparison."""
+    """Return the answers that are stored with the scores for the other value of `strip`; {} if there are none.
+
+    The model's answers do not depend on `strip`, which changes only how an answer is compared.
+    """
     if not isinstance(benchmark, Written):
         return {}
     other = benchmark.model_copy(update={"strip": not benchmark.strip})

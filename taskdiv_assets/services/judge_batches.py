@@ -1,6 +1,6 @@
 """Get the verdicts of a judge, and keep them in the store as parts (`storage.parts`) under `verdicts/<judge>/`.
 
-A pair with a final verdict is not asked about again. The endpoint's address and its key are never stored.
+A pair of outputs with a final verdict is not sent to the judge again. The endpoint's address and its key are never stored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def endpoint() -> tuple[str, str]:
 
 
 def check_endpoint(judge: Judge) -> str:
-    """Return the endpoint's address as errors show it.
+    """Check the settings of the judge's endpoint without a request. Return the endpoint's address as error messages contain it.
 
     Raises:
         ValueError: the address is missing or invalid, the key is invalid, or the client library is not installed.
@@ -77,7 +77,8 @@ def _refuse(where: str) -> None:
 def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]) -> dict[str, list[Verdict]]:
     """Return a verdict on each pair: known verdicts from the store, and the others from the judge.
 
-    The keys of `compared` are the files of the models' outputs. Errors name these files for an external annotator.
+    The keys of `compared` are the files of the models' outputs. Error messages list the files that an external annotator must
+    still annotate.
 
     Raises:
         ValueError: imported verdicts are missing, `calls` is too small, or the endpoint is not set or gives too few answers.

@@ -37,7 +37,7 @@ TASK = "alpaca_eval"  # the only task, so the win rate is the plain mean over in
 def chosen_instructions(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction] | None = None
 ) -> list[Instruction]:
-    """Return the instructions that are asked. `every` contains all instructions of the source, if they were read before."""
+    """Return the instructions that `sample` and `limit` leave. `every` contains all instructions if they were read before."""
     found = list(read_instructions(benchmark.source) if every is None else every)
     if benchmark.sample is not None:
         found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]
@@ -79,7 +79,7 @@ def judge_outputs(
 
 
 def store_tables(work: Work, identity: str, tables: Mapping[str, pa.Table], **content: Any) -> None:
-    """Store tables by their file name in one folder. `content` is part of the manifest."""
+    """Store `tables` (file name -> table) in one folder. The folder's manifest also contains `content`."""
     with work.store.scratch() as folder:
         for name, table in tables.items():
             pq.write_table(table, folder / name, compression="zstd")
@@ -211,5 +211,5 @@ def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the items without a preference for some seed. They are left out, so that all seeds have the same items."""
+    """Return the ids of items without a preference for at least one seed. They are left out, so all seeds have the same items."""
     return {item for note in notes for item in note["unjudged"]}

@@ -74,7 +74,7 @@ def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
 
 
 def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
-    """Return text that states, for each budget within the order, how well the first prompts cover the pool."""
+    """Return text that states, for each budget up to the order's length, how well the first prompts cover the pool."""
     found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
     return "; ".join(
         f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
@@ -136,7 +136,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
 
 
 def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
-    """Raise ValueError if the mean confidence of a task is too small to be known: the table contains a smallest value instead."""
+    """Raise ValueError if a task's mean confidence is so small that the smallest value of confidence_table may replace it."""
     lost = np.flatnonzero(is_too_small(means))
     if len(lost):
         raise ValueError(

@@ -223,7 +223,7 @@ def load_base(work: Work, tuned: str | None = None) -> LanguageModel:
 
 
 def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
-    """Load the model that scores: the base model if `source` is None, else a proxy model, which is resolved first."""
+    """Load the model that scores: the base model if `source` is None, otherwise a proxy model, whose files are stored first."""
     if source is None:
         return load_base(work)
     resolve_proxy(work, source)

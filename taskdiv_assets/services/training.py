@@ -120,7 +120,7 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Return the NUMERIC_PACKAGES whose version differs from the one that made a folder, as text; empty if there are none."""
+    """Return as text the NUMERIC_PACKAGES whose present version differs from the version in a manifest; "" if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     changed = [name for name in NUMERIC_PACKAGES if name in before and name in now and before[name] != now[name]]

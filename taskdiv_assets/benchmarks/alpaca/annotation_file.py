@@ -32,7 +32,7 @@ class Annotation(NamedTuple):
 
 
 def read_annotations(source: str) -> tuple[Annotation, ...]:
-    """Read the annotations of a file, in its order. Its name ends in .json, .jsonl, .json.gz, .jsonl.gz or .parquet.
+    """Read the annotations of a file in row order. The file's name ends in .json, .jsonl, .json.gz, .jsonl.gz or .parquet.
 
     Raises:
         ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's.
@@ -55,7 +55,7 @@ def verdicts_from_annotations(
     annotations: Sequence[Annotation],  # with texts, because the texts identify a pair; the model's name does not
     reference_generator: str | None = None,  # name in the benchmark's source; None: the name is not checked
 ) -> dict[str, list[Verdict]]:
-    """Return verdicts by annotator, in the order of the annotations. A pair without a verdict is `unreadable`.
+    """Return verdicts by annotator, in the order of the annotations. Without a preference, the kind is `unreadable`.
 
     Raises:
         ValueError: there are no texts, the reference has another name, or an annotator has two different verdicts on a pair.

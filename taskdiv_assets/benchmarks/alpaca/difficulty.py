@@ -1,7 +1,7 @@
 """Read AlpacaEval's optional file of instruction difficulties, indexed by an instruction's position among the 805.
 
-`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose; they stabilise the regression in
-`win_rate`. Source of the format: glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2. We have not seen either file.
+`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose. These preferences stabilise the
+regression in `win_rate`. Source of the format: glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2. We have not seen either file.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read_difficulty(source: str) -> DifficultyFile:
 
 
 def _steady(rows: Sequence[dict[str, str]], source: str) -> Steady:
-    """Return the verdicts that stabilise the fit, if any. The sign of the length difference becomes model minus reference."""
+    """Return the verdicts that stabilise the fit, if any. Length differences become model minus reference by a change of sign."""
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)
     judged = [(line, row) for line, row in enumerate(rows, start=2) if row[PREFERENCE] not in ("", "nan")]

@@ -30,7 +30,9 @@ class Instruction(NamedTuple):
 
 
 def read_instructions(source: str) -> tuple[Instruction, ...]:
-    """Read the instructions of `hub`, or of a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage.
+    """Read the instructions of `hub`, or of a file on any fsspec storage.
+
+    The file's name ends in .json, .jsonl, .json.gz, .jsonl.gz or .parquet.
 
     Raises:
         ValueError: the source cannot be read, a row is invalid, or an instruction is blank or occurs twice.

@@ -38,10 +38,11 @@ def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], g
 
 
 def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
-    """Read the outputs from the content of a file, ours or one of the leaderboard's, in the file's order.
+    """Read the outputs from the content of a file (of this project or of the leaderboard), in the file's order.
 
     Raises:
-        ValueError: the content is not a JSON list of such objects, or an instruction occurs twice.
+        ValueError: the content is not a JSON list, an entry is not an object with the text of an instruction, an output and a
+            generator, or an instruction occurs twice.
     """
     try:
         rows: Any = json.loads(data)
