@@ -171,8 +171,8 @@ def confidence_comparison_recipe(inputs: Inputs) -> Settings:
 def compares_small_means(lineage: Lineage) -> bool:
     """Return True if a variant may give a task a mean confidence below one millionth.
 
-    The means of an alternative source are not known before it scores. They count as small if the definition is the probability of
-    the complete sequence, because other definitions are rarely so small.
+    The means of an alternative source are not known before the source is scored. They count as small if the definition is the
+    probability of the complete sequence, because the means of other definitions are rarely so small.
     """
     confidence = lineage.experiment.confidence
     if confidence.alternatives and confidence.column == "sequence_probability":

@@ -13,7 +13,10 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_task_confidence(work: Work) -> Product:
-    """Compute each task's mean confidence and standard error. For a sample, a note may give the share of labels that it moves."""
+    """Compute each task's mean confidence and standard error.
+
+    If only a sample was scored, a note may give the share of labels that are expected to go to other tasks because of this.
+    """
     labels = work.read("task_labels")
     codes, names = task_codes(labels)
     means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))

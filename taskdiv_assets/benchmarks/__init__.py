@@ -1,4 +1,4 @@
-"""Ask a model the items of benchmarks, and score its answers. AlpacaEval needs a judge: see `benchmarks.alpaca`.
+"""Let a model answer the items of benchmarks, and score the answers. AlpacaEval needs a judge: see `benchmarks.alpaca`.
 
 lm-eval builds the prompts, extracts the answers and computes the metrics. The answers come from our own loops
 (`language_model.likelihood`, `language_model.continuation`), or from lm-eval's loop for unusual generation settings and for
@@ -193,7 +193,7 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
 
 
 def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
-    """Return the number of items of each task, asked or not. No model is loaded. Only tasks of `harness` may need a download."""
+    """Return the number of items of each task, also if a sample is asked. No model is loaded. `harness` may need a download."""
     if isinstance(benchmark, LabBenchmark):
         return lab.task_sizes(benchmark, pool)
     sizes: dict[str, int] = _module_of(benchmark).task_sizes(benchmark)

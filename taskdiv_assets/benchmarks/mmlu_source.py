@@ -58,7 +58,7 @@ def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, Tas
     examples are the first `few_shot` rows of the split dev.
 
     Raises:
-        ValueError: a file, a row or a cell is missing or invalid, or an id occurs twice. The message names the place.
+        ValueError: a file, a row or a cell is missing or invalid, or an id occurs twice. The message says which one.
     """
     wanted = [(split, name) for name in names for split in (("dev", "test") if few_shot else ("test",))]
     found = _raw_rows(source, wanted)

@@ -78,7 +78,7 @@ class Problem(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The location in dotted form, such as `pool.columns`; `the file` if it is empty."""
+        """The location in dotted form, such as `pool.columns`; `the file` if the location is empty."""
         return ".".join(str(part) for part in self.location) or "the file"
 
 

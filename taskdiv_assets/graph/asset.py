@@ -24,7 +24,7 @@ Settings = Mapping[str, object]
 
 
 class Needs(NamedTuple):
-    """Resources that one step requests. The declarations of assets give them for a 7B model in 16 bits."""
+    """Resources that one step requests. The declarations of assets state the resources for a 7B model in 16 bits."""
 
     cpus_n: int
     memory_gib: int  # host memory
@@ -93,9 +93,7 @@ class Asset:
     unless: tuple[Unless, ...] = ()  # conditions for not using the asset; the first that holds gives the reason
     runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes before this one, which does not read them
     needs_answers: bool = False  # True if `taskdiv run` leaves the asset out in cells with missing answers
-    folders: Literal["none", "own", "inputs"] = (
-        "none"  # folders that a fresh table needs: of its own or its inputs' identities
-    )
+    folders: Literal["none", "own", "inputs"] = "none"  # whose identities name folders that a fresh table needs
     parameters: Callable[[Work], Mapping[str, Any]] | None = None  # values of the `$names` in the contract
     kinds: frozenset[str] = frozenset({"python", "parquet"})  # labels in the UI
     picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None  # (table, notes) -> PNG; b"" for no picture

@@ -97,7 +97,7 @@ def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    """Write names left of the axis. Tick labels would take twice the time."""
+    """Write names left of the axis as texts. Drawing them as tick labels would take twice the time."""
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.3, -0.7)
     for y, name in enumerate(names):
@@ -126,7 +126,7 @@ def histogram(
 ) -> bytes:
     """Draw a histogram with stacked parts (label -> values). Values that are not finite are left out.
 
-    `limits` is the range of the x-axis. It is ignored if the axis is logarithmic or a value is outside.
+    `limits` is the range of the x-axis. It is ignored if the axis is logarithmic or a value is outside this range.
     """
     finite = {label: values[np.isfinite(values)] for label, values in parts.items()}
     finite = {label: values for label, values in finite.items() if len(values)}
@@ -210,7 +210,7 @@ def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str
 
 
 def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> bytes:
-    """Draw a mark for each point (x, y) in [0, 1], and the line x = y. Names are drawn if there are at most `SHOWN_N` points."""
+    """Draw a dot for each point (x, y) in [0, 1], and the line x = y. Names are drawn if there are at most `SHOWN_N` points."""
     figure, axes = _figure(height_in=4.5)
     axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
     axes.plot(*np.array([*points.values()], dtype=np.float64).reshape(-1, 2).T, "o", color=BLUE, ms=4)

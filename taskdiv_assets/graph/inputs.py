@@ -69,7 +69,7 @@ class Inputs:
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add the hashes of parts of a table, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh."""
+        """Add hashes of parts of a table, such as `raw_pool.prompts`, as inputs. Raise StaleInputError if it is not fresh."""
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 

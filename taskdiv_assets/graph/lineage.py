@@ -1,7 +1,8 @@
 """A cached view of one experiment's store: which results are fresh, and facts from stored tables, such as the pool's size.
 
 An identity is a hash of everything that determines a result. A footer is the metadata of a stored table and contains its
-identity. A view compares this identity with the one that present inputs and settings give. It never writes to the store.
+identity. A view compares the identity in the footer with the identity that the present inputs and settings give. A view never
+writes to the store.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Lineage:
         return found
 
     def footer(self, unit: Unit) -> Footer | None:
-        """Return the footer of a stored table; None if there is no table, or the file is damaged or not of this project."""
+        """Return the footer of a stored table; None if there is no table, or its file is damaged or from another program."""
         refuse_undeclared(unit.asset)
         if unit not in self._footers:
             self._read_footers([unit])
@@ -74,7 +75,7 @@ class Lineage:
             self._footers[unit] = None if isinstance(found, ValueError) else found
 
     def look_ahead(self, units: Sequence[Unit]) -> Sequence[Unit]:
-        """Read the files that determine the states of the units concurrently, if the store is remote. Return `units`.
+        """If the store is remote, read concurrently the files that determine the states of `units`. Return `units`.
 
         For 650 cells at 20 ms per request, this takes seconds. Reading one file after another would take minutes.
         """

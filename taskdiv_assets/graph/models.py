@@ -152,8 +152,8 @@ class Models:
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
         """Return settings for identities if a model's results depend on a text's length or on a padding in `paddings`, else {}.
 
-        The model is the proxy `source`, by default the base model. Earlier versions padded all texts. So results of a model that
-        depends on lengths or padding need another identity than in those versions. Most models do not.
+        The model is the proxy `source`, by default the base model. Most models depend on neither. Earlier versions padded all
+        texts, so the results of a model that depends on one of them need another identity than in those versions.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]

@@ -60,7 +60,7 @@ class SourceHashes:
             raise ValueError(said) from None
 
     def noted(self, asset: str, key: str | None = None) -> dict[str, dict[str, str]]:
-        """Return notes for a table's footer: mark and hash of each remote source. Empty if no source has a mark."""
+        """Return a note for a table's footer: the mark and the hash of each remote source that has a mark; {} if none has one."""
         marks = self._marks.get(Unit(asset, key))
         return {"source_marks": marks} if marks else {}
 

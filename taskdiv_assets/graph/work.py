@@ -77,15 +77,16 @@ class Work:
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Insert prompts into a template, by default the base model's, and mark the parts that are from the template."""
+        """Insert prompts into a template, by default the base model's. In each result, `around` marks the template's text."""
         before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [around(before, prompt, after) for prompt in prompts]
 
 
 @dataclass(frozen=True)
 class Product:
-    """The result of an asset's `make`. `notes` and `parts` (name of a part of the table -> its hash) are for the footer.
+    """The result of an asset's `make`.
 
+    `notes` (facts about the result) and `parts` (name of a part of the table -> hash of this part) are stored in the footer.
     `files` (path inside the store -> content) are stored with the table if the table is valid. `parameters` override the values
     of `Asset.parameters`, because these may come from the table that was stored earlier.
     """

@@ -1,7 +1,8 @@
 """Reader of FLAN v2 and T0 (P3): instructions of about 300 named tasks, one row per filled template.
 
 Known forms are FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN v2 exports on
-the hub (source, target, task_name). T0 has 55,185 instructions of 283 templates (the tasks); 1,400 have a blank output.
+the hub (source, target, task_name). T0 has 55,185 instructions of 283 templates (the tasks); 1,400 instructions have a blank
+output.
 """
 
 from collections.abc import Sequence

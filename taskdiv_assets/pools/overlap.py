@@ -31,7 +31,7 @@ class Match(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text without case, punctuation and compatibility forms; its characters if it has no word.
+    """Return the words of a text without case, punctuation and compatibility forms; its characters if the text has no word.
 
     >>> words("What’s  UP?"), words("?!")
     (['what', 's', 'up'], ['?!'])

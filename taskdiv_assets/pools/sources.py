@@ -43,7 +43,7 @@ _NO_OPTIONS = Options()
 
 
 def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
-    """Return the files of a path, a glob pattern or a list of them; raise ValueError if a file is missing or occurs twice.
+    """Return the files of a path or glob pattern, or of a list of these; raise ValueError if a file is missing or occurs twice.
 
     Files of a folder or a pattern are sorted. A folder of `datasets.save_to_disk` gives the files of `split` in their order.
     """

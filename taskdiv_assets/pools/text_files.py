@@ -16,7 +16,7 @@ _ZEROS_SHARE = 0.4  # share of zeros among every second byte; each Latin letter 
 
 
 def unpacked(path: str) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz. Raise ValueError if it is damaged or misnamed."""
+    """Return the content of a file, decompressed if its name ends in .gz. Raise ValueError for damaged data or a wrong ending."""
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")

@@ -33,7 +33,7 @@ class Options(NamedTuple):
 
 
 def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:
-    """Raise ValueError if a wanted column is missing."""
+    """Raise ValueError if a column in `wanted` is not in `names`."""
     for column in wanted:
         if column not in names:
             close = difflib.get_close_matches(column, names, n=1)

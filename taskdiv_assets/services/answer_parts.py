@@ -41,13 +41,13 @@ class AnswerParts:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Add new answers. If `Parts.is_due` is true for their number, store all answers that are not stored yet."""
+        """Add new answers. If `Parts.is_due` is true for the number of answers that are not stored yet, store these."""
         self.waiting |= answers
         if self.parts.is_due(len(self.waiting)):
             self.put()
 
     def put(self) -> None:
-        """Store all answers that are not stored yet. The name of the part is a hash of the questions."""
+        """Store all answers that are not stored yet. The name of the part is a hash of the questions' keys."""
         if self.waiting:
             rows = sorted(self.waiting.items())
             columns = [[key for key, _ in rows], *zip(*(answer for _, answer in rows), strict=True)]

@@ -1,4 +1,4 @@
-"""AlpacaEval in the graph: each model writes outputs, a judge compares them with the reference's outputs, and both are stored."""
+"""AlpacaEval in the graph: models write outputs, and a judge compares them with a reference's outputs. All are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Order the prompts of a pool by one strategy: read the data it needs, choose the device, and put required prompts first."""
+"""Order the prompts of a pool by one strategy: read the data that it needs, choose the device, put required prompts first."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Score a pool's prompts, and store the statistics in parts (`storage.parts`), so that a kill loses only seconds of work.
 
 Parts are under `scores/<identity>/`; workers (`shards`) use a subfolder for each shard. The identity depends only on the model,
-the template and the settings (`graph.models.Models.scorer`). So a larger pool or another sample uses earlier parts.
+the template and the settings (`graph.models.Models.scorer`). So parts are also used after the pool or the sample was changed.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class PromptScores:
 
     @classmethod
     def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
-        """Return the statistics of every prompt of the pool, in its order. `$TASKDIV_SCORERS` workers may compute them."""
+        """Return the statistics of every prompt of the pool, in the pool's order. `$TASKDIV_SCORERS` workers may compute them."""
         pool = work.read("raw_pool")
         scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
         scores.is_pool = True
         return scores
 
     def score(self, wanted: NDArray[np.bool_], lm: LanguageModel | None = None) -> None:
-        """Score the prompts that are True in `wanted` (n,) and not known yet. `lm` is the source's model if it is loaded."""
+        """Score the prompts that are True in `wanted` (n,) and have no scores yet. `lm` is the source's model if it is loaded."""
         rows = np.flatnonzero(wanted)
         known_n = int(self.is_known[rows].sum())
         if known_n == len(rows):
@@ -113,7 +113,7 @@ class PromptScores:
         self.halvings_n += scorer.room.halvings_n
 
     def _put(self, waiting: list[NDArray[np.int64]]) -> None:
-        """Store the rows in `waiting` as one part, and clear the list. Parts of equal prompts have equal names."""
+        """Store the rows in `waiting` as one part, and clear the list. The name of a part depends only on its prompts."""
         if waiting:
             rows = np.concatenate(waiting)
             score_s = round(time.monotonic() - self.parts.since_s, 3)

@@ -1,1 +1,1 @@
-"""The parts of AlpacaEval that need no store, such as instructions, outputs, a judge that compares two outputs, and win rates."""
+"""The modules of AlpacaEval that need no store, such as instructions, outputs, a judge that compares outputs, and win rates."""

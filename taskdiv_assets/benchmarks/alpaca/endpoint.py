@@ -172,7 +172,7 @@ class Endpoint:
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which is a number or a date. Return None if it is missing or invalid.
+    """Return the seconds of a Retry-After header, a number or a date. Return None if the header is missing or invalid.
 
     >>> retry_after_s("1.5"), retry_after_s("soon"), retry_after_s(None)
     (1.5, None, None)

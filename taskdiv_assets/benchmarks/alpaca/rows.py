@@ -28,7 +28,7 @@ def read_bytes(source: str, what: str) -> bytes:
 
 
 def read_rows(source: str, what: str) -> list[dict[str, Any]]:
-    """Return the rows of a file in their order. The file's ending decides the format.
+    """Return the rows of a file in their order. The ending of the file's name decides the format.
 
     Raises:
         ValueError: the file cannot be read, does not have the format of its ending, or has no rows.

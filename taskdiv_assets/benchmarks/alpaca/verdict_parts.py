@@ -51,7 +51,7 @@ def key_of(pair: Pair) -> str:
 
 
 def is_final(verdict: Verdict) -> bool:
-    """Return True for every kind except `failed`: the pair need not be asked again."""
+    """Return True for every kind except `failed`. Only a pair with a failed verdict is sent to the judge again."""
     return verdict.kind != "failed"
 
 

@@ -74,17 +74,17 @@ def length_controlled(
     deviation of d. The penalty is RIDGE/2 · (b² + c²). At equal lengths, the rate is sigmoid(a), or the mean of sigmoid(a + c·g).
     If the data do not show the effect of length, the result is the plain win rate, with a `reason`.
 
-    A pseudo-value is an item's part of the rate plus n times the item's influence on the coefficients. The mean of the
+    A pseudo-value is an item's rate at equal lengths plus n times the item's influence on the mean rate. The mean of the
     pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. The simpler values
-    y − (p − sigmoid(a)) take the coefficients as known: for gpt4 on the published annotations, the standard error is 2.9 points,
-    and 0.6 with the simpler values.
+    y − (p − sigmoid(a)) treat the coefficients as known: for gpt4 on the published annotations, the standard error is 2.9 points,
+    and 0.6 points with the simpler values.
 
     Raises:
         ValueError: the arrays differ in length or are empty, a preference is outside 0..1, or a number of characters is negative.
 
     Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). Our ridge penalty
     is fixed, but AlpacaEval chooses an L1 penalty by cross-validation. Without `difficulty`, our fit has no difficulty term and
-    no further data that stabilise it.
+    no further data that stabilise the fit.
     """
     y = _checked(preferences)
     difference = _difference(model_chars, reference_chars, len(y))
