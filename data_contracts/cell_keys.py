@@ -39,7 +39,7 @@ def full_pool_cell(
 
 
 def budget_kind(content: bytes | str | None) -> BudgetKind | None:
-    """Return the kind of a registered budget from the content of its file; None if the content is not valid.
+    """Return the kind of a budget from the content of its file in the folder `budgets`; None if the content is not valid.
 
     >>> budget_kind('{"kind": "full_pool"}'), budget_kind("{}"), budget_kind("notes")
     ('full_pool', 'requested', None)

@@ -19,7 +19,7 @@ def wilson(
     items_n: ArrayLike,  # (n,) or a number, positive
     z: float = Z_95,
 ) -> tuple[FloatArray, FloatArray]:  # low and high end, of the shape of `share`
-    """Return Wilson's score interval of a share of right items. It lies within 0..1, and is wider than 0 even at 0 or 1.
+    """Return Wilson's score interval of the share of right items. It is within 0..1. It has a width even at a share of 0 or 1.
 
     Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. We also use it for fractional scores.
     A score in 0..1 has at most the variance of a right-or-wrong score with the same mean, so the interval may be too wide.
@@ -41,7 +41,7 @@ def wilson(
 
 
 def total_variation(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the total-variation distance of two allocations of one budget: the share of labels that they give to other tasks.
+    """Return the total-variation distance of two allocations of a budget: the share of labels that `second` gives to other tasks.
 
     >>> total_variation([6, 4], [5, 5])
     0.1

@@ -37,7 +37,7 @@ def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> boo
 
 
 def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
-    """Return for each row whether another row has the same values in `columns`, or any of these values is missing."""
+    """Return for each row whether a value in `columns` is missing, or another row has the same values in `columns`."""
     codes = np.zeros(view.num_rows, np.int64)
     size = 1
     is_kept = np.zeros(view.num_rows, np.bool_)

@@ -17,7 +17,7 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     the result is that p-value. V_k is the variance of part k. t_k(p) is the two-sided t quantile with the part's degrees of
     freedom (df). The parts are items − residual (at least 0), unseen items, and the seeds of each arm. If the parts are
     independent mean squares, the error rate never exceeds p. Satterthwaite's t estimates its df, and the estimate is too high if
-    three seeds agree by chance. At p = .001, its error rate is up to ten times too high (docs/STATISTICS.md).
+    three seeds agree by chance. At p = .001, the error rate of this t is up to ten times too high (docs/STATISTICS.md).
 
     Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the lower bound of the result, and the subtraction of the residual from
     the part of the items. After this subtraction, the part is not a single mean square.

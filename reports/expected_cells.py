@@ -36,8 +36,8 @@ class Cell(NamedTuple):
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
     """Return the budgets in the experiment file and in the folder `budgets`, in which the name of each file is a budget.
 
-    A file for the full pool counts only if its budget is the size of the pool. For each entry of the folder that is not a valid
-    file, a sentence is added to `reader.problems`; hidden files are ignored.
+    A file of kind `full_pool` counts only if its budget is the size of the pool. For each entry that is not a budget file, a
+    sentence is added to `reader.problems`. Entries whose names start with "." are ignored.
     """
     found = set(experiment.budgets)
     for name, is_file in reader.files.children("budgets").items():

@@ -48,7 +48,7 @@ def rules_summary(results: Results) -> str:
 
 
 def cells_summary(results: Results) -> str:
-    """Return a sentence on the number of finished cells and, if any, a sentence on the budgets larger than the pool."""
+    """Return a sentence on the number of finished cells and, if any budgets are larger than the pool, a sentence on these."""
     if not results.cells:
         return "The experiment names no strategy or no budget: no cell is expected."
     done = sum(cell.status == "done" for cell in results.cells)

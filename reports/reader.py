@@ -107,7 +107,7 @@ class Reader(NamedTuple):
                 yield key, (strategy, int(budget))
 
     def cells(self, asset: str, *names: str, wanted: set[ArmKey] | None = None) -> Iterable[tuple[ArmKey, pa.Table]]:
-        """Yield (strategy, budget) and columns of each readable cell of an asset. If given, only cells in `wanted` are read."""
+        """Yield (strategy, budget) and columns of each readable cell of an asset; only of cells in `wanted` if it is given."""
         for key, cell in self.keys(asset):
             table = self.columns(asset, key, *names) if wanted is None or cell in wanted else None
             if table is not None:

@@ -1,7 +1,7 @@
 """The labels that a strategy needs to reach a target score, with a confidence set.
 
 The learning curve is piecewise linear in log₂ budget. At each budget of a grid, a t test compares the curve with the target.
-The confidence set is found by inverting these tests. It can be open at both ends.
+The confidence set is found by inverting these tests. Each end of the set can be open.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,8 @@ class Savings(NamedTuple):
     def outcome(self) -> Literal["reached", "not reached", "not settled"]:
         """The outcome as text. It is "not reached" only if the test places the curve below the target at all budgets.
 
-        If two curves are truly equal, the mean of one ends below the other in half of the cases (docs/STATISTICS.md).
+        If two curves are truly equal, the mean of the first ends below that of the second in half of the cases
+        (docs/STATISTICS.md).
         """
         if self.is_reached:
             return "reached"

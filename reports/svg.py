@@ -1,7 +1,7 @@
 """The style of all figures, and the conversion of a matplotlib figure to SVG.
 
 In the SVG, each colour of `VARIABLES` is a CSS variable with the light-mode colour as fallback. So one figure serves light mode,
-dark mode and print. Text stays text and has the page's font.
+dark mode and print. Text is not converted to outlines, and has the page's font.
 """
 
 import io

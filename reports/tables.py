@@ -18,7 +18,7 @@ TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks; five tables of this l
 
 
 class Table(NamedTuple):
-    """A table: caption, column titles, and rows of text. The first column is the name of the row."""
+    """A table: caption, column titles, and rows of text. The first column contains the names of the rows."""
 
     name: str  # prefix of ids
     caption: str

@@ -10,7 +10,7 @@ _DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *m
 
 
 def clean(text: object, length_n: int = 120) -> str:
-    """Make any text one line of at most `length_n` characters. Unsafe characters are replaced. HTML is not escaped.
+    """Return a text as one line of at most `length_n` characters. Unsafe characters are replaced. HTML is not escaped.
 
     >>> clean("a\\x00b\\u202ec")
     'a\ufffdb\ufffdc'

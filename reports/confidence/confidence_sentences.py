@@ -145,7 +145,10 @@ def comparison(found: Comparison) -> str:
 
 
 def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
-    """Describe a variant's definition and, if it uses another model than the base, that model. `settings` is `confidence`."""
+    """Describe a variant: its definition and, if its source is not the base model, the model of its source.
+
+    `settings` is the section `confidence` of the experiment file.
+    """
     entry = settings if one.is_same_pass else _alternative(settings, one.variant.source)
     if entry is None:
         return "a source that the experiment file does not name"

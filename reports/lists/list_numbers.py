@@ -29,7 +29,7 @@ class Counts(NamedTuple):
 
 
 class ListState(NamedTuple):
-    """The list of one strategy at one budget. A study has one list for each selection seed; they are counted together."""
+    """The state of one strategy's list at one budget. In a study, the lists of all selection seeds are counted together."""
 
     strategy: str
     budget_n: int
