@@ -107,7 +107,7 @@ class _Reader:
     def checked(
         self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
     ) -> list[int]:
-        """Return tokens, computed again if data may have been read as special tokens; raise ValueError if they still are."""
+        """Return `ids`, or new tokens if `ids` may contain special tokens from data; raise ValueError if the new ones do."""
         wanted_n = self._of_frame(tokenizer, parts, options)
         if self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts):
             ids = self._as_text(tokenizer, parts, options)
@@ -177,7 +177,7 @@ def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, 
 
 
 def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
-    """Return a slow tokenizer's tokens. Split the text at added tokens (in data not at special ones), and read each part."""
+    """Return a slow tokenizer's tokens: split at added tokens, except special ones in data, and tokenise the texts between."""
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
     special = set(control_names(tokenizer))
     everywhere = re.compile(f"({names_pattern(name for name in added if name not in special)})")

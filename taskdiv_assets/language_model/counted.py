@@ -1,7 +1,7 @@
 """Test for each model whether padding changes the model's numbers for a text.
 
 MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
-over padding. No configuration states this, so a few short texts are read alone and padded as in our batches.
+over padding. No configuration states this, so each model reads a few short texts alone, and padded as in our batches.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ TEXT_N, REST_N = 24, 12  # tokens of the probe's prefix, and of its continuation
 WINDOWS = (
     "sliding_window", "window_size", "local_attention", "attention_window_size", "attention_chunk_size", "attention_window",
 )  # fmt: skip
-# The probe is longer than a window of up to this size. With a larger window no prefix is shared, since a gap could count.
+# The probe's text is longer than a window of up to this size. With a larger window, a prefix is never shared, because the probe
+# cannot show whether a gap changes numbers.
 WINDOW_AT_MOST = 512
-# Smallest deviation that counts, relative to the logits' spread. Rounding is 1e-7 to 1e-6 in float32, about 1e-2 in 16 bits.
+# Smallest deviation that is not rounding, relative to the logits' spread. Rounding is 1e-7 to 1e-6 in float32, 1e-2 in 16 bits.
 FLOOR, FLOOR_OF_16_BITS = 1e-5, 3e-2
 NOISE_TIMES = 4  # padding may change logits by this factor times the change that batching without padding makes
 
@@ -41,8 +42,8 @@ class Counted(NamedTuple):
     right: bool = False  # after a text
 
 
-# Types of models that count padding. Earlier versions read them with padding, so their stored results differ from today's.
-# Identities need this list, since they are computed before a model is loaded. The probe decides how a model is read.
+# Types of models whose numbers change with padding. Earlier versions of this package padded their texts, so stored results differ
+# from today's. Identities need this list, since they are computed before a model is loaded. The probe decides how texts are read.
 # Decoders of translators, and encoders that are configured as decoders, count positions by places of the cache.
 BY_PLACE = (
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "data2vec-text", "git", "marian", "mbart", "mvp",
@@ -60,7 +61,7 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers, cached by model; EVERYTHING after a failed test, which is not cached."""
+    """Return which padding changes a model's numbers. A failed test gives EVERYTHING; any other result is cached by model."""
     if lm.model not in _KNOWN:
         import torch
 
@@ -73,14 +74,14 @@ def counted_padding(lm: LanguageModel) -> Counted:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return what an identity states about a model: the padding that its type counts, and the switches within its context."""
+    """Return a model's entries in an identity: which padding changes its numbers (COUNTS), and the switches in its context."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
 
 
 def unexpected(lm: LanguageModel) -> str:
-    """Return a message if padding changes the model's numbers although its identity assumes the opposite; else an empty text."""
+    """Return a message if padding changes the model's numbers and `notes_of` states the opposite; else an empty text."""
     found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
     other = [name for name, is_counted in found.items() if is_counted and not noted[name]]
     if not other:
@@ -92,13 +93,13 @@ def unexpected(lm: LanguageModel) -> str:
 
 
 def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:
-    """Return which texts, padded on the side `padding`, may share a batch if `new_n` tokens are written after each text."""
+    """Return the rule for texts in one batch: padded on the side `padding`, with `new_n` tokens written after each text."""
     found = counted_padding(lm)
     return Apart(switches_of(lm.model.config), found.left if padding == "left" else found.right, new_n)
 
 
 class _Probe:
-    """Test with one text, which is read alone, in padded batches, and in two parts with a gap between them."""
+    """The test of one model. The model reads a random text alone, in padded batches, and as prefix, gap and continuation."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
@@ -117,7 +118,7 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Run the test. Return None if a pass over the text alone fails (except out of memory) or its logits are not finite."""
+        """Run the test. Return None if a pass over the text alone fails (except for memory) or its logits are not finite."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}

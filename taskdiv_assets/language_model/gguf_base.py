@@ -1,7 +1,7 @@
 """Check a base model in a GGUF file, llama.cpp's format, and unpack it to a folder in transformers' layout.
 
-The weights become float32, so nothing is rounded a second time; the loss of the quantisation stays. transformers reads the file.
-It does not report a tensor or a rotary scaling that it leaves out, so this module refuses such a file.
+The weights become float32, so the quantised numbers are not rounded again. transformers reads the file, but it does not report a
+tensor or a rotary scaling that it leaves out. So this module rejects a file with such a tensor or scaling.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from taskdiv_assets.language_model.quiet import quiet_gguf
 SUFFIX = ".gguf"
 ADVICE = "download it again, or use the model's folder in transformers' layout"
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
-# Names of transformers' table that are no architecture, or no causal language model.
+# Names in transformers' tables that are not an architecture, or not a causal language model.
 _NOT_CAUSAL = {"general", "tokenizer", "t5", "umt5", "deci"}
 # Architectures that transformers and GGUF spell differently.
 _SPELLED = {"qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss", "minimax_m2": "minimax-m2"}
@@ -27,7 +27,7 @@ _READS_SCALING = "gpt-oss"  # the only architecture whose rotary scaling transfo
 
 
 def is_gguf(path: str) -> bool:
-    """Return True if a path or URL ends in .gguf and is no local folder.
+    """Return True if a path or URL ends in .gguf and is not a local folder.
 
     >>> is_gguf("models/gemma.GGUF"), is_gguf("models/gemma")
     (True, False)
@@ -36,7 +36,7 @@ def is_gguf(path: str) -> bool:
 
 
 def check_local(path: Path) -> None:
-    """Raise ValueError if a local folder or GGUF file is no usable base model, as far as file names or the header show."""
+    """Raise ValueError if a folder's file names, or a GGUF file's header, show that it is not a usable base model."""
     if is_gguf(str(path)):
         check_gguf(path)
     else:
@@ -83,7 +83,7 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _refuse_kind(start: str, metadata: dict[str, Any], name: str) -> None:
-    """Raise ValueError for an adapter, one file of several, a file without a tokenizer, or an architecture that is not read."""
+    """Raise ValueError for an adapter, one of several files, a missing tokenizer, or an architecture not in `architectures`."""
     part = _PART.search(name)
     if part or metadata.get("split.count", 0) > 1:
         of = f"part {int(part[1])} of {int(part[2])}" if part else f"one of {metadata['split.count']} parts"
@@ -150,7 +150,7 @@ def unpack(path: Path, folder: Path, name: str = "") -> None:
 
 
 def _drop_added(folder: Path, tokens_n: int) -> None:
-    """Remove tokens that the file does not have: transformers adds <|endoftext|> to every byte-level vocabulary."""
+    """Remove added tokens that the GGUF file does not have: transformers adds <|endoftext|> to every byte-level vocabulary."""
     tokenizer, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     content = json.loads(tokenizer.read_bytes())
     added = {one["content"] for one in content["added_tokens"] if one["id"] >= tokens_n}
@@ -164,7 +164,7 @@ def _drop_added(folder: Path, tokens_n: int) -> None:
 def _check_size(config: Any, header: Header) -> None:
     """Raise ValueError if the file has more or fewer weights than the model that its metadata describe.
 
-    transformers drops a tensor that it does not know. The model is built without memory, so a wrong size cannot fill it.
+    transformers drops a tensor that it does not know. The model is built without its weights, so a wrong size needs no memory.
     """
     import torch
     from transformers import AutoModelForCausalLM

@@ -21,7 +21,7 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 
 
 class Tensor(NamedTuple):
-    """A tensor of a GGUF file. `kind` is ggml's number of its format, `offset` is relative to the start of the weights."""
+    """A tensor of a GGUF file. `kind` is ggml's code of its number format, `offset` the bytes from the start of the weights."""
 
     name: str
     values_n: int
@@ -30,7 +30,7 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The header of a GGUF file. `metadata` has the length of an array in place of the array."""
+    """The header of a GGUF file. A metadata value that is an array is replaced by the array's length."""
 
     metadata: dict[str, Any]
     tensors: tuple[Tensor, ...]
@@ -38,7 +38,7 @@ class Header(NamedTuple):
 
 
 class _Cursor:
-    """A place in a mapped file. Reading beyond the end raises ValueError, and no count in the file makes it allocate memory."""
+    """A position in a mapped file. Reading beyond the end raises ValueError. A wrong count in the file allocates no memory."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.place = data, 0

@@ -54,16 +54,16 @@ class LanguageModel(NamedTuple):
 
 
 class ResolvedModel(NamedTuple):
-    """Facts about a base model in a folder. Only a model that was trained here has `losses` (nats a token)."""
+    """Facts about a base model in a folder. Only the lab's model has `losses`, one for each training step, in nats a token."""
 
     source: str
     revision: str | None
     parameters_n: int
     losses: tuple[float, ...] = ()
-    unpacked_from: str = ""  # SHA-256 of the GGUF file that it was unpacked from
+    unpacked_from: str = ""  # SHA-256 of the GGUF file that the model was unpacked from
 
     def unpacking(self) -> dict[str, str]:
-        """Return `unpacked_from` for the notes of the model; empty if the model was not unpacked."""
+        """Return the entry `unpacked_from` for the footer of the base model; empty if the model was not unpacked."""
         return {"unpacked_from": self.unpacked_from} if self.unpacked_from else {}
 
 
@@ -91,7 +91,7 @@ def choose_attention(dtype: str = "float32", device: torch.device | None = None)
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model and its tokenizer from a local folder, to the GPU if any; raise ValueError if it is damaged or not causal."""
+    """Load a model and its tokenizer, to a GPU if any. Raise ValueError if a file is damaged or the model is not causal."""
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
@@ -123,7 +123,7 @@ def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedMode
 
 
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model with its linear layers in NormalFloat4, to train an adapter over it in `dtype` (QLoRA, arXiv:2305.14314)."""
+    """Load a model with linear layers in NormalFloat4 that computes in `dtype`, for an adapter (QLoRA, arXiv:2305.14314)."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -140,7 +140,7 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
 
 
 def supported_attention(folder: Path, attention: str) -> str:
-    """Return `attention` if the architecture supports it, else the next best (Gemma 2 and BLOOM: "eager")."""
+    """Return `attention` if the architecture supports it, else the next best implementation (Gemma 2 and BLOOM: "eager")."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -157,9 +157,9 @@ def supported_attention(folder: Path, attention: str) -> str:
 def in_chat_template(folder: Path, template: str) -> str:
     """Return a prompt template as a user's turn in a model's chat template, up to the place where the answer starts.
 
-    The template has one {prompt}. The start token is left out if the tokenizer adds it. Raise ValueError if a tokenizer file is
-    damaged, or if the chat template is missing, reads the date in an unusual way, changes the prompt's text, or opens a thought
-    even in its form without thinking.
+    `template` has one {prompt}. The result has no start token if the tokenizer adds it. Raise ValueError if a tokenizer file is
+    damaged. Also raise it if the chat template is missing, reads the date in an unusual way, does not write {prompt} exactly
+    once, or opens a thought even with `enable_thinking=False`.
     """
     reading = read_tokenizer(folder)
     if not reading.tokenizer.chat_template:
@@ -186,7 +186,7 @@ def resolve_source(
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Store the base model's files in `folder`: train the lab's, copy or unpack one at a path, or download it from the hub."""
+    """Store a base model in `folder`: train the lab's model, copy a folder, unpack a GGUF file, or download from the hub."""
     losses: tuple[float, ...] = ()
     unpacked_from = ""
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
@@ -251,7 +251,7 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model can attend to; None if unknown. RoBERTa states more than its table of positions has."""
+    """Return how many tokens the model can attend to; None if unknown. RoBERTa's configuration states too many tokens."""
     size = context_of(lm.model.config)
     tables = [
         module.num_embeddings - module.padding_idx - 1

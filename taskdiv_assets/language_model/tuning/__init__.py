@@ -1,6 +1,6 @@
 """Supervised fine-tuning by TRL and PEFT. It trains a LoRA adapter, or all weights, on prompts and their answers.
 
-On one machine the bytes are the same every time, also after a restart. The given order of the examples does not matter.
+On one machine the same training writes the same bytes, also after a restart, and for every order of the list of examples.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Base(NamedTuple):
     """The model that is tuned."""
 
     folder: Path  # a folder that `loading.load` can load
-    dtype: str  # number format of its weights; trained weights are in float32
+    dtype: str  # number format of the base model's weights; trained weights are in float32
     attention: str  # attention implementation
     hub: HubName | None = None
 
@@ -62,7 +62,7 @@ class FullMemoryError(ValueError):
 
 
 class TuningResult(NamedTuple):
-    """The results of one training."""
+    """The results of one training, without the trained weights, which are files."""
 
     examples_n: int
     trained_tokens_n: int  # prompt, completion and EOS, no padding, over all epochs
@@ -86,8 +86,8 @@ def tune(
 ) -> TuningResult:
     """Train one adapter or one model, and write it to `out`.
 
-    LoRA is applied to all linear layers that PEFT can wrap, since fewer are not enough (Hu et al., arXiv:2106.09685; Dettmers et
-    al., arXiv:2305.14314). Only the completion and its EOS carry loss.
+    LoRA (Hu et al., arXiv:2106.09685) is applied to all linear layers that PEFT can wrap, since adapters on fewer layers do not
+    reach the quality of full training (Dettmers et al., arXiv:2305.14314). Only the completion and its EOS carry loss.
 
     Raises:
         ValueError: there are no examples, one is repeated or blank, or a setting does not fit this model or machine.
@@ -112,20 +112,20 @@ def tune(
 def try_out(base: Base, tuning: Tuning) -> str:
     """Train an adapter for one step on a made-up example, so that errors occur before labels are bought.
 
-    Return why no step was done (too little memory, or all weights are to be trained); empty after a step. Raise ValueError if
-    the base model cannot be trained.
+    Return why the step was not done (too little memory, or `tuning` trains all weights); empty if it was done. Raise ValueError
+    if the base model cannot be trained.
     """
     import torch
 
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
     width: int = getattr(torch, base.dtype).itemsize
-    # The least memory of a step is 1.5 times the model's weights in their number format.
+    # A step needs at least 1.5 times the memory of the model's weights in their number format.
     needed_n, free_n = count_parameters(base.folder) * width * 3 // 2, free_bytes(chosen_device())
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
     tokenizer: Any = read_tokenizer(base.folder).tokenizer
-    middle = len(tokenizer) // 4  # known tokens beyond the special ones: unknown tokens would teach nothing
+    middle = len(tokenizer) // 4  # an ordinary token; a model would learn nothing from unknown tokens
     prompt, answer = (tokenizer.decode(range(start, start + 6)) for start in (middle, 2 * middle))
     example = Example("example", prompt or "Q:", answer if answer.strip() else " A")
     few = {"epochs": 1, "min_steps": 0, "warmup_ratio": 0.0, "packing": False, "quantization": None}
@@ -181,7 +181,7 @@ def _tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """Load the base model for training, without its own dropout. Full training is in float32: small steps are lost in 16 bits."""
+    """Load the base model, and set its own dropout to 0. For full training use float32, since 16 bits lose small steps."""
     if tuning.quantization == "nf4":
         lm = load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
     elif tuning.method == "full" and base.dtype != "float32":
@@ -221,18 +221,18 @@ def _plan(
     }
 
 
-LOOKED_AT_N = 1024  # first steps that represent all steps in choices and messages
+LOOKED_AT_N = 1024  # this many first steps represent all steps in choices and messages
 
 
 @functools.cache
 def _freeze_imports() -> None:
-    """Exclude imported objects from garbage collection. accelerate collects in every training, which took 0.25 s each time."""
+    """Exclude imported objects from garbage collection: accelerate runs a collection in every training, which took 0.25 s."""
     gc.collect()
     gc.freeze()
 
 
 def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int) -> Any:
-    """Return the model to train: the base model, or for LoRA the base model with new weights from their own random stream."""
+    """Return the model to train: the base model, or the base model with a new adapter, initialised from its own random stream."""
     import torch
 
     if tuning.method == "full":

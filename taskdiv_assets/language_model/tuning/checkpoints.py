@@ -1,6 +1,6 @@
 """Save the state of a training after a step in one safetensors file: trained weights, optimiser, schedule and losses.
 
-The order of examples and dropout follow from the seed and the step, so a continued run ends with the same bytes.
+The order of examples and dropout follow from the seed and the step, so an interruption does not change the final bytes.
 The format is safetensors because a store may be shared, and its contents are never unpickled.
 """
 
@@ -97,7 +97,7 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint from a safetensors file; raise ValueError if the file contains none of this version."""
+    """Read a checkpoint from a safetensors file; raise ValueError if it is not a checkpoint of version VERSION."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

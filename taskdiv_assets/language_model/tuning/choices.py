@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.tuning_settings import Tuning
 
-# Rows are packed only if this saves a share of the work, and if steps have enough tokens for the work to take most of the time.
+# Rows are packed only if packing saves this share of the work, and if a step has this number of tokens. In a smaller step, the
+# work takes only a small part of the time.
 LEAST_SAVING = 0.10
 LEAST_STEP_TOKENS_N = 1024
 LOOKED_AT_STEPS_N = 64
@@ -36,7 +37,7 @@ class Shape(NamedTuple):
 
     layers_n: int
     hidden_n: int
-    weights_n: int  # weights of all layers that multiply a token
+    weights_n: int  # number of weights that multiply each token
 
 
 class PackingChoice(NamedTuple):
@@ -68,7 +69,7 @@ def choose_packing(
     tuning: Tuning,
     room: int,  # largest number of tokens of an example
 ) -> PackingChoice:
-    """Choose the layout of rows; raise ValueError if packing is requested and examples of one row would see each other."""
+    """Choose the layout of rows; raise ValueError if packing is requested, but the model mixes the examples of one row."""
     switches = switches_of(lm.model.config)
     alone = Layout(tuning.pass_tokens, switches=switches)
     if tuning.packing is False:
@@ -105,7 +106,7 @@ def widest_pass(lengths: IntArray, steps: Sequence[IntArray], layout: Layout) ->
 
 
 def keeps_examples_apart(lm: LanguageModel) -> bool:
-    """Return True if an earlier example in a row leaves the model's outputs for the next example unchanged, bit for bit."""
+    """Return True if the model's outputs for an example are bit-identical after two different earlier examples of its row."""
     import torch
 
     size = lm.model.get_input_embeddings().weight.shape[0]
@@ -126,8 +127,8 @@ def keeps_examples_apart(lm: LanguageModel) -> bool:
 def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
     """Choose to keep the activations of a pass if they fit into the free memory, else to compute them again.
 
-    A layer keeps about 34 bytes a token and hidden unit at 16 bits (Korthikanti et al., arXiv:2205.05198, without attention
-    scores), and twice as many at 32 bits. LoRA adds about a third.
+    For each token and hidden unit, a layer keeps about 34 bytes at 16 bits (Korthikanti et al., arXiv:2205.05198, without
+    attention scores) and 68 bytes at 32 bits. LoRA adds about a third to these bytes.
     """
     shape = shape_of(lm)
     bytes_a_unit = 34 if lm.dtype in ("bfloat16", "float16") else 68
@@ -150,7 +151,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:
-    """Return the multiplications of a forward pass over some steps: weights × tokens, and tokens × tokens of attention."""
+    """Return the multiplications in the forward passes of some steps: weights × tokens, plus tokens × tokens for attention."""
     total = 0.0
     for step in steps:
         for rows in lay_out(step, lengths, layout):

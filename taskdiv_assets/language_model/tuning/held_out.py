@@ -27,7 +27,7 @@ def validation_loss(
     max_length: int,  # largest number of tokens of an example, as in training
     progress: Callable[[int, int], None] | None = None,  # called with (examples done, examples in all)
 ) -> float:
-    """Return the mean loss over the completion tokens of the examples, EOS included, in nats a token; 0 if there are none."""
+    """Return the mean loss over the completion tokens of the examples, EOS included, in nats a token; 0 without such tokens."""
     import torch
 
     is_whole = adapter is not None and not (adapter / "adapter_config.json").exists()

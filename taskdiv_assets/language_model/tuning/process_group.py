@@ -1,8 +1,8 @@
 """Run one training in several processes, each with its own GPU if there are GPUs. torchrun starts the processes.
 
-A folder contains the request and the result. The examples of a step are divided by length, and DistributedDataParallel averages
-the gradients. Results differ from those of one process by rounding only, so `$TASKDIV_TRAINING_PROCESSES` is recorded, but not
-part of an identity.
+The request and the result are files of one folder. Each step's examples are divided among the processes by length (`share`), and
+DistributedDataParallel averages the gradients. Results differ from those of one process by rounding only. So the number of
+processes (`$TASKDIV_TRAINING_PROCESSES`) is recorded, but it is not a part of an identity.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tune_in_processes(
     keeper: Keeper | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> TuningResult:
-    """Train as `tune` does, in several processes; raise RuntimeError with their last lines if they end without a result."""
+    """Train as `tune` does, in several processes; raise RuntimeError with their last output if they end without a result."""
     from taskdiv_assets.language_model.tuning import TuningResult
 
     last = keeper.read() if keeper else None

@@ -1,4 +1,4 @@
-"""Write a trained adapter or model. Its files name no folder of this machine, so the same training gives the same bytes."""
+"""Write a trained adapter or model. The files contain no path of this machine, so the same training gives the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HubName(NamedTuple):
 def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
     """Write the weights and the configuration of an adapter in PEFT's format, both sorted by name.
 
-    The configuration names the base model by `base`, or not at all; it never names a local folder.
+    The configuration names the base model as `base` does, or not if `base` is None. It never contains a local path.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -58,7 +58,7 @@ def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path)
 
 
 def weights_sha256(files: Mapping[str, str]) -> str:
-    """Return a hash of the weights in `files` (SHA-256 by name): that of a single file, or one over all names and hashes."""
+    """Return one hash for the weight files in `files` (SHA-256 by name): a single file's own, or a hash of names and hashes."""
     weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
     if len(weights) == 1:
         return next(iter(weights.values()))

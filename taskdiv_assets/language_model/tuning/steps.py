@@ -1,7 +1,7 @@
 """Draw the examples of each training step, and lay them out in the tensors of the step's passes.
 
 The loss of a step is the mean over all its completion tokens. So the layout (padded or packed rows, number of passes and
-processes) changes results by rounding only. TRL packs across steps, so its number of steps depends on the answers' lengths.
+processes) changes results by rounding only. TRL packs rows before it forms steps, so its number of steps depends on lengths.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Row = tuple[int, ...]  # positions of the examples in one row
 
 
 class Batch(NamedTuple):
-    """The arrays of one pass, (rows, tokens). Position ids start again at each example of a packed row."""
+    """The arrays of one pass, (rows, tokens). In a packed row, position ids start again at 0 for each example."""
 
     input_ids: IntArray
     labels: IntArray
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
     """Return the positions of each step's examples: every epoch is a new random order, cut into steps of `batch_size`.
 
-    The last step of an epoch takes the remaining examples. If these steps are too few, more epochs follow, up to `min_steps_n`.
+    The last step of an epoch takes the remaining examples. If `epochs` give fewer than `min_steps_n` steps, more epochs follow.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -86,7 +86,7 @@ def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
 
 
 def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
-    """Return rows of examples: one a row if `row_tokens_n` is None, else by first fit by falling length (Johnson 1973)."""
+    """Return rows of one example if `row_tokens_n` is None; else pack rows by first fit, longest example first (Johnson 1973)."""
     if row_tokens_n is None:
         return [(int(position),) for position in positions]
     rows: list[list[int]] = []
@@ -136,12 +136,12 @@ def _longest_first(positions: IntArray, lengths: IntArray) -> IntArray:
 class Course:
     """The plan of one training and the losses so far. Its items are the steps that remain."""
 
-    examples: Sequence[Encoded]  # all of them, by prompt_id
+    examples: Sequence[Encoded]  # all examples, sorted by prompt_id
     steps: Sequence[IntArray]  # positions of each step's examples
     layout: Layout
     padding: int  # the token that fills up a row
     seed: int
-    first: int = 0  # number of steps that an interrupted run did
+    first: int = 0  # number of steps that an interrupted run completed
     losses: list[float] = field(default_factory=list)  # loss of every completed step, nats a completion token
     lengths: IntArray = field(init=False)
 

@@ -1,7 +1,7 @@
 """Choose the layers of a model that get a LoRA adapter, and state why other linear layers get none.
 
 As with PEFT's `all-linear` (QLoRA, arXiv:2305.14314), all linear layers except the head get an adapter. Layers that PEFT cannot
-wrap are left out by name. If no layer is left out, the setting stays `all-linear`, so that adapters keep their bytes.
+wrap are left out by name. If no layer is left out, PEFT gets `all-linear`, so that adapters keep the bytes of earlier versions.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def lora_targets(model: Any, dropout: float) -> Targets:
 
 
 def _why_not_linear(module: torch.nn.Module) -> str:
-    """Return why PEFT cannot wrap a linear layer whose forward pass is the model's own; empty if PEFT can.
+    """Return why PEFT cannot wrap a linear layer that has its own forward pass; empty if PEFT can wrap it.
 
     Examples are Phi-3.5-MoE's router, which returns two tensors, and DeepSeek-V4's output layer, which uses groups.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.tuning_settings import Tuning
 
-# Largest relative difference of the fused loss and the model's own. Rounding stays far below; a skipped layer is far above.
+# Largest relative difference of the fused loss and the model's own loss. Rounding causes far less, and a skipped layer far more.
 TOLERANCE, TOLERANCE_16_BITS = 1e-3, 2e-2
 # Called after each step with (steps done, steps in all, loss in nats a completion token, tokens so far in this run).
 OnStep = Callable[[int, int, float, int], None]

@@ -48,8 +48,8 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
     """Return tokens and labels of one example, with its EOS if `has_end`.
 
     As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. An example of more than
-    `room` tokens loses the beginning of its prompt (except a BOS), until the completion has at least half of the room. If it is
-    still too long, the completion loses its end. TRL cuts the end of both together, so examples may have no token to learn.
+    `room` tokens loses the beginning of its prompt (except a BOS), until the prompt has half of `room`. If the example is still
+    too long, its completion loses its end. TRL cuts the end of the whole example, so the completion may be lost.
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:

@@ -1,6 +1,6 @@
 """All parts of TRL that we use: its SFTTrainer with our own steps, and private parts of TRL and transformers.
 
-TRL's own step is a quarter slower at the lab's size: it logs entropy and accuracy, collates again, and walks over all modules.
+For the lab's model, TRL's own step is a quarter slower: it logs entropy and accuracy, collates again, and walks over all modules.
 `tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
 """
 
@@ -108,10 +108,10 @@ def trainer_class() -> Any:
 
 @contextmanager
 def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Leave out work whose results are not used: a fifth of a step at the lab's size.
+    """Make TRL leave out work whose results are not used. For the lab's model this work takes a fifth of a step's time.
 
     TRL computes entropy and accuracy, walks over all modules to clear gradients, and on a CPU multiplies the head at places
-    without loss. If a version of TRL lacks one of these private names, that work is done again.
+    without loss. If a version of TRL lacks a private name that this function replaces, TRL does that work.
     """
     from trl.trainer import utils
 

@@ -21,7 +21,7 @@ WATCH_S = 2.0
 
 
 def main(folder: Path) -> int:
-    """Run the training that the folder requests, and return the exit status. The first process writes the result or failure."""
+    """Run the training of the folder's request, and return the exit status. The first process writes the result or failure."""
     import torch
 
     request = json.loads((folder / REQUEST).read_text())
@@ -65,7 +65,7 @@ def tell(**what: Any) -> None:
 
 
 def _take_device() -> None:
-    """Select this process's own GPU; raise ValueError if there are too few. On a machine without GPUs, use one CPU thread."""
+    """Select this process's own GPU; raise ValueError if there are too few GPUs. Without any GPU, use one CPU thread."""
     import torch
 
     ours = machine()
@@ -82,7 +82,7 @@ def _take_device() -> None:
 
 
 def _keeper(folder: Path, checkpoints: tuple[float, str] | None, log: Callable[[str], None]) -> Keeper | None:
-    """Return a keeper of checkpoints in the folder, if any are requested. All processes read them, and the first one writes."""
+    """Return a keeper of checkpoints in `folder`; None if `checkpoints` is None. All processes read, and the first one writes."""
     if checkpoints is None:
         return None
     every_s, of = checkpoints
