@@ -10,7 +10,7 @@ from data_contracts.shared_statistics import rank_correlation, total_variation
 from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.variance import FloatArray
 
-CONFIDENT_AND_WRONG = 0.25  # a task is "confident and wrong" if confidence exceeds the accuracy interval by more than this
+CONFIDENT_AND_WRONG = 0.25  # a task is "confident and wrong" if its confidence is this much above the accuracy interval
 PRIOR_DEGREES = 4  # degrees of freedom that a stored standard error of a sampled task borrows from the other tasks
 
 
