@@ -26,14 +26,14 @@ DIGITS_MAX = 400  # largest length of a whole number in JSON; Python's own limit
 
 
 class Reading(NamedTuple):
-    """Settings for reading a file. An `encoding` of None means UTF-8."""
+    """Settings for reading an answer file. If `encoding` is None, the file is read as UTF-8."""
 
     names: Names = Names()
     encoding: str | None = None
 
 
 class Answer(NamedTuple):
-    """One answer of a file."""
+    """One readable row of an answer file: its ids and its answer."""
 
     row: int  # row number in the file; see `problems.Problem`
     prompt_id: str  # empty if the row has only an id of the user's own file
@@ -70,7 +70,7 @@ class _UnusableError(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return all bytes of a file or a pipe; raise ValueError if there is no such file. A pipe can be read only once."""
+    """Return all bytes of a file or a pipe; raise ValueError if `path` is missing or a folder. A pipe can be read only once."""
     if not path.exists() or path.is_dir():
         formats = ".csv, .xlsx, .ods, .jsonl or an export of Label Studio"
         raise ValueError(f"there is no file {path}; expected annotators' answers as {formats}")
@@ -78,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Return the answers of a file; `data` is its content if already read. Errors in the content are returned as problems."""
+    """Return the answers in a file; errors in its content become `problems`. `data` is the content if it was read already."""
     reading = reading or Reading()
     names = reading.names
     records = list(_records(path, read_bytes(path) if data is None else data, reading))
@@ -162,12 +162,12 @@ def _json_object(line: str) -> Mapping[str, Any] | str:
 
 
 def _whole_number(digits: str) -> int | float:
-    """Convert a whole number of JSON. A number with too many digits becomes infinity, which no column accepts."""
+    """Convert the digits of a whole number in JSON. More than DIGITS_MAX digits become infinity, which no column accepts."""
     return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer of one row, with an empty response if there is none yet; raise _UnusableError for an unusable row."""
+    """Return the answer in a row, with an empty response for an empty cell; raise _UnusableError if the row cannot be used."""
     is_label_studio = label_studio.MARK in found
     response, annotator = found.get(names.response), found.get(names.annotator)
     if is_label_studio:
@@ -205,7 +205,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return the prompt_id of a row without the apostrophe of an export; "" if it is missing and not needed."""
+    """Return a row's prompt_id without the apostrophe of an export; "" if the cell is empty and `is_needed` is False."""
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:
@@ -219,7 +219,7 @@ def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> st
 
 
 def _own_id(name: str, value: object) -> str:
-    """Return an id of the user's own file as text; "" if it is missing. Whole numbers are accepted: many ids are numbers."""
+    """Return an id of the user's own file as text; "" if the cell is empty. Whole numbers are accepted: many ids are numbers."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -229,7 +229,7 @@ def _own_id(name: str, value: object) -> str:
 
 
 def _check_text(column: str, text: str) -> None:
-    """Raise _UnusableError for a text with bytes that are not UTF-8, unpaired surrogates, or U+0000."""
+    """Raise _UnusableError if a text contains U+0000, half of a surrogate pair, or a byte that is not UTF-8 in the file."""
     if "\0" in text:
         raise _UnusableError(f"{column} holds the character U+0000, which is not text; {HOW_TO_SAVE}")
     if text.isascii():
@@ -249,7 +249,7 @@ def _check_text(column: str, text: str) -> None:
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:
-    """Return the UTC time when an annotation was changed or, without this time, created; None if the export has no time."""
+    """Return the UTC time when an annotation was last changed or, if that is unknown, created; None if both are unknown."""
     text = found.get("updated_at") or found.get("created_at")
     if not text:
         return None

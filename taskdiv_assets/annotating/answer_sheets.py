@@ -1,6 +1,6 @@
 """Read the rows of a CSV file or of a workbook (XLSX, ODS).
 
-Rows are numbered from 1, as in a spreadsheet; in a workbook, empty rows are not counted. `answer_files` interprets the cells. An
+Rows are numbered from 1, as in a spreadsheet. Empty rows of a workbook get no number. `answer_files` interprets the cells. An
 "own id" is an id of the user's own file.
 """
 
@@ -28,7 +28,10 @@ csv.field_size_limit(2**31 - 1)
 
 
 class Inner(NamedTuple):
-    """A possible id on a later line of a row. If it belongs to another row, a stray quote has merged that row into this one."""
+    """A cell, on the second or a later line of a CSV row, that may be an id.
+
+    If the id belongs to another row, a quote is missing or superfluous, and so the two rows were read as one.
+    """
 
     line: int  # line of the file, from 1
     cell: str  # the possible id
@@ -52,7 +55,7 @@ class _Cells(NamedTuple):
 
 
 def csv_records(text: str, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a CSV file, without empty rows, or one error message if the header is unusable."""
+    """Yield a record for each non-empty row below the header, or one record with the reason if the header is unusable."""
     text, named = without_excel_line(text)
     skipped_lines_n = 0 if named is None else 1
     candidates = [*([named] if named else []), *DELIMITERS]
@@ -82,9 +85,10 @@ def csv_records(text: str, names: Names) -> Iterator[Record]:
 
 
 def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a workbook's first sheet, or one message if it is unusable. Only messages use `path`.
+    """Yield a record for each row below the header of the first sheet, or one record with the reason if the sheet is unusable.
 
-    The workbook reader skips empty rows. A row below an empty row therefore has a smaller number than in the spreadsheet.
+    Only messages use `path`. The workbook reader skips empty rows, so a row below them has a smaller number than in the
+    spreadsheet.
     """
     try:
         sheet = _sheet(data, path)
@@ -103,7 +107,7 @@ def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
 
 
 def _sheet(data: bytes, path: Path) -> Sheet:
-    """Return the first sheet. The reader needs a file name with the right ending, so a temporary file is written."""
+    """Return a workbook's first sheet. `read_sheet` needs a file with the ending .ods or .xlsx, so `data` is written to one."""
     ending = ".ods" if b"opendocument" in data[:200] else ".xlsx"
     with tempfile.NamedTemporaryFile(suffix=ending) as file:
         file.write(data)
@@ -142,7 +146,7 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return the cells by column name, or an error message for too many cells. Excel leaves out empty cells at a row's end."""
+    """Return the cells by column name, or an error message for too many cells. A row of Excel may lack its last, empty cells."""
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (
@@ -154,7 +158,7 @@ def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapp
 def _ids_inside(
     lines: Sequence[str], entry: _Cells, delimiter: str, skipped_n: int, own: Sequence[int]
 ) -> tuple[Inner, ...]:
-    """Return the possible ids on the later lines of a row. `own` contains the positions of the columns of own ids."""
+    """Return those cells on a row's second and later lines that may be ids. `own` has the positions of own id columns."""
     found: list[Inner] = []
     for number in range(entry.first_line, entry.last_line):
         cells = [part.strip("\"' \r\n") for part in lines[number].split(delimiter)]

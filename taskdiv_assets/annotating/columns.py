@@ -29,7 +29,10 @@ class Names:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
-        """Parse options like `response=Antwort,prompt_id=ID`. Raise ValueError for another form, or a repeated role or name."""
+        """Parse values of `--columns` such as `response=Antwort,prompt_id=ID`; the text before each `=` is a role.
+
+        Raise ValueError for a value of another form, an unknown role, or a role or column that occurs twice.
+        """
         given: dict[str, str] = {}
         for part in (part for text in texts for part in re.split(r",(?=[^,=]*=)", text)):
             role, sign, name = (piece.strip() for piece in part.partition("="))
@@ -46,15 +49,16 @@ class Names:
         return cls(**names, own_ids=own, given=tuple(given.items()))
 
     def of_lists(self, own_ids: Collection[str]) -> Names:
-        """Return these names with the own id columns of exported lists, or unchanged if the user named an own id column."""
+        """Return a copy whose `own_ids` are the own id columns of exported lists, or self if the user named an own id column."""
         is_named = any(role == "id" for role, _ in self.given)
         return self if is_named else replace(self, own_ids=tuple(dict.fromkeys(map(folded, own_ids))))
 
     def own_columns(self, present: Collection[str], *, is_label_studio: bool = False) -> list[str]:
-        """Return the columns of a row that contain own ids: the columns in `own_ids` that the row has.
+        """Return the columns of a row that contain own ids: those columns in `own_ids` that the row has.
 
-        If it has neither these nor a prompt_id, `source_id` or else `id` counts. Usually they do not count, because many programs
-        number rows in them. In exports of Label Studio, `id` never counts, because Label Studio writes its own ids there.
+        If the row has none of them and no prompt_id, its column `source_id` is returned or, without `source_id`, its column `id`.
+        Otherwise these two columns are ignored unless `own_ids` contains them, because many programs write row numbers there. In
+        exports of Label Studio, `id` is always ignored, because it contains the ids of Label Studio.
         """
         wanted = [OWN_ID if is_label_studio and name in TAKEN else name for name in self.own_ids]
         found = [name for name in wanted if name in present]
@@ -102,5 +106,5 @@ def folded_header(cells: Sequence[str]) -> list[str]:
 
 
 def folded_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with folded names. If two names become equal, the value of the already folded name is kept."""
+    """Return a JSON object with folded names. If two names become equal, the name that was already folded keeps its value."""
     return {**{folded(name): value for name, value in row.items()}, **{n: v for n, v in row.items() if folded(n) == n}}

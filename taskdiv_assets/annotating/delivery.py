@@ -1,7 +1,8 @@
 """Write an exported list to the user's disk, so that an interruption at any step can be repaired.
 
-Step 1 writes and syncs `FILE.part`. Step 2 records its prompts in the ledger as sent. Step 3 renames `FILE.part` to `FILE`.
-A `.part` without a ledger entry may be overwritten. A `.part` with a ledger entry only needs the rename (`finish`).
+Step 1 writes and syncs `FILE.part`. Step 2 records the prompts of this file in the ledger as sent. Step 3 renames `FILE.part` to
+`FILE`. After an interruption before step 2, the next export may overwrite `FILE.part`. After an interruption before step 3,
+`finish` renames it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def part_of(path: Path) -> Path:
 
 
 def check_target(path: Path, data: bytes | None = None) -> None:
-    """Raise ValueError if the folder is missing or the file exists. A file whose content is `data` is accepted."""
+    """Raise ValueError if the folder of `path` is missing or `path` exists. A file that contains exactly `data` is accepted."""
     if not path.parent.is_dir():
         needed = f"{path.parent} to write {path.name} into"
         raise ValueError(f"there is no folder {needed}; make it, or choose another --output")
@@ -29,7 +30,7 @@ def check_target(path: Path, data: bytes | None = None) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file, and wait until its content is on the disk, and also its name if the file system supports this."""
+    """Write a file, and wait until its content is on the disk. Sync also the file's name if the file system supports this."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -44,7 +45,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def finish(path: Path) -> None:
-    """Rename the `.part` of a recorded export; raise ValueError if another file has the name or the rename fails."""
+    """Rename the `.part` file of a recorded export to `path`. Raise ValueError if `path` exists or the rename fails."""
     part = part_of(path)
     again = "then export again: its prompts are recorded as sent, and the file is renamed first"
     if path.exists():
@@ -56,7 +57,7 @@ def finish(path: Path) -> None:
 
 
 def finish_all(entries: Iterable[Entry]) -> list[Path]:
-    """Rename the `.part` files that earlier exports left and recorded as sent. Return the new paths; for errors, see `finish`."""
+    """Rename the `.part` files that are recorded in `entries`, and return their new paths. For errors, see `finish`."""
     named = [(Path(entry.file), entry.sha256) for entry in entries if entry.file]
     found = [path for path, sha256 in named if sha256 == _sha256(part_of(path))]
     for path in found:

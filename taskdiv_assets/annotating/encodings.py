@@ -1,8 +1,8 @@
 """Decode the bytes of an answer file.
 
-A file is UTF-8 unless the user names another encoding. In UTF-8, invalid bytes become lone surrogates, so that only their rows
-are rejected. In another encoding, one invalid byte makes the file unusable. The encoding is not guessed, because a wrong guess
-would store answers with wrong letters.
+A file is UTF-8 unless the user names another encoding. In UTF-8, invalid bytes become lone surrogates, so that only the rows with
+these bytes are rejected. In another encoding, one invalid byte makes the file unusable. The encoding is not guessed, because a
+wrong guess would store answers with wrong letters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UndecodableError(ValueError):
 
 
 def check_encoding(name: str) -> str:
-    """Return the standard name of an encoding; raise ValueError if the encoding is unknown or does not encode text."""
+    """Return the standard name of an encoding; raise ValueError if it is unknown, or cannot be the encoding of a text file."""
     try:
         found = codecs.lookup(name.strip())
         "".encode(found.name)  # refuses codecs from bytes to bytes, such as base64
@@ -39,7 +39,7 @@ def check_encoding(name: str) -> str:
 
 
 def is_zip(data: bytes) -> bool:
-    """Return True if a file is a zip archive, as XLSX and ODS files are."""
+    """Return True if the content of a file begins as a zip archive. XLSX and ODS files are zip archives."""
     return data.startswith(_ZIP)
 
 
@@ -75,7 +75,7 @@ def _refuse_utf_16(data: bytes) -> None:
 
 
 def _refuse_utf_8(data: bytes, encoding: str) -> None:
-    """Raise UndecodableError for text that is certainly UTF-8: another encoding would turn one letter into several."""
+    """Raise UndecodableError if `data` is UTF-8 and not only ASCII, since `encoding` would turn one letter into several."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

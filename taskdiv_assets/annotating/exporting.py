@@ -1,6 +1,6 @@
 """Export lists of prompts that need an answer and were not sent before.
 
-If there are such prompts, an export writes the user's file and a ledger entry. The next export completes an interrupted one
+If there are such prompts, an export writes the user's file and a ledger entry. The next export completes an interrupted export
 (`delivery`). A lock allows one export or import at a time, because two exports at the same time could send prompts twice.
 """
 
@@ -60,11 +60,12 @@ def export(
     extras: Sequence[str] = (),
     on_wait: Callable[[str], None] | None = None,
 ) -> Export:
-    """Write a file with the prompts that need an answer and were not sent before, and record them in the ledger.
+    """Write a file with the prompts that need an answer and were not sent before, and record these prompts in the ledger.
 
-    Interrupted exports are completed first. Several lists share one file with each prompt once, and one ledger entry that
-    contains the prompts of each list, sent now or before. If no prompt is left to send, no file is written. An entry is then
-    stored only if it assigns a sent prompt to one of the lists for the first time.
+    Interrupted exports are completed first. Several lists are written to one file, which contains each prompt once. The ledger
+    entry of the export contains, for each list, the prompts that are sent now and the prompts that were sent before. If no prompt
+    is left to send, no file is written. An entry is then stored only if it assigns a prompt that was sent before to one of the
+    lists for the first time.
 
     `seeds` are selection seeds or "all"; None if each cell has only one list, as in a campaign. `target` has an absolute path.
     `extras` are further columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has
@@ -96,7 +97,7 @@ def export(
 
 
 def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
-    """Return True if an entry without prompts assigns a sent prompt to a list for the first time."""
+    """Return True if `entry`, which sends no prompt, assigns a prompt that was sent before to a list for the first time."""
     before = sent(entries)
     return any(
         {(one.selection_seed, prompt_id) for prompt_id in one.already_sent_ids}
@@ -106,11 +107,11 @@ def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
 
 
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
-    """Write the file of an earlier export again, and return the file and its number of prompts. The ledger does not change.
+    """Write the file of an earlier export again. Return the file's path and format, and the number of its prompts.
 
-    `number` counts from 1, as in `taskdiv annotations list`. `output` and `file_format` are by default those of the export. A
-    new format changes the ending of the original path. Raise ValueError if the export does not exist, its rows were not
-    recorded, or another file has the name, among others.
+    The ledger does not change. `number` is the export's number in `taskdiv annotations list`, from 1. `output` and `file_format`
+    are by default the path and the format of the export. If only `file_format` is given, the ending of the path changes too.
+    Raise ValueError if the export does not exist, its rows were not recorded, or another file has the name, among others.
     """
     entries = ledger.entries(store)
     named = f"export {number} of {store.experiment}"
@@ -139,7 +140,7 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
 
 def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> None:
-    """Write the file in the three steps of `delivery`. The configuration contains no prompt, so it is written first."""
+    """Write Label Studio's configuration, which contains no prompt, and then the file in the three steps of `delivery`."""
     data = render(rows, target.format, entry.layout)
     delivery.check_target(target.path)
     _write_config(target, entry.layout)

@@ -2,12 +2,13 @@ r"""Write a list of prompts as JSON lines, as CSV for a spreadsheet program, or 
 
 The CSV is written for Excel and LibreOffice, which change plain CSV in several ways:
 
-- Excel reads UTF-8 as the local code page, unless the file starts with a byte order mark. The file therefore starts with one.
-- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection). With some settings, the full-width
-  forms of these signs do too. Such a text gets an apostrophe in front. An import does not read the prompts of a file.
-- An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does). The id gets an
-  apostrophe, which the import removes. Ids of the user's own file get one if they would change (`00123`, `1e5`, 16 digits).
-- A carriage return (`\r`) ends a row unless it is quoted. Rows end in `\r\n`, because Python's writer then quotes it.
+- Excel reads UTF-8 as the local code page, unless the file starts with a byte order mark. So the CSV starts with this mark.
+- A text that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection). With some settings, the full-width
+  forms of these signs also begin a formula. Such a text gets an apostrophe in front, which an import need not remove.
+- A prompt_id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits. One in 800 ids has such a form.
+  The id gets an apostrophe, which the import removes. An id of the user's own file gets an apostrophe if it has a form that a
+  spreadsheet program changes (`00123`, `1e5`, 16 digits).
+- A carriage return (`\r`) ends a row unless its cell is quoted. Rows end in `\r\n`, because Python's writer then quotes the cell.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def render(rows: Sequence[Row], file_format: str, layout: Layout) -> bytes:
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return CSV for spreadsheet programs: with a byte order mark, and without formulas."""
+    """Return CSV for spreadsheet programs. It has a byte order mark, and `text_cell` prevents formulas."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow([text_cell(name) for name in header])
@@ -53,7 +54,7 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def text_cell(text: str) -> str:
-    """Return text that a spreadsheet program does not read as a formula.
+    """Return a text, with an apostrophe in front if a spreadsheet program would read the text as a formula.
 
     >>> text_cell("=HYPERLINK(…)"), text_cell("Why = and not ==?")
     ("'=HYPERLINK(…)", 'Why = and not ==?')

@@ -1,8 +1,8 @@
 """Import the answers of a file: report the rows that cannot be used, and store the other answers as one immutable file.
 
-The stored file is `annotations/<sha256>.parquet`. If some rows cannot be used, the others are stored only if the user accepts
-this. The report is usually beside the user's file (`problems`). If several imports answer a prompt, `graph.known_answers`
-decides which answer counts.
+The stored file is `annotations/<sha256>.parquet`. If some rows cannot be used, the answers in the other rows are stored only if
+the user accepts this. The report is usually beside the user's file (`problems`). If several imports contain an answer to the same
+prompt, `graph.known_answers` decides which answer counts.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def stored_experiments() -> list[str]:
 
 
 def find_experiment(file: AnswerFile) -> str:
-    """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
+    """Return the name of the only experiment in `$TASKDIV_HOME` that exported a prompt of this file.
 
-    Raise ValueError if none or several exported them. Also raise it, and write a report, if the file has no usable answer.
+    Raise ValueError if no or several experiments did. If the file has no usable answer, write a report, and raise ValueError.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -89,7 +89,7 @@ def find_experiment(file: AnswerFile) -> str:
 
 
 def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
-    """Return True if an export sent one of the prompts. The user's own ids are compared only if `prompt_ids` is empty."""
+    """Return True if `entries` contain a prompt with one of the ids. `own_ids` are compared only if `prompt_ids` is empty."""
     if prompt_ids:
         return bool(prompt_ids & ledger.sent_prompt_ids(entries))
     return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))
@@ -109,7 +109,7 @@ def import_answers(
     `is_accepting_valid` is True. `on_wait` receives a sentence about the owner of the lock, if the import has to wait.
 
     Raises:
-        ValueError: some rows cannot be used, and the others are not stored. A report is written (`problems`).
+        ValueError: some rows cannot be used, and the valid rows are not stored. A report is written (`problems`).
         StaleInputError: the pool is missing or stale.
     """
     store = lineage.store
@@ -130,7 +130,7 @@ def import_answers(
 
 
 def pool_ids(store: Store) -> PoolIds:
-    """Return the ids that answers may use for the prompts of the stored pool."""
+    """Return the ids by which an answer file may name the prompts of the stored pool."""
     table = store.read_table("raw_pool").table
     pairs = zip(table["prompt_id"].to_pylist(), table["source_id"].to_pylist(), strict=True)
     return PoolIds.of(pairs, copies.kept_of(store))
@@ -153,10 +153,10 @@ def _responses(table: pa.Table) -> dict[str, str]:
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
-    """Store valid answers, the newest last, as one immutable file, unless the same answers were stored before and still count.
+    """Store valid answers, sorted from the oldest to the newest, as one immutable file.
 
-    The last import of a prompt counts. The new file's time is therefore later than that of every earlier file, even if the clock
-    was set back.
+    If the same answers were stored before and still count, nothing is stored. The newest import of a prompt counts. The time of
+    the new file is therefore later than that of every earlier file, even if the clock was set back.
     """
     who = [answer.annotator or annotator for answer in answers]
     ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]

@@ -57,7 +57,7 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return the answers with prompt_ids of the pool, and the rows with unusable ids. Unknown prompt_ids are left for `judge`."""
+    """Return the answers with prompt_ids of the pool, and the rows with unusable ids. `judge` rejects unknown prompt_ids."""
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []
     problems: list[Problem] = []
@@ -123,11 +123,11 @@ class Judged(NamedTuple):
 
 
 def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
-    """Separate the answers of one file that can be stored from the others.
+    """Return those answers of one file that can be stored, and a problem for each of the others.
 
     An answer is rejected if its prompt is unknown or its row contains another row. Equal answers to a prompt are accepted. If the
-    answers differ and one of them has no time, all of them are rejected. If each has a time, all are kept and the latest counts.
-    `known` contains the prompt ids of the pool.
+    answers to a prompt differ and one of them has no time, all of them are rejected. If each of them has a time, all are kept and
+    the latest counts. `known` contains the prompt ids of the pool.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []

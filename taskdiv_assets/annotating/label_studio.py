@@ -1,7 +1,7 @@
 """Write tasks and a labelling configuration for Label Studio, and read its exports.
 
-Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain the times
-and the columns of the exported list. The code was tested with Label Studio 1.23.2, and the tests contain its exports.
+Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain the times of
+the annotations and the columns of the exported list. Label Studio 1.23.2 was tested, and the tests contain its exports.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def config(layout: Layout) -> str:
 
 
 def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
-    """Return the tasks that Label Studio imports, as JSON; raise ValueError if Label Studio uses the name of a further column.
+    """Return the tasks that Label Studio imports, as JSON. Raise ValueError if Label Studio uses the name of a further column.
 
-    If Label Studio uses the name of the own id column, such as `id`, the column is renamed to `source_id`.
+    If Label Studio uses the name of the own id column, for example `id`, the column is renamed to `source_id`.
     """
     clash = [name for name in layout.extras if folded(name) in TAKEN]
     if clash:
@@ -46,15 +46,15 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
 
 
 def is_tasks(items: Sequence[object]) -> bool:
-    """Return True if a list contains tasks, as a JSON export and the file for Label Studio do; JSON-MIN has no tasks."""
+    """Return True if a list contains tasks, as a JSON export and the file that Label Studio imports do. JSON-MIN has no tasks."""
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
-    """Yield the annotations of one task of a JSON export in the form of JSON-MIN: a dictionary with ids and answer, among others.
+    """Yield the annotations of one task of a JSON export. Each is a dictionary like a row of JSON-MIN, with ids and the answer.
 
-    A task without annotations is yielded once, with None as `MARK`. Content of another form is yielded with a response that is
-    not text, or without an id, so that the import rejects the row.
+    A task without annotations is yielded once, with None as the value of the column `MARK`. A task or annotation of another form
+    is yielded with a response that is not text, or without an id, so that the import rejects the row.
     """
     data = item.get("data")
     row = folded_keys(data) if isinstance(data, dict) else {}
@@ -78,7 +78,10 @@ def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
 
 
 def one_text(response: object) -> object:
-    """Return the text in an answer `{"text": [text]}` ("" without one), or another answer. Raise ValueError for several texts."""
+    """Return the only text of a response `{"text": […]}`, or "" if it has no text. Return another response unchanged.
+
+    Raise ValueError if the response has several texts.
+    """
     found: object = response
     if isinstance(response, str) and response.startswith('{"text"'):  # several texts in a CSV export
         try:

@@ -39,7 +39,7 @@ class Layout:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Convert the layout of a ledger entry. Entries of earlier versions have None."""
+        """Convert the layout of a ledger entry; it is None in entries of earlier versions."""
         return cls() if raw is None else cls(raw["own_id"], bool(raw["has_tasks"]), tuple(raw["extras"]))
 
     def values(self, row: Row) -> dict[str, str | int | None]:
@@ -69,7 +69,7 @@ def folded(name: str) -> str:
 
 
 def own_id_column(name: str | None) -> str:
-    """Return the name of the own id column in a list: the name in the user's file, unless a list uses that name itself."""
+    """Return the name of a list's own id column: `name`, as in the user's file, or `source_id` if `name` is None or RESERVED."""
     return OWN_ID if name is None or folded(name) in RESERVED else name
 
 

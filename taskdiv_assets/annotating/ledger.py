@@ -27,7 +27,7 @@ TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 class SentList:
     """One list of an export: a cell and a selection seed.
 
-    The answers to `already_sent_ids` count as bought for this list and for the list that they were sent with.
+    An answer to a prompt of `already_sent_ids` counts as bought for this list, and for the list with which the prompt was sent.
     """
 
     cell: Cell
@@ -45,8 +45,8 @@ class SentList:
 class Entry:
     """One export: one list, or several lists in one file that contains each prompt once.
 
-    Entries of the first versions have only the first four fields. An export without new prompts writes no file, and has an entry
-    only if its `already_sent_ids` are new information.
+    Entries of the first versions have only the first four fields. An export that sends no prompt writes no file. It has an entry
+    only if it assigns a prompt that was sent before to a list for the first time.
     """
 
     cell: str  # partition key of the first list's cell
@@ -90,7 +90,7 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return every export, the oldest first. Raise ValueError for an unusable file, since its prompts would be sent again."""
+    """Return every export, the oldest first. Raise ValueError for an unusable file; otherwise its prompts would be sent again."""
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 
@@ -108,7 +108,7 @@ def next_time(of: Sequence[Entry], now: datetime) -> str:
 
 
 def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[str]) -> Entry:
-    """Return the entry of an export without its rows and its file. `prompt_ids` has the order of the file."""
+    """Return the entry of an export, still without rows and file. `prompt_ids` are the prompts to send, in the file's order."""
     before = tuple(dict.fromkeys(prompt_id for one in lists for prompt_id in one.already_sent_ids))
     several = tuple(lists) if len(lists) > 1 else ()
     key, seed = lists[0].cell.key, lists[0].selection_seed
@@ -168,14 +168,14 @@ def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
 
 
 def sent(of: Iterable[Entry]) -> list[SentList]:
-    """Return all lists of some entries."""
+    """Return all lists of the given entries."""
     return [one for entry in of for one in entry.of_lists]
 
 
 def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
-    """Return the prompts exported for a cell's strategy and these seeds at its budget or a smaller one, as pairs (seed, id).
+    """Return the prompts exported for a cell's strategy, at most its budget, and one of the seeds, as pairs (seed, prompt id).
 
-    A prompt of two lists is sent once, with the list that is exported first. It counts for both lists.
+    If a prompt belongs to two lists, it is sent only with the list that is exported first, but it counts for both lists.
     """
     return {
         (one.selection_seed, prompt_id)
@@ -190,10 +190,10 @@ def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[in
 def bought(
     lists: Iterable[SentList], answers: Mapping[str, str | None], cell: Cell, selection_seeds: Collection[int]
 ) -> list[tuple[int, str]]:
-    """Return the labels bought for a cell: its prompts in `listed` that have an answer now. The pairs are sorted.
+    """Return the labels bought for a cell, as sorted pairs: the pairs of `listed` whose prompt has an answer now.
 
-    A prompt has no answer when it is sent, so an answer to a sent prompt was bought. `answers` maps all prompt ids of the pool
-    to the answer, or to None if the answer is unknown.
+    A prompt has no answer when it is sent, so an answer to a sent prompt was bought. `answers` maps all prompt ids of the pool to
+    the answer, or to None if the answer is unknown.
     """
     pairs = listed(lists, cell, selection_seeds)
     return sorted((seed, prompt_id) for seed, prompt_id in pairs if answers.get(prompt_id) is not None)
@@ -202,11 +202,11 @@ def bought(
 def kept_first(lists: Sequence[SentList], annotated: Iterable[str], strategy: str) -> list[list[str]]:
     """Return the annotated prompts that a strategy's order places first, as groups of sorted prompt ids. No group is empty.
 
-    A prompt that was exported for this strategy is in the group of its smallest budget, also if it was sent with the list of
-    another strategy. Groups are sorted by budget, so a smaller budget keeps its labels when labels for a larger budget are
-    bought. Prompts that were never exported, such as the user's own answers, form the last group. Prompts that belong only to
-    lists of other strategies are left out: if they were placed first, `random` would become a copy of the strategy that it is
-    compared with.
+    A prompt in exported lists of this strategy is in the group of the smallest budget of these lists, also if it was sent with
+    the list of another strategy. Groups are sorted by budget, so a smaller budget keeps its labels when labels for a larger
+    budget are bought. Prompts that were never exported, such as prompts with an answer in the user's file, form the last group.
+    Prompts that belong only to lists of other strategies are left out: if they were placed first, `random` would become a copy of
+    the strategy that it is compared with.
     """
     own = sorted((one for one in lists if one.cell.strategy == strategy), key=lambda one: -one.cell.budget_n)
     first_n = {prompt_id: one.cell.budget_n for one in own for prompt_id in one.list_ids}  # the smallest budget is last

@@ -40,7 +40,7 @@ class Gathered(NamedTuple):
 
 
 def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListName]:
-    """Return the lists of `cells` (at least one). `seeds` is None if each cell has only one list, as in a campaign.
+    """Return the lists of one or more cells, for `seeds`. `seeds` may be None if each cell has only one list, as in a campaign.
 
     Raises:
         ValueError: a cell has several lists and `seeds` is None, or a cell has no list for one of the seeds.
@@ -65,10 +65,10 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
 
 
 def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> Gathered:
-    """Return the lists named in `of`, with those of their prompts that need an answer and were not sent before.
+    """Return the lists named in `of`, and the prompts of these lists that need an answer and were not sent before.
 
-    Prompts are sorted by rank, so that the first prompts of every list come first. A prompt of several lists has the smallest of
-    its ranks. `went_out` contains the prompts that were sent before.
+    The prompts are sorted by rank, so the first prompts of every list come first. The rank of a prompt in several lists is the
+    smallest of its ranks there. `went_out` contains the ids of the prompts that were sent before.
     """
     lists: list[SentList] = []
     to_answer: dict[str, dict[str, object]] = {}
@@ -88,7 +88,7 @@ def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> G
 
 
 def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) -> Layout:
-    """Return the columns of an experiment's lists; raise ValueError if a further column cannot be exported."""
+    """Return the columns of an experiment's lists; raise ValueError if one of the further columns `extras` cannot be exported."""
     source_ids = store.read_table("raw_pool").table["source_id"]
     columns = experiment.pool.columns
     has_own = source_ids.null_count < len(source_ids)
@@ -97,9 +97,9 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 
 
 def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
-    """Return the rows of a list, made from rows of `annotation_batch`. U+0000 is removed from all texts of the pool.
+    """Return the rows that annotators see, made from rows of `annotation_batch`. U+0000 is removed from all texts of the pool.
 
-    Raise ValueError if there are further columns, and the user's file has not all of these or no longer has a prompt of the list.
+    If the layout has further columns, raise ValueError if the user's file lacks one of these columns or a prompt of the list.
     """
     prompt_ids = [str(one["prompt_id"]) for one in batch]
     pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])

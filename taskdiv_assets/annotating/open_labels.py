@@ -1,4 +1,4 @@
-"""Find the prompts of a cell that still need an answer, and count the bought answers that its selection does not use."""
+"""Find the prompts of a cell that still need an answer, and count the bought answers that the cell's allocation does not use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class OpenLabels:
-    """The answers that stored selections need, and the answers that were bought. Each selection is read only once."""
+    """The answers that stored allocations need, and the answers that were bought. Each allocation is read only once."""
 
     def __init__(self, store: Store, lineage: Lineage) -> None:
         self.store, self.lineage = store, lineage
@@ -30,9 +30,10 @@ class OpenLabels:
         return self._chosen[cell]
 
     def open_of(self, cell: Cell) -> set[str] | None:
-        """Return the prompts of a cell that have no answer; None if they are unknown.
+        """Return the prompts of a cell that have no answer; None if these prompts are unknown.
 
-        The set is empty if the pool has all its answers. Otherwise the prompts are known if the cell has a fresh allocation.
+        The set is empty if every prompt of the pool has an answer. Otherwise the prompts are known if the pool's size is known
+        and the cell has a fresh allocation.
         """
         pool = self.lineage.pool_size
         if pool is not None and pool.is_answered:
@@ -42,18 +43,18 @@ class OpenLabels:
         return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
 
     def open_in_all(self, cells: Iterable[Cell]) -> set[str] | None:
-        """Return the prompts of all cells that have no answer; None if they are unknown for a cell, or the pool is unknown."""
+        """Return the unanswered prompts of all `cells`; None if the pool's size or the prompts of a cell are unknown."""
         each = [self.open_of(cell) for cell in cells]
         known = [found for found in each if found is not None]
         return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
 
     def answered_in_all(self, cells: Iterable[Cell]) -> set[str]:
-        """Return the prompts in the fresh allocations of some cells that have an answer."""
+        """Return the answered prompts in the allocations of `cells`. A cell whose allocation is not fresh is ignored."""
         chosen = {prompt_id for cell in cells for _, prompt_id in self.chosen(cell) or ()}
         return {prompt_id for prompt_id in chosen if self.lineage.answers[prompt_id] is not None}
 
     def bought_outside_n(self, cell: Cell) -> int:
-        """Return how many labels were bought for a cell, but are not in its allocation now; 0 if the allocation is not fresh."""
+        """Return how many labels bought for a cell are not for prompts of its allocation; 0 if the allocation is not fresh."""
         if not self.entries or (chosen := self.chosen(cell)) is None:
             return 0
         seeds = self.lineage.cell_selection_seeds(cell)

@@ -1,6 +1,6 @@
-"""Rows that cannot be used, and the report of these rows.
+"""Rows of an answer file that cannot be used, and the report of these rows.
 
-The report is a CSV for a spreadsheet program, usually beside the user's file. Its cells are escaped, because a text from the
+The report is a CSV file for a spreadsheet program, usually beside the user's file. Its cells are escaped, because a text from the
 user's file could be a formula.
 """
 
@@ -30,7 +30,7 @@ class Problem(NamedTuple):
 def report_path(path: Path) -> Path:
     """Return the path of a file's report: beside the file, or in the current folder if the file is below `/dev` or `/proc`.
 
-    The name is `FILE.problems.csv`. If the user has another file of that name, a number is added: `FILE.problems.2.csv`.
+    The name is `FILE.problems.csv`. If a file of that name exists and is not a report, a number is added: `FILE.problems.2.csv`.
     """
     is_pipe = path.absolute().parts[1:2] in (("dev",), ("proc",))
     first = Path(f"{path.name}.problems.csv") if is_pipe else path.with_name(f"{path.name}.problems.csv")
@@ -41,7 +41,7 @@ def report_path(path: Path) -> Path:
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file, and return its path; raise OSError if this fails. No other file is replaced."""
+    """Write the report of a file, and return the report's path; raise OSError if this fails. Only an old report is replaced."""
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
     rows = [(row, _cut(_text(id_)), _text(reason)) for row, id_, reason in problems]
@@ -82,5 +82,5 @@ def _cut(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that can be encoded. Bytes that were not UTF-8 become escape sequences."""
+    r"""Return text that can be encoded: each lone surrogate becomes an escape such as `\udce4`."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,7 @@
 """Estimate how errors in the tasks' mean confidences change the allocation of WeightedTaskDiversity.
 
-`sampling_effect` estimates how far the allocation of a sample is from that of the full pool. The other functions test whether
-means can serve as weights, and turn them into an allocation.
+`sampling_effect` estimates how far an allocation computed from a sample is from the allocation computed from the full pool. The
+other functions test whether means can serve as weights, and turn them into an allocation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEAST_KNOWN = 1_000 * FLOOR
 
 
 class Effect(NamedTuple):
-    """The uncertainty of one budget's allocation, because the tasks' means come from a sample."""
+    """The uncertainty that one budget's allocation has because the tasks' means are estimated from a sample."""
 
     distance: float  # expected total-variation distance between this allocation and that of the full pool, 0..1
     low: Counts  # (T,) 95% interval of each task's count
@@ -39,7 +39,7 @@ class Effect(NamedTuple):
 
 
 def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
-    """Return a mask of the means that are so small that the floor of single confidences distorts them."""
+    """Return a mask of those means that are so small that the floor of single confidences distorts them."""
     return mean_confidence < LEAST_KNOWN
 
 
@@ -53,8 +53,8 @@ def weighted_allocation(
 ) -> Counts:  # (T,)
     """Return the number of prompts that WeightedTaskDiversity takes from each task; raise ValueError if means are too far apart.
 
-    Ties go to the first task here; a ranking breaks ties by a seeded shuffle. `smallest` is the confidence that sets the scale
-    of the costs (`inverse_costs`).
+    At equal costs, the first task comes first here; in a ranking, a seeded shuffle decides. `smallest` is the confidence that
+    sets the scale of the costs (`inverse_costs`).
     """
     costs = inverse_costs(mean_confidence, pool_n, smallest)
     if costs is None:
@@ -91,9 +91,9 @@ def has_small_means(
 def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect:
     """Return how the sampling error of the tasks' means changes an allocation.
 
-    Each of 400 draws takes the means of all tasks, within the usable range, from Student's t distributions around the estimated
-    means, and allocates the budget by them. An unknown standard error counts as 0.5, the largest deviation of numbers from 0 to
-    1. The means must be usable as weights (`has_weights`).
+    In each of 400 draws, the mean of every task is drawn from a Student's t distribution around its estimate, and clipped to the
+    usable range. The budget is then allocated by the drawn means. An unknown standard error counts as 0.5, the largest deviation
+    of numbers from 0 to 1. The means must be usable as weights (`has_weights`).
     """
     random = np.random.default_rng(seed)
     made = weighted_allocation(means.mean, means.pool_n, budget_n)

@@ -1,12 +1,13 @@
 """Estimate a task's mean confidence from a sample: which prompts to score, the standard error, and when to stop.
 
 The pool is finite, so a sample without replacement gives the standard error s / √n · √(1 − n / N), where s is the standard
-deviation of n scored prompts of N. It is 0 if every prompt was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
+deviation of n scored prompts of N. The standard error is 0 if every prompt was scored (Cochran, "Sampling Techniques", 3rd ed.,
+1977, 2.21).
 
-Confidences are skewed: a small sample may miss the few prompts of a task of which the base model is not sure, and its own s is
-then too small. So the pooled variance of all tasks enters s² with PRIOR_DEGREES degrees of freedom (Smyth, "Linear models and
-empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30 prompts a task, the lowest coverage of a
-95% interval rose from .75 to .90 at the same mean width (docs/SAMPLING.md has the remaining gap).
+Confidences are skewed: a small sample may miss the few prompts of a task of which the base model is not sure. The s of this
+sample is then too small. So the pooled variance of all tasks enters s² with PRIOR_DEGREES degrees of freedom (Smyth, "Linear
+models and empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30 prompts a task, the lowest
+coverage of a 95% interval rose from .75 to .90 at the same mean width (docs/SAMPLING.md has the remaining gap).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def sample_places(
     prompt_ids: NDArray[np.uint64],  # (n,)
     tasks: NDArray[np.integer],  # (n,) codes
 ) -> Counts:  # (n,)
-    """Return the place of each prompt in its task's sampling order, from 0. The places below m are a random sample of the task.
+    """Return each prompt's position in its task's sampling order, from 0. The first m prompts are a random sample of the task.
 
     The order is a keyed hash of the prompt ids, so a larger sample contains every smaller one.
 

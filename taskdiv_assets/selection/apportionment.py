@@ -1,11 +1,11 @@
 """Weighted round robin over tasks, in exact integer arithmetic.
 
-Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t), and a task has as many keys as prompts. A budget
+Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t). A task has one key for each of its prompts. A budget
 takes the picks with the smallest keys. `allocate` computes the number of prompts per task for one budget. `stratified_order`
-computes the order of all rows. Its first k rows have the numbers that `allocate` gives for budget k.
+computes the order of all rows: its first k rows contain as many prompts of each task as `allocate` returns for budget k.
 
-This is Adams' divisor method with the costs as inverse weights: every task gets its first pick before any task gets its
-second. The counts of a divisor method never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).
+This is Adams' divisor method with the costs as inverse weights: every task gets its first pick before any task gets its second.
+The counts of a divisor method never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ def _at_most(sizes: Integers, wanted: int) -> NDArray[np.int64]:  # (T,)
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
-    """Return the smallest first key up to which there are `wanted` picks, by bisection."""
+    """Return, by bisection, the smallest level for which `_picks_up_to` counts at least `wanted` picks."""
     lowest = 0
     while lowest < highest:
         middle = (lowest + highest) // 2
@@ -66,12 +66,12 @@ def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int
 
 
 def _picks_up_to(level: int, costs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:  # (T,)
-    """Return the number of picks of each task whose first key, (j - 1) * cost, is at most `level`."""
+    """Return, for each task, the number of picks whose first key, (j - 1) * cost, is at most `level`."""
     return np.minimum(sizes, level // costs + 1)
 
 
 def _repaired(counts: NDArray[np.int64], costs: NDArray[np.int64], level: int, wanted: int) -> NDArray[np.int64]:
-    """Remove picks with first key `level` until `wanted` remain: the highest cost first; at equal costs, the last task first."""
+    """Remove picks with first key `level` until `wanted` remain: of the highest cost first; at equal costs, of the last task."""
     surplus = int(counts.sum()) - wanted
     at_level = np.flatnonzero((counts > 0) & ((counts - 1) * costs == level))
     dearest_first = at_level[np.argsort(costs[at_level], kind="stable")][::-1]
@@ -122,7 +122,7 @@ def _check(costs: Integers, sizes: Integers) -> None:
 
 
 def _reduced(costs: Integers, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Divide the costs by their greatest common divisor; return the new costs and an upper bound of all keys.
+    """Divide the costs by their greatest common divisor. Return the new costs, and an upper bound of the picks' first two keys.
 
     The cost of a task without prompts becomes 1. Raise ValueError if a key does not fit into 64 bits.
     """

@@ -1,7 +1,7 @@
 """The directions w of the picks of `dpp` in fixed-point numbers, so that the picks are the same on every machine.
 
-The terms w, A, g and s2 are defined in `dpp`. Embeddings are rounded to multiples of 2^-16, and w and A are rounded after
-every step. Products and sums are then whole numbers below 2^53, which float64 represents exactly in any order of addition.
+The terms w, A, g and s2 are defined in `dpp`. Embeddings are rounded to multiples of 2^-16. Each w is rounded, and A is rounded
+after each change. Products and sums are then whole numbers below 2^53, which float64 represents exactly in any order of addition.
 Rounding changes a gain g by about 5e-8, so the order of prompts whose gains differ by less may change.
 """
 
@@ -51,5 +51,5 @@ def projections(
     points: NDArray[np.floating[Any]],  # (…, d) in grid steps
     directions: NDArray[np.float64],  # (d, …) in units of 2^-26 times 2^-16, a power of 2: products stay exact
 ) -> NDArray[np.float64]:
-    """Return the products w . x in units of 2^-10 grid steps, rounded to whole numbers."""
+    """Return the products w . x of points x and directions w in units of 2^-10 grid steps, rounded to whole numbers."""
     return np.rint(points.astype(np.float64) @ directions)

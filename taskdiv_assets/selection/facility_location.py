@@ -1,17 +1,17 @@
 """facility_location: greedy picks that are similar to as much of the pool as possible.
 
-The objective of a set S is f(S) = sum over prompts x of max over s in S of max(0, cos(x, s)). Each pick adds the prompt
-with the largest gain in f; among equal gains, the smallest prompt_id. When no prompt increases f, the other prompts follow
-by prompt_id. Greedy picks reach at least 1 - 1/e of the best value of their objective (Nemhauser, Wolsey, Fisher, "An
-analysis of approximations for maximizing submodular set functions", 1978).
+The objective of a set S is f(S) = sum over prompts x of max over s in S of max(0, cos(x, s)). Each pick adds the prompt with the
+largest gain in f; among equal gains, the smallest prompt_id. When no prompt increases f, the other prompts follow by prompt_id.
+Greedy picks reach at least 1 - 1/e of the best value of their objective (Nemhauser, Wolsey, Fisher, "An analysis of
+approximations for maximizing submodular set functions", 1978).
 
-The exact form uses all similarities. The sparse form, the default, uses only the graph of `neighbours`: the similarities of
-each prompt to its nearest prompts. On real pools, the first pick of the graph reaches only 0.62 of the f of the exact pick, and
+The exact form uses all similarities. The sparse form, the default, uses only the graph of `neighbours`: the similarities of each
+prompt to its nearest prompts. On real pools, the first pick by the graph reaches only 0.62 of the f of the first exact pick, and
 the first 10 picks reach 0.90. So in pools of up to EXACT_PROMPTS_MAX prompts, the first EXACT_PICKS picks use all similarities.
-`certificates` computes a lower bound of the share of the best value for any picks.
+For any picks, `certificates` computes a lower bound of f of these picks / the best f of equally many picks.
 
-Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows,
-the block size, the threads or the machine. No form stores an n x n matrix.
+Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows, the
+block size, the threads or the machine. No form stores an n x n matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
     """Return the number of first picks of the sparse form that use all similarities.
 
-    The result is 0 for the exact form (None), and for pools of at most `neighbours_n` or more than EXACT_PROMPTS_MAX prompts.
+    It is 0 if `neighbours_n` is None (the exact form), or the pool has at most `neighbours_n` or over EXACT_PROMPTS_MAX prompts.
     """
     if neighbours_n is None or not neighbours_n < prompts_n <= EXACT_PROMPTS_MAX:
         return 0
@@ -106,10 +106,10 @@ def greedy_on_graph(
 def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None) -> Rows:
     """Return greedy picks on all similarities. `graph` may have any number m of neighbours per prompt; None builds a graph.
 
-    The level of a prompt is its similarity to the most similar pick. A prompt is open while its level is below the similarity of
-    its m-th neighbour; only then can a prompt outside its neighbours increase the level. So a gain is the sum of two parts: the
-    exact gain on the graph, and the gain from open prompts outside the graph. The second part may be an upper bound, which is
-    refreshed when its row has the largest gain (Minoux, "Accelerated greedy algorithms", 1978).
+    The level of a prompt is its similarity to the most similar pick. A prompt is open while its level is below its similarity to
+    its m-th neighbour. Only a pick among its neighbours can increase the level of a prompt that is not open. So a gain is the sum
+    of two parts: the exact gain on the graph, and the gain from open prompts outside the graph. The second part may be an upper
+    bound, which is refreshed when the row has the largest sum (Minoux, "Accelerated greedy algorithms", 1978).
     """
     if not depth:
         return np.empty(0, np.int64)
@@ -155,7 +155,7 @@ class _Near:
 
 
 class _Far:
-    """The gain of every prompt from open prompts that do not have it as a neighbour in the graph (see `greedy_exact`).
+    """For every prompt p, the gain from those open prompts that do not have p as a neighbour in the graph (see `greedy_exact`).
 
     A gain is exact, or an upper bound where `is_stale` is True. `open` may include prompts that are no longer open.
     """
@@ -210,7 +210,7 @@ class _Far:
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the graph's positive entries by neighbour: where each neighbour's entries start, their rows, and similarities."""
+    """Return the graph's positive entries, sorted by neighbour: each neighbour's first entry, all rows, and all similarities."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]
@@ -220,7 +220,7 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
 
 
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
-    """Return the gain in f of adding each of `rows`, for each array of levels (n,)."""
+    """Return the gain in f of adding each of `rows` to picks with given levels, for each array of levels (n,)."""
     gains = np.empty((len(levels), len(rows)))
     for some in blocks(len(rows), len(points)):
         block = points[rows[some]] @ points.T

@@ -1,11 +1,11 @@
 """Embeddings as whole numbers of grid steps, so that picks by embeddings are the same on every machine.
 
-A floating-point sum depends on the order of additions, so nearly equal values could swap picks. Each component is therefore
-rounded to a multiple of 1/4,000, a grid step. The product of two rows of length 1 is then a whole number of at most 2^24 squared
-grid steps, and so is every partial sum (Cauchy, Schwarz). float32 represents these numbers exactly.
+A floating-point sum depends on the order of additions, so picks with nearly equal values could change places. Each component is
+therefore rounded to a multiple of 1/4,000, a grid step. The product of two rows of length 1 is then a whole number of at most
+2^24 squared grid steps, and so is every partial sum (Cauchy, Schwarz). float32 represents these numbers exactly.
 
-Rounding changes a cosine by about 1e-4 (one standard deviation, for any width). For comparison, the embeddings of one model
-in bfloat16 differ by 1e-3 between two machines. Equal rows remain equal. `dpp` uses smaller steps (`directions`).
+Rounding changes a cosine by about 1e-4 (one standard deviation, for any width). For comparison, the embeddings of one model in
+bfloat16 differ by 1e-3 between two machines. Equal rows remain equal. `dpp` uses smaller steps (`directions`).
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ BLOCK_CELLS = 2**22  # float32 numbers of one block, 16 MiB
 
 
 class Grid(NamedTuple):
-    """The embeddings of a pool on the grid, sorted by prompt_id. So the first of equal rows has the smallest id."""
+    """The embeddings of a pool on the grid, sorted by prompt_id. So of several equal rows, the first has the smallest id."""
 
     points: NDArray[np.float32]  # (n, d) whole numbers of grid steps
     by_id: NDArray[np.int64]  # (n,) row of each point in the pool
@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
-    """Return the embeddings of a pool on the grid; raise ValueError if there are none, or for wrong lengths (`check_lengths`)."""
+    """Return a pool's embeddings on the grid; raise ValueError if it has none or a row's length is wrong (`check_lengths`)."""
     if pool.embeddings is None:
         raise ValueError(f"{strategy} needs embeddings; materialise prompt_embeddings first.")
     by_id = np.argsort(pool.prompt_ids)

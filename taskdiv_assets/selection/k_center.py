@@ -3,7 +3,7 @@
 This is farthest-first traversal over L2-normalised embeddings. The radius of k picks, the largest distance of a prompt to its
 closest pick, is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the maximum intercluster
 distance", 1985). The first pick depends on the seed. The last prompts, those with distance 0 to a pick, are sorted by prompt_id.
-Squared distances are whole numbers (`grid`), and `lazy` makes exact picks. Memory is n * d * 4 bytes and a few blocks.
+Squared distances are whole numbers (`grid`), so `lazy` can compute the picks exactly. Memory is n * d * 4 bytes and a few blocks.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from taskdiv_assets.selection.pool import Progress, SelectionPool
 def k_center_order(
     pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None
 ) -> NDArray[np.int64]:
-    """Return the first `depth` picks (None for all) of the farthest-first order, as row positions."""
+    """Return the first `depth` picks (all if it is None) of the farthest-first order, as row positions."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("k_center", pool)

@@ -1,11 +1,12 @@
 """Exact greedy picks that do not compute every row for every pick. `k_center` and `dpp` use this module.
 
 Each row has a value that never rises as picks are added, so an old value is an upper bound of the current value. A few hundred
-candidates, the active rows, have current values. All other rows have bounds. If no bound comes before the best active row, this
-row is the next pick. Otherwise the rows with the highest bounds are refreshed by matrix products, and new active rows are chosen.
+candidates, the active rows, have current values. All other rows have bounds. The best active row has the largest current value.
+If this value is larger than every bound, or equal to a bound of a later row, the best active row is the next pick. Otherwise the
+rows with the highest bounds are refreshed by matrix products, and new active rows are chosen.
 
-Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh many
-rows at once. Values must be exact (whole numbers), so that the picks do not depend on which rows are active.
+Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh many rows
+at once. Values must be exact (whole numbers), so that the picks do not depend on which rows are active.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,13 +35,13 @@ class Falling(Protocol):
         """Record a pick and its value."""
 
     def after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
-        """Return the values of `rows` after the picks `missed`, given their `values` before these picks."""
+        """Return the values of `rows` after the picks in the slice `missed`. `values` are their values before these picks."""
 
     def activate(self, rows: Rows) -> None:
         """Set the rows whose values `after_last` updates."""
 
     def after_last(self, values: Values) -> Values:
-        """Return the values of the active rows after the last pick, given `values` before it."""
+        """Return the values of the active rows after the last pick. `values` are their values before this pick."""
 
 
 def greedy(
@@ -74,7 +75,7 @@ def greedy(
 
 
 def tell(progress: Progress | None, done: int, depth: int) -> None:
-    """Call `progress` at every 64th pick, from the first on, and at the last pick."""
+    """Call `progress` after the picks 1, 65, 129 and so on, and after the last pick."""
     if progress is not None and (done % PICKS_PER_REPORT == 0 or done == depth - 1):
         progress(done + 1, depth)
 
@@ -84,7 +85,7 @@ def _comes_first(value: float, row: int, bound: float, bound_row: int) -> bool:
 
 
 def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tuple[Rows, Values]:
-    """Refresh the rows with the highest bounds until these include the best row; return new active rows and their values."""
+    """Refresh rows, highest bounds first, until the best row is certainly among them. Return new active rows and their values."""
     n = len(waiting)
     wanted = min(n, REFRESH_ROWS)
     while True:
@@ -123,7 +124,7 @@ def in_groups(
     picks_n: int,
     width: int,  # d; the copied rows and picks must also fit into a block
 ) -> Values:
-    """Return the values of `rows` after all picks. Rows that missed the same picks are refreshed together, in blocks."""
+    """Return the values of `rows` after all picks. Rows whose values lack the same picks are refreshed together, in blocks."""
     fresh = values.copy()
     for first in np.unique(since):
         group = np.flatnonzero(since == first)

@@ -1,12 +1,12 @@
 """The sparse similarity graph of a pool: each prompt with its m most similar prompts, itself included. The graph is exact.
 
-A similarity is the dot product of two rows on the grid (`grid`); negative similarities count as 0. Among equal similarities,
-the smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
+A similarity is the dot product of two rows on the grid (`grid`); negative similarities count as 0. Among equal similarities, the
+smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
 
 The matrix of similarities is symmetric, so only the tiles of one triangle are computed, and each tile is used for its rows and
-for its columns. Each row has a threshold, which is guessed from a sample of columns so that about three times as many entries as
-needed are above the threshold. A row with too few entries is computed again from all columns. So a wrong guess costs time, but
-the graph is still exact.
+for its columns. Each row has a threshold. It is guessed from a sample of columns, so that about 3 m entries of the row reach it.
+A row with fewer than m entries above the threshold is computed again from all columns. So a wrong guess costs time, but the graph
+is still exact.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class Graph(NamedTuple):
 
 
 def nearest(points: Points, neighbours_n: int) -> Graph:
-    """Return the graph of the `neighbours_n` most similar rows of every row, the row included. It takes about 32 n * m bytes."""
+    """Return the graph of the `neighbours_n` most similar rows of every row, itself included. This needs about 32 n * m bytes."""
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
@@ -71,7 +71,7 @@ def _from_all_columns(graph: Graph, points: Points, rows: NDArray[np.int64]) -> 
 
 
 def most_similar(rows: Points, points: Points, m: int) -> Keys:
-    """Return the keys (`_keys`) of the m largest positive similarities of at most 2^11 `rows` to all `points`."""
+    """Return, for each of at most 2^11 `rows`, the keys (`_keys`) of its m largest positive similarities to all `points`."""
     found = []
     step = min(rows_at_once(len(points)), TILE_ROWS)
     for start in range(0, len(rows), step):
@@ -82,7 +82,7 @@ def most_similar(rows: Points, points: Points, m: int) -> Keys:
 
 
 def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
-    """Return the guessed threshold of each row: a similarity of at least 1 that about 3 m columns reach."""
+    """Return the guessed threshold of each row: a similarity of at least 1 that about 3 m entries of the row reach."""
     every_kth = np.linspace(0, len(points) - 1, sample_n).astype(np.int64)  # a random sample, since ids are hashes
     columns = points[every_kth]
     least = np.empty(len(points), np.float32)
@@ -123,7 +123,7 @@ def _similarities(keys: Keys) -> NDArray[np.int64]:
 
 
 def _thin_out(waiting: list[Keys], least: NDArray[np.float32], m: int) -> None:
-    """If there are far more keys than needed, keep the best m keys of each row and raise the threshold of the row.
+    """If `waiting` has over KEYS_KEPT * m keys per row on average, keep the best m keys of each row and raise its threshold.
 
     Columns are computed in rising order. So a later column with the same similarity as the last kept key is not needed.
     """
@@ -144,8 +144,8 @@ def _fill(graph: Graph, rows_of_keys: NDArray[np.int64], keys: Keys) -> None:
 def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
     """Return a positive threshold per row that its m largest entries and few other entries reach.
 
-    The threshold is the m-th largest of the maxima of groups of entries, so at least m entries reach it, unless it would be
-    below 1.
+    The threshold is the m-th largest of the maxima of groups of entries, so at least m entries reach it. If it would be below 1,
+    it is 1, and fewer entries may reach it.
     """
     groups_n = GROUPS_PER_NEIGHBOUR * m
     deep = similarities.shape[1] // groups_n

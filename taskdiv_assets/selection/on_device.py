@@ -49,7 +49,7 @@ def exact_products() -> Iterator[None]:
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the (n,) row of each in the pool."""
+    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the row in the pool of each point, (n,)."""
     import torch
 
     tensor = pool.embeddings
@@ -66,7 +66,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Ten
 
 
 def k_center(points: Tensor, first: int, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the picks of `k_center`, with one matrix-vector product per pick; `first` is the first pick."""
+    """Return the picks of `selection.k_center`, with one matrix-vector product per pick; `first` is the first pick."""
     with exact_products():
         lengths = _lengths(points)
         values = lengths.new_full((len(points),), sys.float_info.max)
@@ -79,7 +79,7 @@ def k_center(points: Tensor, first: int, depth: int, progress: Progress | None =
 
 
 def dpp(points: Tensor, directions: Directions, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the picks of `dpp`, with one matrix-vector product per pick."""
+    """Return the picks of `selection.dpp`, with one matrix-vector product per pick."""
     import torch
 
     with exact_products():
@@ -106,7 +106,7 @@ def _greedy(
 
 
 def nearest(points: Tensor, neighbours_n: int) -> Graph:
-    """Return the graph of `neighbours.nearest`. Keys sort by similarity, and equal similarities by row, first row first."""
+    """Return the same graph as `neighbours.nearest`. Keys sort by similarity; of equal similarities, the first row is first."""
     import torch
 
     n = len(points)

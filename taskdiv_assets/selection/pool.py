@@ -26,7 +26,7 @@ TASK_MEANS = "task_confidence"  # the name of a need of a strategy, of a table, 
 
 @dataclass(frozen=True, eq=False)
 class SelectionPool:
-    """The prompts to choose from. Row i of all (n, …) arrays is the same prompt. Fields that are not needed may be empty.
+    """The prompts to choose from. Row i of (n, …) arrays describes prompt i. Fields that a strategy does not read may be empty.
 
     Raise ValueError for unusable fields, such as a wrong shape, numbers that are not real, or an id that occurs twice.
     """
@@ -64,7 +64,7 @@ class SelectionPool:
         return self.task_confidence is not None
 
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
-        """Return the mean confidence per task, 1 for a task without prompts. Raise ValueError unless the others are in (0, 1]."""
+        """Return the mean confidence per task, 1 for a task without prompts. Raise ValueError if another one is not in (0, 1]."""
         if self.task_confidence is None:
             raise ValueError("the pool has no task_confidence; materialise task_confidence first.")
         confidence = self.task_confidence.astype(np.float64)
@@ -82,7 +82,7 @@ class SelectionPool:
 
 
 def parse_prompt_ids(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:  # (n,)
-    """Convert prompt ids of 16 hex digits to 64-bit numbers, which sort in the same order. Raise ValueError for other ids.
+    """Convert prompt ids of 16 hex digits to 64-bit numbers, which sort in the same order. Raise ValueError for any other id.
 
     >>> parse_prompt_ids(["00000000000000ff"]).tolist()
     [255]

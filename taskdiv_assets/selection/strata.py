@@ -33,7 +33,7 @@ def random_order(stream: str) -> Order:
 
 
 def score_order(column: str, *, is_high_first: bool) -> Order:
-    """Return an order function that sorts all rows by one column of `SelectionPool.scores`, and ties by prompt_id."""
+    """Return an order function that sorts all rows by a column of `SelectionPool.scores`, and equal scores by prompt_id."""
 
     def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
         scores = pool.scores[column]
@@ -50,7 +50,7 @@ def equal_costs(pool: SelectionPool) -> NDArray[np.int64]:
 
 
 def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
-    """Return costs in proportion to the base model's mean confidence, as in WeightedTaskDiversity.
+    """Return a cost for each task in proportion to the base model's mean confidence, as in WeightedTaskDiversity.
 
     cost_t = max(1, round(10^6 * mean_confidence_t)). If the smallest mean confidence is below 10^-6, as a product of many
     probabilities may be, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that costs keep their ratios.
@@ -106,8 +106,8 @@ def _rounded(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 def stratified(weight_rule: WeightRule, within_task: Order) -> Order:
     """Return an order function that combines a weight rule with a within-task order.
 
-    The seed decides which of two tasks with equal costs comes first. The within-task order ranks all rows of the pool at any
-    depth. So a greedy within-task order considers the earlier picks of all tasks.
+    The seed decides which of two tasks with equal costs comes first. The within-task order always ranks all rows of the pool,
+    whatever `depth` is. So a greedy within-task order considers the earlier picks of all tasks.
     """
 
     def order(

@@ -1,8 +1,8 @@
 """Random numbers by seed and stream name, without global state. A stream is named after its purpose.
 
-The order of prompts comes from a keyed hash in 64-bit integer arithmetic. So the number of a prompt is the same for every order
-of rows, on every machine and with every version of numpy. The order of tasks comes from SHA-256. Other draws use a numpy
-generator with a seed made from the names. A new strategy or task does not change other streams.
+The order of prompts comes from a keyed hash in 64-bit integer arithmetic. So the hash of a prompt is the same for every order of
+rows, on every machine and with every version of numpy. The order of tasks comes from SHA-256. Other draws use a numpy generator
+with a seed computed from names. A new strategy or task does not change other streams.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def shuffled_positions(seed: int, stream: str, names: Sequence[str]) -> NDArray[
 
 
 def stream_seed(root: int, *names: str | int) -> int:
-    """Return a 64-bit seed from a root seed and names that say its purpose. The seed is the same on every machine.
+    """Return a 64-bit seed from a root seed and names that describe the purpose of the new seed. It is the same on every machine.
 
     >>> stream_seed(0, "lab", "pool") == stream_seed(1, "lab", "pool")
     False

@@ -2,10 +2,10 @@
 
     entries/<key>/       a complete copy; it was downloaded to `partial/` and then renamed
     entries/<key>.lock   locked (flock) while a process reads or downloads the entry; its mtime is the time of the last use
-    partial/<key>.<…>/   a download or a removal in progress, or the remains after a kill
+    partial/<key>.<…>/   a download or a removal in progress, or what a killed process left of it
 
-Readers take a shared lock; a download or a removal takes an exclusive lock. The kernel releases the locks of a dead process.
-So an entry in use is never removed, two processes download an entry once, and no process sees an incomplete copy.
+Readers take a shared lock; a download or a removal takes an exclusive lock. The kernel releases the locks of a dead process. So
+an entry in use is never removed, an entry that two processes need is downloaded once, and no process sees an incomplete copy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def folder() -> Path:
 
 
 def bound_bytes(root: Path) -> int:
-    """Return the size limit of the cache in bytes: `$TASKDIV_CACHE_GB`, or by default 40 GB, at most half of the disk."""
+    """Return the size limit of the cache in bytes: `$TASKDIV_CACHE_GB`, or the smaller of 40 GB and half of the disk's size."""
     bound_gb = machine().cache_gb
     if bound_gb is None:
         return round(min(DEFAULT_GB * GB, DISK_SHARE * shutil.disk_usage(root).total))
@@ -52,8 +52,8 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
     """Return the path of an entry that stays until this process ends. Download the entry first if it does not exist.
 
     `key` is a valid folder name that identifies the content. `download` receives an empty folder and puts `bytes_n` bytes into
-    it. If this thread is in a `held` block of an entry that was not pinned before, the entry stays only until that block ends.
-    Use this function for content that is read repeatedly or memory-mapped, such as base models.
+    it. If this thread is in a `held` block of the same entry, and the entry was not pinned before, it stays only until that block
+    ends. Use this function for content that is read repeatedly or memory-mapped, such as base models.
     """
     lock = _lock_of(key)
     with _guard:
@@ -75,7 +75,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
 
 @contextmanager
 def held(key: str, bytes_n: int, download: Download) -> Iterator[Path]:
-    """Yield the path of an entry that stays while the block runs, for entries read one by one. For arguments, see `pinned`."""
+    """Yield the path of an entry that stays while the block runs, for content that is read once. For arguments, see `pinned`."""
     lock = _lock_of(key)
     block = (lock, threading.get_ident())
     descriptor = _take(lock, bytes_n, download)
@@ -101,7 +101,7 @@ def _path_of(lock: Path) -> Path:
 
 
 def _take(lock: Path, bytes_n: int, download: Download) -> int:
-    """Return the descriptor of an entry's lock file, with a shared lock. Download the entry first if it does not exist."""
+    """Return the descriptor of an entry's lock file, with a shared lock on it. Download the entry first if it does not exist."""
     root, path = lock.parent.parent, _path_of(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -147,7 +147,7 @@ def _locked(lock: Path, mode: int) -> int:
 
 
 def _wait(descriptor: int, mode: int, lock: Path) -> None:
-    """Lock a file. Send a note to the terminal if another process has the lock; with LOCK_NB, raise BlockingIOError instead."""
+    """Lock a file. If another process has the lock, show this in the terminal and wait; with LOCK_NB, raise BlockingIOError."""
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -160,7 +160,8 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    Also remove the remains of killed downloads. The caller downloads the new entry even above the limit: the work needs it.
+    Also remove what killed downloads left. If the new entry still does not fit, the caller exceeds the limit and downloads it,
+    because the work needs it.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries
@@ -211,6 +212,6 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
 
 
 def _remove_partial(root: Path, key: str) -> None:
-    """Remove the remains of killed downloads. The caller has the exclusive lock, so no download of the entry is running."""
+    """Remove what killed downloads of an entry left. The caller has the exclusive lock, so the entry is not being downloaded."""
     for left in (root / "partial").glob(f"{key}.*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -65,7 +65,7 @@ class Files:
         """Upload an object by calling `send`. After a FileNotFoundError, upload the object once more from its beginning.
 
         s3fs uploads objects of 100 MB and more in parts, and joins the parts by a last request. If the answer to this request is
-        lost, the retry of s3fs fails, because the upload no longer exists.
+        lost, s3fs repeats the request. The repeated request fails, because the parts are joined already.
         """
         try:
             send()
@@ -89,8 +89,8 @@ class Files:
 
         On a local disk, a hard link to a complete file is created, so only one of several processes succeeds. (fsspec's own
         `mode="create"` checks first and writes later: in most trials, two processes both succeeded.) On other storage, a
-        conditional request is sent. If its answer is lost, the retry finds the file of the first attempt. This method then
-        compares the content, so `data` must be different for each writer.
+        conditional request is sent. If the answer to this request is lost, the repeated request finds the file that the first
+        request wrote. This method then compares the content, so `data` must be different for each writer.
         """
         path = self.path(*parts)
         if not self.is_local:
@@ -137,7 +137,8 @@ class Files:
     def read(self, path: str) -> bytes:
         """Return the content of the file at a path of `self.fs`; raise FileNotFoundError if the file does not exist.
 
-        An object of S3 is read by one request. By default, s3fs reads a large object in parts, which may belong to two versions.
+        An object of S3 is read by one request. By default, s3fs reads a large object in parts. If the object is replaced
+        meanwhile, these parts belong to two versions.
         """
         data: bytes = self.fs.cat_file(path, **({"max_concurrency": 1} if _is_s3(self.fs) else {}))
         return data
@@ -152,8 +153,8 @@ class Files:
     def remove_own(self, data: bytes, *parts: str) -> None:
         """Remove a file if its content is `data`. The content is compared before the removal.
 
-        On S3, the removal is also a conditional request for the compared version. Otherwise, a request that is repeated after a
-        lost answer could remove a newer file of another process.
+        On S3, the request for the removal is also conditional: it removes only the version that was compared. Otherwise, a
+        request that is repeated after a lost answer could remove a newer file of another process.
         """
         path = self.path(*parts)
         if not _is_s3(self.fs):

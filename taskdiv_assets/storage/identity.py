@@ -1,7 +1,7 @@
 """The identity of a result: a hash of the code version, the settings and the inputs that determine the result.
 
-An identity is Dagster's data version of a result. If the result is a folder in the store, the identity is also the folder's
-name (docs/STORAGE.md). Paths, the number of workers and library versions are not hashed.
+Dagster stores the identity as the data version of the result. If the result is a folder in the store, the identity is also the
+folder's name (docs/STORAGE.md). Paths, the number of workers and library versions are not hashed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,6 @@ def identity(kind: str, code_version: int, settings: Mapping[str, object], input
     """Return the identity of one result: 32 hex digits.
 
     `code_version` increases when a change of the code changes the result. `settings` are the experiment's fields that determine
-    the result, and choices that depend on the hardware. `inputs` contains the identity of each result that is read, by name.
+    the result, and choices that depend on the hardware. `inputs` maps the name of each result that is read to its identity.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

@@ -1,11 +1,15 @@
 """Locks with a lease: they prevent two processes from doing the same work, and they expire if the owner dies.
 
-A lock is a file in the folder `locks`. It contains the owner, its process, and the time of its last heartbeat. Another process
-takes the lock over in three cases: the owner was a process of this machine and is dead; the heartbeat is older than the lease,
-or the file was unchanged for that long; or the heartbeat is unusable (unreadable, or far in the future) and the file was
-unchanged for `NONSENSE_S`. Clocks of two machines may differ, so an old heartbeat of another machine or container counts only
-after the file was unchanged for `NONSENSE_S`. If the lock of a result has two owners for a short time (after a machine slept,
-for example), both store the same result.
+A lock is a file in the folder `locks`. It names the owner, the owner's process, and the time of the owner's last heartbeat.
+Another process takes the lock over in three cases:
+
+- The owner was a process of this machine and is dead.
+- The heartbeat is older than the lease (`LEASE_S`), or the file was unchanged for that long.
+- The heartbeat is unusable (unreadable, or far in the future), and the file was unchanged for `NONSENSE_S`.
+
+Clocks of two machines may differ. So an old heartbeat of another machine or container counts only after the file was unchanged
+for `NONSENSE_S`. The lock of a result may have two owners for a short time, for example after a machine slept. Both then store
+the same result.
 """
 
 from __future__ import annotations
@@ -87,7 +91,7 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Return a sentence about the owner and the end of the wait. `place` is the lock file; see `left_s` for `unchanged_s`."""
+        """Return a sentence about the owner and the end of the wait. `place` is the path of the lock file. See `left_s`."""
         left = f"in {spell(self.left_s(unchanged_s))}"
         host, _, rest = self.owner.partition(":")
         who = f"process {rest.partition(':')[0]} on {host}"
@@ -120,8 +124,8 @@ class Watched:
 def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a lock while the block runs. Wait first if another process has the lock.
 
-    `identity` is the name of the lock file, often the identity of a result. `on_wait` receives a sentence about the owner and
-    the end of the wait: immediately, for every new owner, and every minute.
+    `identity` is the name of the lock file, often the identity of a result. `on_wait` receives a sentence about the owner and the
+    end of the wait: when the wait begins, for every new owner, and every minute.
     """
     owner = f"{socket.gethostname()}:{processes.this().pid}:{uuid.uuid4().hex[:8]}"
     since = _acquire(store, identity, owner, on_wait)
@@ -173,10 +177,10 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
 
 
 def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
-    """Take over a lock whose content is `dead`. Return False if the content has changed, or another process left a note file.
+    """Take over a lock whose content is `dead`. Return False if the content has changed, or another process made a note file.
 
-    This process first creates a note file whose name contains a hash of the lock's content, so only one process can proceed.
-    It then reads the lock again, and replaces the lock only if its content is still `dead`.
+    This process first creates a note file whose name contains a hash of the lock's content, so only one process can proceed. It
+    then reads the lock again, and replaces the lock only if its content is still `dead`.
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     if not store.put_new(_content(owner, since), "locks", name):

@@ -1,4 +1,4 @@
-"""Settings of this machine, from environment variables. They are in the package `storage`, because the store reads them too.
+"""Settings of this machine, from environment variables. This module is in `storage`, because the store reads settings too.
 
 `Machine` declares every environment variable that is a setting of this project. It is a plain pydantic model, because importing
 pydantic-settings would take 0.16 s more in every command.
@@ -132,7 +132,7 @@ def _machine(values: tuple[str | None, ...]) -> Machine:
 
 
 def listed(environ: Mapping[str, str]) -> list[Setting]:
-    """Return every variable of `Machine` with its value in `environ`, or else its default. Values of secrets are not shown."""
+    """Return every variable of `Machine` with its value in `environ`, or its default if it is not set. Secrets are not shown."""
     given = _given(environ)
     problems: Mapping[str, str] = {}
     try:

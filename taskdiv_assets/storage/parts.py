@@ -1,7 +1,7 @@
-"""Store the parts of an unfinished result every few seconds, so that a killed process loses only seconds of work.
+"""Store new rows of an unfinished result every few seconds, so that a killed process loses only seconds of work.
 
-A part is a Parquet file that is stored in one write. The path of its folder identifies the result. By default, the part's name
-is a hash of its content, so a part that is computed again replaces the same file.
+A part is a Parquet file with some of the rows, which is stored in one write. The path of its folder identifies the result. By
+default, the part's name is a hash of its content. So if a part is computed again, it replaces the file with the same rows.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Parts:
     def read(
         self, on_broken: Callable[[str], object], is_whole: Callable[[pa.Table], bool] = lambda table: True
     ) -> Iterator[pa.Table]:
-        """Yield all parts, including those in subfolders.
+        """Yield the tables of all parts, including those in subfolders.
 
-        A file is skipped if it is not a Parquet file, or `is_whole` returns False for its table. `on_broken` receives its path.
+        If a file is no Parquet file, or `is_whole` returns False for its table, the file is skipped, and `on_broken` receives its
+        path.
         """
         for name in self.store.names_below(*self.folder):
             data = self.store.get(*self.folder, name)

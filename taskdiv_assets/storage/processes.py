@@ -51,7 +51,7 @@ def this() -> Process:
 def boot() -> str:
     """Return the mark of this boot and namespace; empty if the system has no boot id.
 
-    A system without namespaces has only the boot id as its mark, like the marks of earlier versions.
+    On a system without namespaces, the mark is only the boot id. Marks of earlier versions of this project have this form too.
     """
     try:
         start = BOOT_ID.read_text(encoding="ascii").strip()

@@ -1,6 +1,6 @@
 """Progress of long work, shown on Dagster's run page and in the terminal of `taskdiv run`.
 
-Work may call `progress(done, total)` after every item. Most of these calls write nothing, so the event log stays small.
+A step may report its progress after every item. Most reports write nothing, so the event log stays small.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _notes: Callable[[str], None] | None = None  # callback with one argument: a sen
 
 
 def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callable[[str], None] | None = None) -> None:
-    """Set the callbacks of this process that receive progress and notes for the terminal. Dagster's log is not affected."""
+    """Set this process's callbacks for the terminal: for progress, and for sentences of `note`. Dagster's log is unaffected."""
     global _terminal, _notes
     _terminal, _notes = hook, note_hook
 
@@ -44,8 +44,8 @@ class Progress:
     """Reporter that logs the progress of a step every few seconds and at the end, and shows it in the terminal.
 
     Work shorter than `SHORT_S` is not logged. The rate counts only items that were done after the first call, without the items
-    of an interrupted run. Use the reporter as a context manager for work that may end before its total. The end of the block is
-    then the end of the work.
+    of an interrupted run. If the work may end before `total` items are done, use the reporter as a context manager. The end of
+    the block is then the end of the work.
     """
 
     what: str
@@ -60,7 +60,7 @@ class Progress:
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Note that `done` of `total` items are done, and report it if due. `also` is more information, such as a second rate."""
+        """Record that `done` of `total` items are done, and report it every few seconds. `also` is added to the report."""
         if self._is_ended:
             return
         self._last = now = _Call(done, total, also, time.monotonic())
@@ -80,7 +80,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report the end of the work if calls were made and none reported it. After an error, only remove the progress bar."""
+        """Report the end of the work, unless a call did so or no call was made. After an error, only remove the progress bar."""
         if self._last is None or self._is_ended:
             return
         last = self._last._replace(at_s=time.monotonic())

@@ -1,8 +1,8 @@
 """Read files that an experiment names by path or URL (`s3://…`, `https://…`), and recognise whether they have changed.
 
-A mark is a hash of an object's metadata, such as its ETag, so no download is needed to compute it. If the object changes, so
-does the mark. A remote file is copied to the disk cache, and stays there at least while a block runs. A local path is used
-directly.
+A mark is a hash of an object's metadata, such as its ETag, so no download is needed to compute it. If the object changes, so does
+the mark. A remote file is copied to the disk cache. The copy stays there at least until the `with` block of `fetched` ends. A
+local path is used directly.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def is_remote(path: str) -> bool:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system and the path in it. Raise ValueError for an unknown protocol or a missing package."""
+    """Return a URL's fsspec file system and the path in it. Raise ValueError for an unknown protocol or a missing package."""
     protocol = url.partition("://")[0]
     options: Mapping[str, Any] = {}
     if is_remote(url) and "::" not in url:
@@ -83,7 +83,7 @@ def at_once(function: Callable[[_Given], _Found], values: Iterable[_Given]) -> l
 
 
 def joined(base: str, path: str) -> str:
-    """Return the URL of a path that is relative to the URL of a folder; raise ValueError if the path leads out of the bucket.
+    """Return the URL of `path`, which is relative to the folder URL `base`; raise ValueError if `path` leads out of the bucket.
 
     >>> joined("s3://bucket/experiments", "../pools/a.jsonl")
     's3://bucket/pools/a.jsonl'
@@ -98,7 +98,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace a library's error about a missing object, rights or credentials by FileNotFoundError or PermissionError."""
+    """Replace a library's error by FileNotFoundError if an object is missing, or PermissionError if rights or credentials are."""
     try:
         yield
     except FileNotFoundError:
@@ -129,9 +129,10 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """Return the SHA-256 of a file. A remote file is read only if its hash is not known; `marks` (mark → hash) receives the hash.
+    """Return the SHA-256 of a file. The hash of a remote file is looked up in `marks` (mark → hash) by the file's mark.
 
-    Local files and remote files without a mark are read in each call, and their hashes are not added.
+    If the hash is not there, the remote file is read, unless this process has read it before, and the hash is added to `marks`.
+    Local files, and remote files without a mark, are read in each call, and their hashes are not added.
     """
 
     def read() -> str:
@@ -144,8 +145,9 @@ def sha256_of(path: str, marks: dict[str, str]) -> str:
 def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) -> str:
     """Return the hash of an object's content: from `marks`, from an earlier call in this process, or from `read`.
 
-    `found` is the object's mark. The hash is then added to `marks`. If `found` is None, each call computes the hash by `read`.
-    Read the mark before the content: if the object is replaced between the two steps, the next call then reads the new object.
+    `found` is the object's mark. The hash is added to `marks` under this mark. If `found` is None, `read` computes the hash in
+    each call. Determine the mark before this call: if the object is replaced after that, its next mark is different, so the next
+    call reads the new object.
     """
     if found is None:
         return read()
@@ -174,7 +176,7 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
     """Yield a local path of a folder while the block runs (for errors of a remote folder, see `explained`).
 
     A local folder is used directly. From a remote folder, the files whose names `wants` accepts are copied to the cache, without
-    subfolders. If the block raises a ValueError, the URL replaces the path of the cached copy in its text.
+    subfolders. If the block raises a ValueError, its message gets the URL in place of the path of the cached copy.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])
@@ -188,7 +190,7 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
-    """Return one mark for those files of a folder whose names `wants` accepts; None if one has no mark. One listing is enough."""
+    """Return one mark for the files of a folder whose names `wants` accepts; None if one has no mark. This takes one listing."""
     marks = [_mark(name, info) for name, _, info in _files(url, wants)]
     return None if None in marks else _digest(url, *sorted(str(one) for one in marks))
 
@@ -204,7 +206,7 @@ def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mappi
 
 @contextmanager
 def _cached(files: list[tuple[str, str, Mapping[str, Any]]], url: str, fs: Any) -> Iterator[Path]:
-    """Yield the cache entry with copies of some files. Its key is a hash of their marks, or random if a file has no mark."""
+    """Yield a cache folder with copies of some files. Its key is a hash of the files' marks, or random if a file has no mark."""
     marks = [_mark(url, info) for _, _, info in files]
     # Without marks, two versions of a file cannot be distinguished. A random key then prevents that an old entry is used.
     key = _digest(url, *map(str, marks)) if None not in marks else uuid.uuid4().hex

@@ -17,7 +17,7 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise NoRoomError if `folder`, which may not exist yet, has fewer than `needed_n` free bytes. `what` begins the message."""
+    """Raise NoRoomError if fewer than `needed_n` bytes are free for `folder`, which may be missing. `what` begins the message."""
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
         raise NoRoomError(folder, needed_n, free_n, what)

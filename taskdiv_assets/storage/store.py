@@ -57,7 +57,7 @@ class Store(Files):
     # --- tables --------------------------------------------------------------------------------------------------
 
     def write_table(self, table: pa.Table, footer: Footer) -> str:
-        """Store a table with its footer atomically, and return its path. Remove the note about a rejected table, if any."""
+        """Store a table with its footer atomically, and return its path. A note about an earlier rejected table is removed."""
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
         pq.write_table(
@@ -86,7 +86,7 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Read the footers of tables (asset, key) concurrently: None for a missing table, the ValueError for an unusable one."""
+        """Return the footers of tables (asset, key), read concurrently: None for no table, a ValueError for an unusable one."""
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -97,7 +97,7 @@ class Store(Files):
         return remote.at_once(read, tables)
 
     def _tail(self, path: str) -> bytes:
-        """Return the end of a Parquet file, long enough to contain the Parquet footer. The last 8 bytes give its length."""
+        """Return the end of a Parquet file, long enough to contain the Parquet footer, whose length is in the last 8 bytes."""
         bytes_n = TAIL_BYTES
         while True:
             data: bytes = self.fs.cat_file(path, start=-bytes_n)
@@ -131,7 +131,7 @@ class Store(Files):
         return f"remove it, and `taskdiv run {self.experiment}` makes it again"
 
     def write_rejected(self, note: Rejected) -> str:
-        """Store a note about a new table that violates its contract, and return the note's path. The stored table stays."""
+        """Store a note about a new table that violates its contract, and return the note's path. The older table is kept."""
         return self.put(note.to_json().encode(), *rejected_parts(note.asset, note.key))
 
     def drop_rejected(self, asset: str, key: str | None) -> None:
@@ -150,14 +150,14 @@ class Store(Files):
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
-        """Return the manifest of a folder; None if the folder is missing or unfinished. Raise DamagedError if it is broken."""
+        """Return a folder's manifest; None if the folder is missing or unfinished. Raise DamagedError for a broken manifest."""
         data = self.get("folders", identity, MANIFEST)
         where = self.locate("folders", identity)
         advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
         return None if data is None else _parsed(data, f"{where}/{MANIFEST}", advice)
 
     def is_whole(self, identity: str) -> bool:
-        """Return True if a folder has a manifest, and all files of the manifest exist with their sizes. It takes two requests."""
+        """Return True if a folder has a manifest, and each listed file exists with the listed size. This takes two requests."""
         manifest = self.read_manifest(identity)
         if manifest is None:
             return False
@@ -169,7 +169,7 @@ class Store(Files):
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
         """Copy a local folder to the store, first its files and then the manifest. Return the manifest.
 
-        `content` contains other entries of the manifest. Raise NoRoomError if the store's local disk has too little free space.
+        `content` contains further entries of the manifest. Raise NoRoomError if the store's local disk has too little free space.
         """
         files = {path.relative_to(local).as_posix(): path for path in sorted(local.rglob("*")) if path.is_file()}
         entries = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
@@ -182,13 +182,13 @@ class Store(Files):
         return self.finish_folder(identity, entries, **content)
 
     def _has(self, identity: str, name: str, entry: Mapping[str, Any]) -> bool:
-        """Return True if the store is local and already has the complete file, as it may after an earlier writer was killed."""
+        """Return True if the store is local and has the complete file already, as after a writer was killed."""
         path = Path(self.path("folders", identity, name))
         has_size = self.is_local and path.is_file() and path.stat().st_size == entry["bytes"]
         return has_size and sha256_file(path) == entry["sha256"]
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
-        """Store and return the manifest of a folder whose files are stored. `content` contains other entries of the manifest."""
+        """Store and return the manifest of a folder whose files are stored. `content` has further entries of the manifest."""
         manifest = {**content, "identity": identity, "files": {**files}}
         self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
         return manifest
@@ -218,7 +218,7 @@ class Store(Files):
             yield folder
 
     def read_file(self, identity: str, name: str) -> bytes:
-        """Return one file of a finished folder without downloading the others. Raise FileNotFoundError if this is impossible."""
+        """Return one file of a folder without a download of the others. Raise FileNotFoundError if folder or file is missing."""
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
 
@@ -234,7 +234,7 @@ class Store(Files):
         return manifest
 
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
-        """Return the arguments of `cache.pinned` for a folder. The key has the identity, and a hash of the URL and the files."""
+        """Return the arguments of `cache.pinned` for a folder. The key is made of the identity and a hash of URL and files."""
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
         key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
@@ -256,7 +256,7 @@ class Store(Files):
         return key, sum(int(entry["bytes"]) for entry in files.values()), download
 
     def scratch(self) -> AbstractContextManager[Path]:
-        """Return a context with an empty local folder, which is removed at the end."""
+        """Return a context with an empty local folder, which is removed when the context ends."""
         return temporary.folder("work-")
 
 
@@ -268,7 +268,7 @@ class DamagedError(ValueError):
 
 
 def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
-    """Return the footer in a Parquet file's metadata. Raise DamagedError if it is broken, ValueError if there is none."""
+    """Return the footer in a Parquet file's metadata. Raise DamagedError for a broken footer, ValueError for a missing one."""
     try:
         footer = Footer.from_metadata(metadata)
     except ValueError as error:
@@ -316,7 +316,7 @@ def sha256_file(path: Path) -> str:
 
 
 def file_entry(data: bytes) -> dict[str, Any]:
-    """Return the entry of a file in a manifest.
+    """Return the entry of a file with the content `data` in a manifest.
 
     >>> file_entry(b"abc")["bytes"]
     3

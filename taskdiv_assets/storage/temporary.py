@@ -35,7 +35,7 @@ class Swept(NamedTuple):
 
 @contextmanager
 def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Yield the name and handle of a new file beside `path`, for a rename or a hard link. Remove the name when the block ends."""
+    """Yield the name and handle of a new file beside `path`, to rename or link. Remove the new name when the block ends."""
     name = Path(f"{path}.{_host()}-{uuid.uuid4().hex[:24]}{UNFINISHED}")
     file = _locked(name)
     try:
@@ -61,7 +61,7 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Write the buffered content of a file to the disk, and wait until it is there."""
+    """Write the buffered content of a file to the disk, and wait until the disk has it."""
     file.flush()
     os.fsync(file.fileno())
 
