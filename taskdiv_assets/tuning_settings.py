@@ -1,7 +1,7 @@
 """The section `tuning` of an experiment file, and the base types of all sections.
 
 The settings of `Tuning` are part of an adapter's identity; those of LoRA are left out for `method: full`. Device, memory and
-number of processes are not part of it; see docs/TUNING.md.
+number of processes are not part of the identity; see docs/TUNING.md.
 """
 
 from __future__ import annotations
@@ -98,5 +98,5 @@ class Tuning(Settings):
         return self.learning_rate
 
     def at(self, learning_rate: float) -> Tuning:
-        """Return the same settings with this learning rate."""
+        """Return a copy of these settings with the number `learning_rate`."""
         return self.model_copy(update={"learning_rate": learning_rate})

@@ -1,4 +1,4 @@
-"""The facts of a card, which come from the store. Paths of a machine are left out."""
+"""The facts of a card. They come from the store, and contain no path of a local file."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class ModelFacts(NamedTuple):
     training: TrainingFacts
     cells: tuple[Cell, ...]  # cells whose table `adapter` names the folder of this model
     scores: tuple[MeanScore, ...]
-    base_scores: tuple[MeanScore, ...]  # with the same settings; empty if the base model was not scored
-    splits: Mapping[str, str]  # by benchmark; only benchmarks with several splits
+    base_scores: tuple[MeanScore, ...]  # of the base model with the same benchmark settings; empty without such scores
+    splits: Mapping[str, str]  # benchmark → split that was scored; only benchmarks with several splits
 
 
 class TaskCount(NamedTuple):
@@ -105,8 +105,8 @@ class SelectionFacts(NamedTuple):
     selection_seeds: tuple[int, ...]
     pool: PoolSource
     rows_read_n: int
-    drops: Mapping[str, int]  # rows by reason
-    repairs: Mapping[str, int]  # cells by reason
+    drops: Mapping[str, int]  # reason → number of dropped rows
+    repairs: Mapping[str, int]  # reason → number of values that were set to null
     duplicates: str
     duplicates_n: int
     prompts_under_two_tasks_n: int
@@ -120,7 +120,7 @@ class SelectionFacts(NamedTuple):
 
 
 def means_as_notes(scores: pa.Table) -> list[dict[str, Any]]:
-    """Return `mean_scores` as mappings for the notes in a table's footer, so that a card need not read the rows."""
+    """Return `mean_scores` as mappings for the notes in a table's footer, so that a card is written without reading the table."""
     return [entry._asdict() for entry in mean_scores(scores)]
 
 

@@ -201,7 +201,7 @@ def _task_row(task: TaskCount, budget_n: int) -> tuple[str, ...]:
 
 
 def _render(template: str, data: CardData, **values: object) -> str:
-    """Render the card of a template. huggingface_hub writes the front matter from `data`; `values` are for the template.
+    """Render the card of a template. huggingface_hub writes the front matter from `data`; `values` are the template's variables.
 
     `ModelCard.from_template` would parse the card a second time and drop the comments of the front matter.
     """

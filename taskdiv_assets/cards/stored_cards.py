@@ -4,7 +4,7 @@
     tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
 
 No result depends on a card. The cells and scores of a trained folder can change, so its card is written after each change of a
-table of adapters, of their scores or of base scores.
+table `adapter`, `benchmark_scores` or `base_scores`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """Return the inputs of a training for the manifest, which keeps them after the experiment has changed."""
+    """Return the inputs of a training, for the manifest. They remain in the manifest if the experiment changes later."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     source, revision, dtype = (base.notes[name] for name in ("source", "revision", "dtype"))
     return {
@@ -57,7 +57,7 @@ def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
 
 
 def put_cell_cards(work: Work) -> None:
-    """Write the cards of the folders that a cell refers to, and of the folders that it referred to before."""
+    """Write the cards of the folders that a cell's table `adapter` names now, and of those that it named before this step."""
     before = work.lineage.footer(Unit("adapter", work.unit.key))  # read before this cell was published
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
@@ -79,7 +79,7 @@ def put_all_cards(work: Work) -> None:
 
 
 def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]]) -> None:
-    """Write cards until they agree with the tables.
+    """Write cards until they agree with the facts that `look` reads from the tables.
 
     Two processes may publish two cells that share a folder at the same time. Each process reads the tables again after writing,
     so an outdated card is replaced without a lock.
@@ -99,9 +99,9 @@ def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]])
 
 
 def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iterator[ModelFacts]:
-    """Yield the facts of each folder that exists and whose manifest has `made_of`. The tables at one budget give the scores.
+    """Yield the facts of each folder that exists and whose manifest has `made_of`. Scores come from cells of `budget_n`.
 
-    A folder belongs to one budget, because its identity contains the selected prompts.
+    A folder belongs to one budget, because its identity depends on the selected prompts.
     """
     experiment, store = lineage.experiment, lineage.store
     served = _served(lineage, budget_n)
@@ -156,7 +156,7 @@ def _means(scores: Footer | None, seed: int | None) -> tuple[MeanScore, ...]:
 
 
 def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[MeanScore, ...]:
-    """Return the base model's means; () if they belong to another base model, or to other settings than `scores`."""
+    """Return the base model's means; () if they belong to another base model, or to other benchmark settings than `scores`."""
     found = lineage.footer(Unit("base_scores"))
     if found is None or scores is None or found.inputs != {"base_model": base}:
         return ()
@@ -167,7 +167,7 @@ def data_card_file(
     work: Work,  # of a step that computes `allocation` or `annotation_batch`
     chosen: pa.Table,  # the table `allocation`, columns selection_seed, prompt_id, task
 ) -> dict[str, bytes]:
-    """Return a mapping from the path in the store to the data card of a cell's selection."""
+    """Return the data card of a cell's selection, as a mapping from the card's path in the store to its content."""
     experiment, cell, lineage = work.experiment, work.cell, work.lineage
     is_own = work.unit.asset == "allocation"
     identity = work.expected.identity if is_own else lineage.fresh(Unit("allocation", work.unit.key)).identity

@@ -44,10 +44,10 @@ class Ran(NamedTuple):
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
-    """Return the units (assets or partitions) of the wanted part that have to be computed or recorded, inputs first.
+    """Return the units (assets or partitions) that `wanted` selects and that must be computed or recorded, inputs first.
 
-    Such a unit is not fresh, lacks notes, or is unknown to Dagster (if `instance` is given). The choice of a learning rate is
-    left out while it is blocked.
+    Such a unit is not fresh, its stored table lacks notes of this version, or (if `instance` is given) Dagster has no record of
+    it. The unit `tuning_choice` is left out while it is blocked.
     """
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
@@ -64,7 +64,7 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
 
 
 def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: Cell | None = None) -> set[Unit]:
-    """Return the units that Dagster has recorded. The cell of the full pool has separate assets in Dagster."""
+    """Return the units that Dagster has recorded. `full_pool` is the full pool's cell, which has separate assets in Dagster."""
     from dagster import AssetKey
 
     found: set[Unit] = set()
@@ -92,10 +92,10 @@ def is_known_first(asset: Asset) -> bool:
 
 
 def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
-    """Return the runs of missing unpartitioned assets. Each run has the names of the runs that it waits for.
+    """Return the runs that compute the unpartitioned assets `names`. Each run has the names of the runs that it waits for.
 
-    `names` are the assets, inputs first. An asset that holds a model, or reads assets of several runs, starts a new run. To save
-    runs, any other asset joins the run of the asset in `names` that it reads, or else a run without a model if there is one.
+    In `names`, inputs come first. An asset that needs a model, or reads assets of several runs, starts a new run. To save runs,
+    any other asset joins the run of the asset that it reads. If it reads none of `names`, it joins a run without a model, if any.
     """
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}
@@ -120,9 +120,10 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
 def later_tasks(
     experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
 ) -> list[Task]:
-    """Return the runs that follow the runs of `is_known_first`. Each run has the names of the runs that it waits for.
+    """Return the runs that compute `missing`, except the assets that `is_known_first` accepts, which were computed before.
 
-    If `with_report` is True, the last run makes the report, unless it is up to date and no other run is needed.
+    Each run has the names of the runs that it waits for. If `with_report` is True, the last run makes the report, unless the
+    report is fresh and no other run is needed.
     """
     due = [unit.asset for unit in missing if unit.key is None]
     tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
@@ -146,7 +147,8 @@ def later_tasks(
 def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: Experiment) -> frozenset[str]:
     """Return the names of the runs that compute the inputs of some units.
 
-    An input is unpartitioned, or has the strategy or the cell of its unit. `made_by` maps each unit to the name of its run.
+    An input has no partition, or it has the strategy or the cell of the unit that reads it. `made_by` maps a unit to the name of
+    the run that computes it.
     """
     inputs = set()
     for unit in units:
@@ -158,12 +160,12 @@ def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: 
 def run(
     experiment: Experiment, instance: DagsterInstance, wanted: Filter, *, workers_n: int, tell: Callable[[Event], None]
 ) -> Ran:
-    """Compute the missing results of the wanted part. The report, if it is wanted, is made last. `tell` receives every event.
+    """Compute the missing results that `wanted` selects, and make the report last if it is selected. `tell` gets every event.
 
     If answers are missing, the lists of prompts are made first. Then the cells with all their answers are trained and scored.
 
     Raises:
-        ValueError: the wanted part cannot be computed.
+        ValueError: the experiment does not use the asset `wanted.until`, or a budget is larger than the pool.
         WorkerDiedError: a worker process ended unexpectedly.
     """
     store = Store(experiment.name)
@@ -198,7 +200,7 @@ def run(
 
 
 def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
-    """Remove the partial files of killed writers from a local store. If there were any, report the space that was freed."""
+    """Remove partial files of killed processes from a local store. If there were any, report their number and size."""
     if store.is_local and (swept := temporary.sweep(Path(store.path()))).files_n:
         files = f"{swept.files_n} unfinished file{'s' * (swept.files_n > 1)}"
         tell(Event("note", f"removed {files} of killed runs ({spelled(swept.bytes_n)})"))
@@ -207,7 +209,7 @@ def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
     """Return the number of missing answers of each waiting cell, the cells that can be trained or scored, and a reason.
 
-    The reason says why cells with all their answers have to wait for a learning rate. It is empty if no cell has to.
+    The reason says why cells with all their answers have to wait for a learning rate. It is empty if no cell waits for one.
     """
     lineage = REGISTRY.look(experiment, store)
     labels = OpenLabels(store, lineage)
@@ -227,7 +229,7 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
 def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: bool) -> list[Unit]:
     """Return the missing units that need answers and can be made now: those of cells in `ready`, and unpartitioned ones.
 
-    The scores of the base model are left out while cells wait for answers and none is ready.
+    The scores of the base model are left out if `is_waiting` (some cells wait for answers) is True and `ready` is empty.
     """
     return [
         unit
@@ -241,10 +243,10 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
 def register_budgets(
     experiment: Experiment, store: Store, instance: DagsterInstance, added: Sequence[int]
 ) -> list[int]:
-    """Store the budgets `added`, bring Dagster's list of budgets up to date, and return those that are new in this list.
+    """Store the budgets `added`, bring Dagster's list of budgets up to date, and return the budgets that are new in this list.
 
-    Budgets of the experiment file are not stored. A budget that the user deletes there has no expected cells any more, but stays
-    in Dagster's list. A separate full pool is stored when all answers are known. It is not in Dagster's list.
+    Budgets of the experiment file are not stored. If the user deletes one from the file, its cells are not computed any more, but
+    it stays in Dagster's list. When all answers are known, the size of a separate full pool is stored, but not put in the list.
     """
     from taskdiv_assets.orchestration import budget_list
 

@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait up to `patience_s` seconds for processes to end. Kill the others, and all descendants that any had at the start."""
+    """Wait up to `patience_s` seconds for processes to end. Then kill the others, and all descendants from before the wait."""
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
     wait_for(running, patience_s)
@@ -39,7 +39,7 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """In the main thread, delay Ctrl-C and SIGTERM until the block ends. Processes started in it inherit a blocked SIGINT."""
+    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes started in it inherit a blocked SIGINT."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

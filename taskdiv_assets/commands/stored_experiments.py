@@ -98,7 +98,7 @@ def bought(store: Store) -> str:
 
 
 def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
-    """Raise ValueError if a process has one of an experiment's locks, or one of its Dagster runs is waiting or active."""
+    """Raise ValueError if a process holds a lock of an experiment, or if a Dagster run of the experiment is waiting or active."""
     owners = locks.holders(store)
     runs = [] if dagster is None else _runs(store.experiment, dagster)
     if owners or runs:
@@ -203,7 +203,7 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
 
 
 def _is_unfinished(old: Store, text: bytes | None) -> bool:
-    """Return whether a rename was interrupted: the folder has the new name, but `text`, the file in it, has the old name."""
+    """Return True if a rename was interrupted: `old` has no folder, but `text`, the file in the new folder, has the old name."""
     if text is None or Path(old.path()).exists():
         return False
     with contextlib.suppress(plain_yaml.YamlError):

@@ -129,8 +129,8 @@ class RunDisplay:
 def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     """Return one line per cell that waits for answers, or a single line for more than six cells.
 
-    `waiting` maps a cell to the number of its missing answers. `blocked` says why other cells wait for a learning rate. Unless
-    it is empty, it gets a line of its own.
+    `waiting` maps a cell to the number of its missing answers. `blocked` says why other cells wait for a learning rate. If it is
+    not empty, a last line contains it.
 
     >>> waiting_lines({Cell(512, "random"): 312})
     ['512|random waits for 312 answers']

@@ -43,7 +43,7 @@ def adapters(experiment: Experiment, store: Store) -> Iterator[Adapter]:
 
 
 def cells(store: Store) -> list[Cell]:
-    """Return the cells that have a table of adapters, sorted."""
+    """Return the cells for which a table `adapter` is stored, sorted."""
     names = [name for name in store.names_below("tables", "adapter") if name.endswith(".parquet")]
     pairs = [name.removesuffix(".parquet").split("/") for name in names]
     return sorted(Cell(int(budget), strategy) for strategy, budget in pairs)
@@ -55,7 +55,7 @@ def none_stored(store: Store) -> str:
 
 
 def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: str | None, seed: int | None) -> Adapter:
-    """Return the only adapter with a budget, a strategy and a training seed. None matches every value.
+    """Return the only adapter with the given budget, strategy and training seed. An argument that is None matches every adapter.
 
     Raise ValueError if no adapter or several adapters match.
     """

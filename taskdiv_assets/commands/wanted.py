@@ -12,7 +12,7 @@ from taskdiv_assets.graph.units import Unit
 
 
 class Filter(NamedTuple):
-    """The selected part of an experiment. An empty field selects everything; `until` is the last asset to compute."""
+    """The selected part of an experiment. An empty field selects everything. `until` is the last asset; None selects all."""
 
     budgets: tuple[int, ...] = ()
     strategies: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Filter(NamedTuple):
 
     @property
     def options(self) -> str:
-        """The budgets and strategies as options of a command, each after a blank.
+        """The budgets and strategies as options of a command, with a blank before each option.
 
         >>> Filter((200,), ("random",)).options
         ' --budget 200 --strategy random'

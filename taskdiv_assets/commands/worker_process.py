@@ -79,7 +79,7 @@ def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _end_now(messages: queue.SimpleQueue[Any]) -> None:
-    """Interrupt the running step, and end the process after it. Messages of libraries about the interrupt are not printed."""
+    """Interrupt the running step, and end the process when the step has ended. The process prints nothing any more."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
@@ -88,7 +88,7 @@ def _end_now(messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _stop(*_: object) -> None:
-    """End the process at once if no run is active. Otherwise interrupt once, so that Dagster records the end of the step."""
+    """End the process at once if no run is active. Otherwise raise KeyboardInterrupt once, so that Dagster can record the end."""
     global _is_stopping
     if not _is_busy:
         os._exit(STOPPED)
@@ -110,7 +110,7 @@ def _run(experiment: str, task: Task) -> Any:
 
 
 def _warm_up() -> str:
-    """Import the slowest libraries of the next steps while other processes compute the first assets."""
+    """Import the libraries of later steps that take longest to import, while other processes compute the first assets."""
     for name in ("lm_eval", "peft", "trl"):
         importlib.import_module(name)
     return "warm"

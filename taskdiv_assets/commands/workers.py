@@ -1,7 +1,7 @@
 """The worker processes of `taskdiv run`. Each process imports the libraries once, and executes one Dagster run at a time.
 
-Each process has its own pipe to this process. Processes share no lock, queue or semaphore, so a killed process cannot block the
-others. Stopping cannot hang: a process gets a limited time to end, and is then killed.
+Each worker has its own pipe to the parent process. Workers share no lock, queue or semaphore, so a killed worker cannot block the
+others. Stopping cannot hang: a worker gets a limited time to end, and is then killed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ START = (
 
 @dataclass(frozen=True)
 class Task:
-    """The work of one Dagster run: assets of one job. `key` is the key of their results in the store, or None.
+    """The work of one Dagster run: assets of one job. `key` is the key of their results in the store: a cell, a strategy or None.
 
     Tasks with a higher `cost` start earlier. A task starts after the tasks that `after` names have ended.
     """

@@ -1,1 +1,1 @@
-"""The connection to Dagster, such as definitions, engines and instance. No other package imports private parts of Dagster."""
+"""Connect the assets to Dagster: definitions, engines, instance and so on. No other package imports private parts of Dagster."""

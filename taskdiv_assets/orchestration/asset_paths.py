@@ -1,7 +1,7 @@
 """The place of each result in Dagster: the path of the asset's key, and the partition.
 
 The store names the full pool's cell like any other cell (`4437|random`). In Dagster, this cell has separate assets without
-partitions. If it were a budget in the partition dialog, a click on "All" would train it once per strategy.
+partitions. If its budget were in the partition dialog, a click on "All" would train the full pool once per strategy.
 """
 
 from typing import NamedTuple

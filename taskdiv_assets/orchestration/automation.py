@@ -1,4 +1,4 @@
-"""The condition under which Dagster's daemon makes a new report: the report is out of date, and no input is being made."""
+"""The condition under which Dagster's daemon makes a new report: it is out of date, and none of its inputs is being made."""
 
 import json
 
@@ -18,7 +18,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
     Dagster's built-in conditions miss a report that `taskdiv run` made before the daemon's first evaluation, so this condition
     reads the store. The cursor contains the newest materialisation of each asset. The store is read only if the cursor changes.
-    So a report that fails is requested once, and an evaluation without changes only queries Dagster's records.
+    So a failed report is requested again only after a change. An evaluation without changes only queries Dagster's records.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -29,7 +29,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
         return "an asset was materialised that the stored report does not include"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Return a result that requests the report if it is due. Request nothing if another condition is already false."""
+        """Return a result that requests the report if it is due. Request nothing if another condition of `when_due` is false."""
         if context.candidate_subset.is_empty:
             return dg.AutomationResult(context, context.get_empty_subset(), cursor=context.cursor)
         seen = newest(self.experiment, context.asset_graph_view.instance)
@@ -60,7 +60,7 @@ def is_report_due(experiment: Experiment) -> bool:
 
 
 def when_due(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
-    """Return the complete condition of the report: the report is due, and neither the report nor an input is being made."""
+    """Return the complete condition of the report: it is due, and neither the report nor one of its inputs is being made."""
     condition = dg.AutomationCondition
     return (~condition.any_deps_in_progress() & ~condition.in_progress() & ReportIsDue(experiment)).with_label(
         "the report is out of date, and none of its inputs is being made"

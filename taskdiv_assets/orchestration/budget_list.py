@@ -1,7 +1,7 @@
-"""The budgets in Dagster's partition dialog, in ascending order: those of the experiment file, of the store and of the UI.
+"""The budgets in Dagster's partition dialog, in ascending order: from the experiment file, the store and users of the UI.
 
 Dagster shows dynamic partitions in the order in which they were added. To insert a budget, this module removes the larger budgets
-and adds them again. Dagster stores the records of a partition under its key, so no record is lost.
+and adds them again. Dagster stores the records of a partition under its key, so the records are kept.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,8 @@ def partitions_name(experiment: str) -> str:
 def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> list[int]:
     """Add missing budgets to Dagster's list, remove sizes of the full pool, sort the list, and return the added budgets.
 
-    An active run or backfill may need the present keys. Budgets are then only added at the end, and a later call sorts the list.
+    An active run or backfill may need any key of the list. While one is active, nothing is removed: missing budgets are added at
+    the end, and a later call sorts the list.
     """
     name = partitions_name(experiment.name)
     known = list(instance.get_dynamic_partitions(name))
@@ -62,7 +63,7 @@ def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
 
 
 def is_idle(experiment: Experiment, instance: dg.DagsterInstance) -> bool:
-    """Return True if no run of the experiment and no backfill is active."""
+    """Return True if no run of the experiment is waiting or active, and no backfill of any experiment is active."""
     unfinished = RunsFilter(statuses=list(UNFINISHED), tags={"experiment": experiment.name})
     if instance.get_run_records(unfinished, limit=1):
         return False

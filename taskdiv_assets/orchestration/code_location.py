@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def load_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of the experiment in `source` (see `experiment_file.read_text`). Its name must be `name`."""
+    """Return the definitions of the experiment in `source` (see `experiment_file.read_text`), which must have the name `name`."""
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
     if experiment.name != name:
@@ -50,15 +50,15 @@ def load_with_executor(name: str) -> dg.Definitions:
 
 
 def job_of(experiment: str, name: str) -> dg.JobDefinition:
-    """Return a job of an experiment. The process of a step calls this function to find its asset."""
+    """Return a job of an experiment. Dagster calls this function in the process of a step, to find the asset of the step."""
     return load_with_executor(experiment).resolve_job_def(name)
 
 
 def build(names: Iterable[str] | None = None) -> dg.Definitions:
-    """Return the definitions of the named experiments, by default of those that `shown` returns.
+    """Return the definitions of the experiments `names`, by default of the experiments that `shown` returns.
 
-    One asset with the error message replaces an experiment that cannot be loaded, or an unknown name in `$TASKDIV_EXPERIMENTS`.
-    Unknown names in `names` are ignored. If the store cannot be read, one more asset shows that error, and the built-in
+    An experiment that cannot be loaded, or an unknown name in `$TASKDIV_EXPERIMENTS`, gets one asset with the error message.
+    Unknown names in `names` are ignored. If the store cannot be read, one more asset shows the error, and the built-in
     experiments are still loaded.
     """
     parts = [dg.Definitions(executor=engines.executor("taskdiv_assets.definitions"))]
@@ -82,7 +82,7 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
 
 
 def shown(stored: Iterable[str]) -> list[str]:
-    """Return the names of the experiments that the UI shows: the demos, the stored ones, and those of `$TASKDIV_EXPERIMENTS`."""
+    """Return the names of the experiments that the UI shows: the demos, the stored ones, and those in `$TASKDIV_EXPERIMENTS`."""
     asked = [name.strip() for name in machine().experiments.split(",")]
     return list(dict.fromkeys([*DEMOS, *sorted(stored), *filter(None, asked)]))
 
@@ -107,7 +107,7 @@ def warn(sentence: str) -> None:
 def error_asset(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
     """Return a group with one asset whose description contains the error message `problem`.
 
-    When a user materialises the asset, it calls `load`, the function that failed.
+    When a user materialises the asset, `load` (the function that failed) is called again.
     """
     group = re.sub(r"[^A-Za-z0-9_]", "_", name)
     if group != name:  # the hash keeps two names apart that would become the same group name

@@ -1,4 +1,4 @@
-"""Engines that execute the steps of a run: in the run's process, in one process each, on a Ray cluster, or as Kubernetes jobs.
+"""Engines that execute the steps of a run: in the run's process, in a process per step, on a Ray cluster, or as Kubernetes jobs.
 
 `$TASKDIV_EXECUTOR` selects one of Dagster's executors. `graph.needs` contains the resources that a step requests.
 """
@@ -26,7 +26,7 @@ OWN_TO_A_MACHINE = frozenset({"TASKDIV_HOME", "TASKDIV_CACHE", "TASKDIV_QUIET"})
 
 
 def executor(definitions: str = "taskdiv_assets.orchestration.code_location") -> dg.ExecutorDefinition:
-    """Return Dagster's executor for the engine of `$TASKDIV_EXECUTOR`. `multiprocess` imports `definitions` once for all steps.
+    """Return Dagster's executor for `$TASKDIV_EXECUTOR`. `multiprocess` imports the module `definitions` once for all steps.
 
     Raises:
         ValueError: the packages of the engine are not installed, or `passed_variables` finds a password.
@@ -53,9 +53,10 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
 
 
 def passed_variables(*also: str) -> list[str]:
-    """Return environment variables for a remote step, as NAME=VALUE: those of the project, `PASSED` and `also` that are set.
+    """Return NAME=VALUE for each environment variable that a remote step gets: of the project, `PASSED` and `also`, if it is set.
 
-    Secrets and variables that concern one machine are left out. TASKDIV_HOME and OMP_NUM_THREADS are always included.
+    Secrets and variables that concern one machine, such as TASKDIV_CACHE, are left out. TASKDIV_HOME and OMP_NUM_THREADS are
+    always included.
 
     Raises:
         ValueError: an address contains a password. Everyone who can see a job could read the password.
@@ -107,7 +108,7 @@ def execute(
     run_config: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> dg.JobExecutionResult:
-    """Execute one run of the job `name` for the partition `key`, if it is not None, with the engine of `$TASKDIV_EXECUTOR`.
+    """Execute one run of the job `name` with the engine of `$TASKDIV_EXECUTOR`. `key` is the partition's key, or None.
 
     The first component of the keys in `assets` is the experiment's name. The storage of `instance` must be persistent, because
     steps in other processes use the same storage.

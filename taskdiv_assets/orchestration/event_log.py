@@ -2,7 +2,7 @@
 
 Dagster opens a connection for each statement, which takes more than half of the time that Dagster adds to a cell. The file format
 is unchanged, so other processes can use the files. The UI watches a file for changes. With an open connection, SQLite changes
-the file only at a checkpoint (it copies the write-ahead log into the file), so this module makes one every second.
+the file only at a checkpoint (it copies the write-ahead log into the file), so this module starts a checkpoint every second.
 """
 
 import threading

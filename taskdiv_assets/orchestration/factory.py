@@ -113,7 +113,7 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """Return a freshness policy with the largest age `fresh_days`, if this is set. Only the pool and the report have a policy."""
+    """If `fresh_days` is set, return a freshness policy with this largest age for the pool and the report; otherwise None."""
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None

@@ -102,8 +102,8 @@ def warnings() -> Iterator[str]:
 def slots(workers_n: int | None = None) -> int:
     """Return how many steps may load a model at the same time.
 
-    This is the number of GPUs of the cluster (`$TASKDIV_ACCELERATORS`) or of this machine. Without GPUs, it is the number of
-    workers, or by default of processors.
+    This is the number of GPUs of the cluster (`$TASKDIV_ACCELERATORS`) or of this machine. Without GPUs, it is `workers_n`, or
+    the number of processors if `workers_n` is None.
     """
     return machine().accelerators or gpus_n() or workers_n or os.cpu_count() or 1
 
@@ -165,7 +165,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> Mapping[str, Any]:
-    """Return the settings in the `dagster.yaml` of a home. Raise ValueError if it is not UTF-8, not YAML, or not a mapping."""
+    """Return the settings in the `dagster.yaml` of a home. Raise ValueError if the file is not a YAML mapping in UTF-8."""
     path = folder / "dagster.yaml"
     try:
         found = plain_yaml.read(path.read_text(encoding="utf-8"), str(path)).value
@@ -191,7 +191,7 @@ def _opened(folder: Path) -> DagsterInstance:
 
 
 def budgets_of_ui(experiment: str) -> set[str]:
-    """Return the keys of an experiment's budget partitions in Dagster; an empty set if its home has no dagster.yaml."""
+    """Return the keys of an experiment's budget partitions in Dagster; an empty set if Dagster's home has no dagster.yaml."""
     if not (home_folder() / "dagster.yaml").exists():
         return set()
     with open_instance() as instance:

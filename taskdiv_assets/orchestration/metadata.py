@@ -1,4 +1,4 @@
-"""The metadata that the UI shows for a stored table, such as first rows, picture, paths, and links to related results."""
+"""The metadata that the UI shows for a stored table, such as its first rows, a picture, paths, and links to related results."""
 
 import base64
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """Return the first claim of a report with its verdict, or "no claim yet". The UI shows plain text without a click."""
+    """Return the first claim of a report with its verdict, or "no claim yet". The UI shows this plain text without a click."""
     claims = notes.get("claims") or []
     return f"{claims[0]['text']} ({claims[0]['verdict']})" if claims else "no claim yet"
 
@@ -83,7 +83,10 @@ def links_of_cell(work: Work) -> str:
 
 
 def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) -> str:
-    """Return Markdown links to the scores of a report's cells: one line per budget, at most `LINKS_MAX` links; or a sentence."""
+    """Return Markdown links to the scores of the cells in a report: one line per budget, and at most `LINKS_MAX` links.
+
+    If no cell is scored yet, return a sentence that says so.
+    """
     means = table.filter(pc.and_(pc.equal(table["quantity"], "mean"), pc.greater(table["budget_n"], 0)))
     cells = sorted({(row["budget_n"], row["strategy"]) for row in means.select(["budget_n", "strategy"]).to_pylist()})
     if not cells:
@@ -99,7 +102,7 @@ def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) ->
 
 
 def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> str:
-    """Return the path of the UI's page of an asset, or of one partition of the asset.
+    """Return the path of the page that the UI has for an asset, or for one partition of the asset.
 
     >>> address("demo", "adapter", "128|random")
     '/assets/demo/adapter?view=partitions&partition=128%7Crandom'
@@ -112,7 +115,7 @@ def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool
 
 
 def rows_as_markdown(table: pa.Table) -> str:
-    """Return the first `PREVIEW_ROWS_N` rows as a Markdown table. Cells are cut to 80 characters and escaped."""
+    """Return the first `PREVIEW_ROWS_N` rows as a Markdown table. Values are cut after 80 characters and escaped."""
     names = table.column_names
     rows = table.slice(0, PREVIEW_ROWS_N).to_pylist()
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]

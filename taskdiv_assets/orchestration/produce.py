@@ -1,8 +1,8 @@
 """Materialisation of one result: look up, compute, validate, store and report its table. All assets use this module.
 
 If the stored result is fresh and has all rules and notes of this version, nothing is computed. A new table is validated before
-it replaces the stored table. If it violates an ERROR rule, the stored table is kept, `<table>.rejected.json` is written, and the
-step fails without a retry.
+it replaces the stored table. If it violates a rule of severity `error`, the stored table is kept, `<table>.rejected.json` is
+written, and the step fails without a retry.
 """
 
 import time
@@ -40,7 +40,7 @@ def produce(
 ) -> Events:
     """Materialise one unit (an asset with its partition), and yield its check results and its materialisation.
 
-    `text` is the experiment file, which is stored for the report. `is_full_pool` selects the full pool's cell.
+    `text` is the content of the experiment file, which is stored for the report. `is_full_pool` selects the full pool's cell.
 
     Raises:
         dagster.Failure: an invalid or stale input, a violated contract, or any other error. The step is not retried.
@@ -79,13 +79,13 @@ def produce(
 
 
 def _sentence(error: Exception) -> str:
-    """Return the message of `troubles` for an error, or else its own, with its class unless it is a ValueError or OSError."""
+    """Return the message of `troubles` for an error, else the error's own, with its class except for ValueError and OSError."""
     is_sentence = isinstance(error, ValueError | OSError)
     return troubles.sentence(error) or (str(error) if is_sentence else f"{type(error).__name__}: {error}")
 
 
 def prepared(work: Work, asset: Asset) -> Work:
-    """Call the asset's `prepare`, unless the unit is fresh. If it stored files, return a new view of the store, else `work`."""
+    """Call the asset's `prepare`, unless the unit is fresh. If `prepare` stored files, return a new `Work`, else `work`."""
     if work.lineage.is_fresh(work.unit) or asset.prepare is None or not asset.prepare(work):
         return work
     lineage = work.lineage.again()
@@ -99,14 +99,14 @@ def unit_of(context: dg.AssetExecutionContext, asset: Asset, lineage: Lineage, *
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
-    """Add the tags by which users filter runs. The runs of a backfill do not have the tags of a job."""
+    """Add `tags` to the run of a step. Users filter runs by tags, and the runs of a backfill do not get the tags of the job."""
     missing = {name: value for name, value in tags.items() if context.run.tags.get(name) != value}
     if missing:
         context.instance.add_run_tags(context.run_id, missing)
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each wait is 3 times the one before."""
+    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each wait is 3 times the previous."""
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number
@@ -184,9 +184,10 @@ def _has_all_rules(footer: Footer | None, asset: str) -> bool:
 
 
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns in the order of the contract, cast to its types if the cast loses nothing.
+    """Return a table with its columns in the order and with the types of `schema`, which comes from the contract.
 
-    If a cast fails, the types stay. A table with other column names stays unchanged. The contract's rule `schema` reports both.
+    If a cast fails or would lose values, all types stay as they are. If the column names differ, the table stays unchanged. The
+    contract's rule `schema` reports both cases.
     """
     if set(table.column_names) != set(schema.names):
         return table

@@ -1,6 +1,6 @@
 """Addresses under which `taskdiv ui` serves reports. Dagster stores the address with each report, so addresses must not change.
 
-An address contains a mark of the results folder (`$TASKDIV_HOME`). A server of another results folder rejects the address.
+An address contains the mark of the results folder (`$TASKDIV_HOME`), a hash. A server of another folder rejects the address.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ MARK_LENGTH = 12
 
 
 def home_mark(url: str | None = None) -> str:
-    """Return the mark of a results folder, by default `$TASKDIV_HOME`. The mark is a hash, so it does not reveal a path."""
+    """Return the mark of a results folder (default `$TASKDIV_HOME`). It is a hash, so it does not reveal the folder's path."""
     return hashlib.sha256((home() if url is None else url).encode()).hexdigest()[:MARK_LENGTH]
 
 

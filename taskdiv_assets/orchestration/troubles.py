@@ -1,7 +1,7 @@
 """Error messages for problems of the machine, such as a full disk, missing rights, too many open files or damaged databases.
 
-Libraries wrap errors of the system, and some keep only the text. So all causes of an exception are checked, by error number and
-by text.
+Libraries wrap errors of the operating system in other exceptions, and some keep only the message. So an exception and all its
+causes are checked, by error number and by message.
 """
 
 import errno
@@ -49,7 +49,7 @@ def sentence(error: BaseException) -> str | None:
 
 
 def _number(error: BaseException) -> int | None:
-    """Return the error number in an exception's attribute or text. Return None if this module has no message for it."""
+    """Return the system's error number of an exception, from `errno` or the text; None if this module has no message for it."""
     known = {*(number for number, _ in WORDS), errno.EACCES, errno.EPERM, errno.ENFILE}
     if isinstance(error, OSError) and error.errno in known:
         return error.errno

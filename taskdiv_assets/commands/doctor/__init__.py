@@ -117,7 +117,7 @@ def _print_row(out: Console, style: str, mark: str, what: str, found: str, also:
 
 
 def secrets_of(environ: Mapping[str, str]) -> list[str]:
-    """Return the secrets in variables such as …_KEY and …_TOKEN: all words of more than 3 characters, the longest first."""
+    """Return the secrets in the values of variables such as …_KEY: all words of more than 3 characters, the longest first."""
     values = {part for name, value in environ.items() if SECRET_NAME.search(name) for part in value.split()}
     return sorted((value for value in values if len(value) > 3), key=lambda value: (-len(value), value))
 

@@ -23,7 +23,7 @@ NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glust
 
 
 def threads(omp_num_threads: str, cores_n: int) -> Finding:
-    """Check that $OMP_NUM_THREADS is 1. On two busy cores, two processes with two threads each were 8 to 12 times slower."""
+    """Check that $OMP_NUM_THREADS is 1. On two busy cores, two processes were 8 to 12 times slower with two threads each."""
     if omp_num_threads == "1":
         return Finding("well", "threads", "OMP_NUM_THREADS is 1")
     found = f"OMP_NUM_THREADS {f'is {omp_num_threads}' if omp_num_threads else 'is not set'}"
@@ -81,7 +81,7 @@ def dagster_yaml(path: Path, settings: str) -> Finding:
 
 
 def lacking(ours: Mapping[str, object], theirs: object, place: str = "") -> Iterator[str]:
-    """Yield the dotted names of settings that `theirs` lacks. A section for which `theirs` has a single value is skipped.
+    """Yield the dotted names of settings in `ours` that `theirs` lacks. A section that is a single value in `theirs` is skipped.
 
     >>> list(lacking({"a": {"b": 1, "c": 2}, "d": {"e": 3}}, {"a": {"b": 7}}))
     ['a.c', 'd']

@@ -28,7 +28,7 @@ def within(timeout_s: float, work: Callable[[], T]) -> T:
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of an exception as a part of a sentence, cut after 200 characters. An empty message is replaced."""
+    """Return the message of an exception for a sentence, cut after 200 characters. Without a message, describe its type."""
     text = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split()).rstrip(".")
     text = re.sub(r"^\[Errno -?\d+\] ", "", text)
     return text[:200] or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -24,7 +24,7 @@ class Card(NamedTuple):
 
 
 class TorchBuild(NamedTuple):
-    """The installed torch. `made_for` is its GPU platform, such as "CUDA 12.8", or empty. `cards` are the GPUs it finds."""
+    """The installed torch. `made_for` is its GPU platform, such as "CUDA 12.8", or empty. `cards` are the GPUs torch finds."""
 
     version: str
     made_for: str
