@@ -43,7 +43,10 @@ GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": 
 
 
 def make_ranking(work: Work) -> Product:
-    """Order the prompts by one strategy for each selection seed, up to the ranking's depth. `kept_first` gives the first ones."""
+    """Order the prompts by one strategy for each selection seed, up to the depth of the ranking.
+
+    If `kept_first` returns prompts for the strategy, they come first in every order.
+    """
     strategy = work.experiment.strategy(str(work.unit.key))
     own = work.experiment.own_order(strategy.name)
     placed = None if own is None else read_own_order(work, own)

@@ -44,7 +44,7 @@ def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
 
 
 def spread_and_sizes(work: Work) -> dict[str, Any]:
-    """Return the contract parameters: each task's size, and the smallest number of scored prompts that has a standard error.
+    """Return the contract parameters: each task's size, and the smallest number of scored prompts that gives a standard error.
 
     This number is 2, or larger than the pool if no task has two different confidences.
     """

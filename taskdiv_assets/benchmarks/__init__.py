@@ -193,7 +193,7 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
 
 
 def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
-    """Return the number of items of each task, also if a sample is asked. No model is loaded. `harness` may need a download."""
+    """Return the number of items of each task in its source. No model is loaded. Only tasks of `harness` may need a download."""
     if isinstance(benchmark, LabBenchmark):
         return lab.task_sizes(benchmark, pool)
     sizes: dict[str, int] = _module_of(benchmark).task_sizes(benchmark)

@@ -14,7 +14,7 @@ FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_shot": 
 
 
 def chosen_tasks(benchmark: BbhBenchmark) -> tuple[str, ...]:
-    """Return the names of the tasks to run: the experiment's `tasks`, or all 27."""
+    """Return the names of the tasks to run: the benchmark's `tasks`, or all 27."""
     return chosen("BBH task", benchmark.tasks, SIZES)
 
 

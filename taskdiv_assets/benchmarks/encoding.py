@@ -27,7 +27,7 @@ class Encoded(NamedTuple):
 
 
 def is_greedy(request: Any) -> bool:
-    """Return True if a task's `generation_kwargs` only set where answers end and how to sample. `questions` rejects sampling."""
+    """Return True if `generation_kwargs` of a request has only keys in PLAIN. `questions` has rejected requests that sample."""
     return set(request.args[1]) <= set(PLAIN)
 
 
@@ -88,7 +88,7 @@ class Encoder:
         return tuple(Piece(part, place % 2 == 0) for place, part in enumerate(self.own.split(text)))
 
     def _with_end(self, text: str) -> list[int]:
-        """Return the tokens of a prompt with its answer. At the end of `text`, the end token of training is a special token."""
+        """Return the tokens of `text`, a prompt with its answer. An end token at the end of `text` is read as a special token."""
         before = text.removesuffix(str(self.harness.tokenizer.eos_token or ""))
         pieces = (*self._pieces(before), Piece(text[len(before) :], False))
         return ids_of(self.harness.tokenizer, pieces, "a question")

@@ -16,7 +16,7 @@ FOLDER = ("mmlu", "default")
 
 
 def chosen_subjects(benchmark: MmluBenchmark) -> tuple[str, ...]:
-    """Return the names of the subjects to run: the experiment's `tasks`, or all 57."""
+    """Return the names of the subjects to run: the benchmark's `tasks`, or all 57."""
     return chosen("MMLU subject", benchmark.tasks, SUBJECTS)
 
 

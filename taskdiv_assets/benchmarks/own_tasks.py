@@ -100,7 +100,7 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
 
 
 def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
-    """Return the folder of the file that sets `key`: the YAML file, or the last included file that sets it; None for no file."""
+    """Return the folder of the YAML file `path` if it sets `key`, or of the last included file that does; None if none does."""
     raw = _read(path)
     if not isinstance(raw, dict) or path in seen:
         return None

@@ -91,9 +91,9 @@ class Asset:
     reads_of: Callable[[Experiment, str], Sequence[str]] | None = None  # the `reads` of one partition, if fewer
     is_sharded: bool = False  # True if `$TASKDIV_SCORERS` workers can share the work
     unless: tuple[Unless, ...] = ()  # conditions for not using the asset; the first that holds gives the reason
-    runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes before this one, which does not read them
+    runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes earlier, although this asset does not read them
     needs_answers: bool = False  # True if `taskdiv run` leaves the asset out in cells with missing answers
-    folders: Literal["none", "own", "inputs"] = "none"  # whose identities name folders that a fresh table needs
+    folders: Literal["none", "own", "inputs"] = "none"  # whose identities are the names of needed folders
     parameters: Callable[[Work], Mapping[str, Any]] | None = None  # values of the `$names` in the contract
     kinds: frozenset[str] = frozenset({"python", "parquet"})  # labels in the UI
     picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None  # (table, notes) -> PNG; b"" for no picture

@@ -23,7 +23,7 @@ _ALLOWED: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("allowed", 
 
 
 class UndeclaredInputError(RuntimeError):
-    """Error for an asset that reads the table of another asset which is not in its `reads`."""
+    """Error for an asset that reads the table of another asset, although its `reads` does not contain that asset."""
 
 
 def refuse_undeclared(asset: str) -> None:
@@ -46,7 +46,7 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """The inputs of one unit, for its recipe. `found` maps the name of each input that the recipe added to a hash or identity."""
+    """The inputs of one unit, for its recipe. `found` maps the name of each input to an identity or hash; the recipe fills it."""
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
         self.experiment: Experiment = lineage.experiment

@@ -13,7 +13,9 @@ _JOINERS = "\u200c\u200d"  # unprintable characters that are part of Persian wor
 
 
 def one_line(value: object) -> str:
-    """Return a value as one line of plain text, cut at LONGEST_N characters. Unprintable ones, except _JOINERS, become U+FFFD.
+    """Return a value as one line of plain text, cut at LONGEST_N characters.
+
+    U+FFFD replaces each unprintable character that is not in _JOINERS.
 
     >>> one_line("a\\n b")
     'a b'

@@ -104,7 +104,7 @@ class Models:
     def proxy(self, source: BaseModelSource) -> Proxy:
         """Return the identity, the number format and the attention of a proxy.
 
-        `auto` means float32 for the lab's models, and otherwise the format of the base model.
+        `dtype: auto` means float32 for the lab's models, and otherwise the format of the base model.
         """
         wanted = "float32" if source.lab is not None else self.decision["dtype"]
         dtype = wanted if source.dtype == "auto" else source.dtype

@@ -13,7 +13,11 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets of the graph. Raise ValueError if two names are equal, or an asset comes before one that it reads or follows."""
+    """All assets of the graph.
+
+    Raises:
+        ValueError: two assets have the same name, or an asset comes before an asset that it reads or runs after.
+    """
 
     def __init__(self, assets: Sequence[Asset]) -> None:
         self._assets: dict[str, Asset] = {}

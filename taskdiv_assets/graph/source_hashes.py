@@ -42,7 +42,7 @@ class SourceHashes:
         return {name: remote.sha256_of(path, known) for name, path in own.items() if path}
 
     def base_model(self) -> dict[str, str]:
-        """Return the hash of a base model's files (the stored one if they cannot be read); {} without a path or URL."""
+        """Return the hash of a base model's files (the stored hash if the files cannot be read); {} without a path or URL."""
         path = None if self.experiment.base_model is None else self.experiment.base_model.path
         return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
 
@@ -50,7 +50,7 @@ class SourceHashes:
         """Return the hash of a file with the user's order or scores of prompts.
 
         Raises:
-            ValueError: the file does not exist, and the store has no ranking that was made from it.
+            ValueError: the file does not exist, and the store has no ranking by the strategy `order.name`.
         """
         try:
             return self._hashes(Unit("ranking", order.name), lambda marks: [remote.sha256_of(order.path, marks)])
@@ -60,7 +60,7 @@ class SourceHashes:
             raise ValueError(said) from None
 
     def noted(self, asset: str, key: str | None = None) -> dict[str, dict[str, str]]:
-        """Return a note for a table's footer: the mark and the hash of each remote source that has a mark; {} if none has one."""
+        """Return a note for a table's footer: mark and hash of each remote source that has a mark; {} if there is none."""
         marks = self._marks.get(Unit(asset, key))
         return {"source_marks": marks} if marks else {}
 

@@ -67,7 +67,7 @@ def kept_of(store: Store) -> Mapping[str, str]:
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return a map from each prompt id and each own id of a copy to the kept prompt id. Of equal keys, the prompt id counts."""
+    """Return a map from each prompt id and own id of a copy to the kept prompt id. A prompt id has priority over an own id."""
     copy_ids, own_ids, kept = (copies.column(name).to_pylist() for name in SCHEMA.names)
     by_own = {own: kept_id for own, kept_id in zip(own_ids, kept, strict=True) if own is not None}
     return by_own | dict(zip(copy_ids, kept, strict=True))

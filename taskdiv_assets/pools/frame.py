@@ -260,7 +260,7 @@ def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
 def _share(
     values: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str], reason: str
 ) -> None:
-    """Give each kept row without a value the first value among the copies of its prompt."""
+    """Give each kept row that has no value the first value among the dropped rows with the same prompt."""
     for row in left_out:
         if values[first[row]] is None and values[row] is not None:
             values[first[row]] = values[row]

@@ -11,7 +11,7 @@ Row = dict[str, object]
 
 
 def read_json(text: str, path: str, choose: Choice, options: Options, parse: Callable[[str, str], list[Row]]) -> Source:
-    """Return the columns that `choose` selects, of the rows that `parse` returns. If a row lacks a key, its column has None."""
+    """Return the columns that `choose` selects from the rows that `parse` returns. The value of a missing key is None."""
     rows = parse(text, path)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     chosen = choose(names, path) if rows else ()

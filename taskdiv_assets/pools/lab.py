@@ -127,7 +127,7 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
 
 
 def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Generator) -> IntArray:
-    """Return a code (n,) for each row: an input on the side `pool`, of the kind that the row's task has."""
+    """Return the codes (n,) of drawn inputs: for each row, an input on the side `pool` of the kind that the row's task has."""
     kinds = np.array([task.kind for task in chosen])[task_of]
     codes = np.empty(len(task_of), np.int64)
     for kind in ALL_KINDS:

@@ -66,8 +66,8 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str]
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
     Raises:
-        ValueError: the file cannot be used, a key has no task or two tasks, a prompt is missing, or a prompt id of the file is
-            not in the pool.
+        ValueError: the file cannot be used, a key has no task or two tasks, the file lacks a prompt of the pool, or it has a
+            prompt id that is neither in the pool nor in `left_out`.
     """
     path = str(settings.path)
     task = settings.task or "task"

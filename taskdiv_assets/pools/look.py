@@ -87,7 +87,7 @@ class FileLook:
 def look(path: str) -> FileLook:
     """Return the format and the columns of a file (path or fsspec URL) or of a folder of `datasets.save_to_disk`.
 
-    At most 200,000 rows are used. Of a text file, at most 200 MiB are read.
+    At most 200,000 rows are used. Of a text file, at most 200 MiB are read (after decompression).
 
     Raises:
         ValueError: the file does not exist or cannot be read as a pool.

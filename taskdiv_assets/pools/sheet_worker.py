@@ -16,7 +16,7 @@ Cell = int | float | str | bool | datetime.time | datetime.date | datetime.datet
 
 
 def text_of(value: Cell) -> str | None:
-    """Return a cell as text, with whole numbers without a decimal point and dates in ISO 8601; None for an empty cell.
+    """Return a cell as text; None for an empty cell. Whole numbers get no decimal point, and dates are in ISO 8601.
 
     >>> text_of(7.0), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
     ('7', '2026-01-31', 'TRUE', None)

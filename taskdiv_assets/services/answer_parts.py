@@ -41,7 +41,7 @@ class AnswerParts:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Add new answers. If `Parts.is_due` is true for the number of answers that are not stored yet, store these."""
+        """Add new answers. If `Parts.is_due` is true for the number of answers that are not stored yet, store these answers."""
         self.waiting |= answers
         if self.parts.is_due(len(self.waiting)):
             self.put()

@@ -55,7 +55,7 @@ def verdicts_from_annotations(
     annotations: Sequence[Annotation],  # with texts, because the texts identify a pair; the model's name does not
     reference_generator: str | None = None,  # name in the benchmark's source; None: the name is not checked
 ) -> dict[str, list[Verdict]]:
-    """Return verdicts by annotator, in the order of the annotations. Without a preference, the kind is `unreadable`.
+    """Return verdicts by annotator, in the order of the annotations. A missing preference gives the kind `unreadable`.
 
     Raises:
         ValueError: there are no texts, the reference has another name, or an annotator has two different verdicts on a pair.

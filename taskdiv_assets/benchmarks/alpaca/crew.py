@@ -29,7 +29,7 @@ class ClientOptions(NamedTuple):
 
 
 class Crew:
-    """A group of up to `parallel` threads that send the questions about pairs in the given order."""
+    """A group of up to `parallel` threads that send one question for each pair, in the order of `pairs`."""
 
     def __init__(
         self, endpoint: Endpoint, pairs: Sequence[Pair], *, weighted: bool, parallel: int, options: ClientOptions

@@ -48,7 +48,7 @@ class DifficultyFile(NamedTuple):
 
 
 def difficulty_sha256(source: str) -> str:
-    """Return the SHA-256 of the file's bytes as hex digits; raise ValueError if the file cannot be read."""
+    """Return the SHA-256 of the bytes of the file `source` as hex digits; raise ValueError if the file cannot be read."""
     return hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
 
 
@@ -82,7 +82,7 @@ def read_difficulty(source: str) -> DifficultyFile:
 
 
 def _steady(rows: Sequence[dict[str, str]], source: str) -> Steady:
-    """Return the verdicts that stabilise the fit, if any. Length differences become model minus reference by a change of sign."""
+    """Return the verdicts that stabilise the fit, if any. The length differences get the other sign: model minus reference."""
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)
     judged = [(line, row) for line, row in enumerate(rows, start=2) if row[PREFERENCE] not in ("", "nan")]

@@ -34,13 +34,13 @@ def ask_all(
 ) -> list[Verdict]:
     """Return the verdicts on all pairs, in their order.
 
-    A repeated pair is sent once. A pair of equal outputs is a tie and is not sent. `keep` and `progress` run in this thread.
-    `keep` receives each verdict once, in batches of at most KEEP_N and about every KEEP_S seconds, also if an exception such as
-    Ctrl-C ends the run.
+    A repeated pair is sent once. A pair of equal outputs is a tie and is not sent. `keep` and `progress` run in the caller's
+    thread. `keep` receives each verdict once, in batches of at most KEEP_N and about every KEEP_S seconds, also if an exception
+    such as Ctrl-C ends the run.
 
     Raises:
-        ValueError: the judge cannot be asked (for example, a wrong key, model or address, or no credit), HOPELESS_N questions in
-            a row failed, or the first HOPELESS_N answers were all unreadable.
+        ValueError: the judge cannot answer (for example, wrong key, model or address, or no credit), HOPELESS_N questions in a
+            row failed, or the first HOPELESS_N answers were all unreadable.
     """
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
