@@ -98,7 +98,7 @@ def _compared(lm: LanguageModel) -> str | None:
 
 
 def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
-    """Return tokens from the middle half of the vocabulary, where no special tokens are expected."""
+    """Return `tokens_n` tokens from the middle half of the vocabulary, where no special tokens are expected."""
     size = min(vocabulary_size(lm), lm.model.get_input_embeddings().weight.shape[0])
     return [size // 4 + (size // 2) * place // LONG_N for place in range(tokens_n)]
 

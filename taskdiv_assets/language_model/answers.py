@@ -1,7 +1,7 @@
-"""Test whether a model's greedy continuation of a prompt starts with the known answer, in one pass over both.
+"""Test whether a model's greedy continuation of a prompt starts with the known answer.
 
-No text is generated. At each place of the answer, the model's likeliest token must be the answer's token, as in lm-eval's
-`is_greedy`. An answer in other words counts as wrong.
+The model reads prompt and answer in one pass, and generates no text. At each place of the answer, the likeliest token must be
+the answer's token, as in lm-eval's `is_greedy`. A correct answer in other words than the known answer counts as wrong.
 """
 
 from __future__ import annotations

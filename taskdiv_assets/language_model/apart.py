@@ -44,7 +44,7 @@ class Apart(NamedTuple):
         return min([padded_n, *(one for one in self.switches if tokens_n <= one)])
 
     def run_n(self, sizes: list[int]) -> int:
-        """Return how many lengths at the start of a list are in the class of the first length.
+        """Return how many lengths at the start of `sizes` are in the class of the first length.
 
         >>> Apart(switches=(32,)).run_n([40, 33, 32, 31]), Apart().run_n([40, 33, 32])
         (2, 3)

@@ -76,7 +76,7 @@ class Group(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A group as tensors. Rows beyond `positions` are copies of the first prompt that fill up the batch."""
+    """A group as tensors. Rows after those of `positions` are copies of the first row that fill up the batch."""
 
     positions: npt.NDArray[np.int64]  # (real,) of the prompts in the first rows
     input_ids: torch.Tensor  # (rows, length)
@@ -93,7 +93,7 @@ def tokenise(
 ) -> Tokens:
     """Return the tokens of each prompt; raise ValueError for a prompt without tokens.
 
-    A prompt of more than `limit` tokens loses its beginning except its BOS. `name_of` names the i-th prompt in messages.
+    A prompt of more than `limit` tokens loses its beginning, but not its BOS. `name_of` returns a prompt's name for messages.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
@@ -229,7 +229,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the rows for `real_n` prompts: the next multiple of `step`, or `most_n` if `step` is None or exceeds `most_n`.
+    """Return the number of rows for `real_n` prompts: the next multiple of `step`; `most_n` if `step` is None or above it.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)

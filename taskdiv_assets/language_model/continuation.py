@@ -71,8 +71,8 @@ class WritingPlan:
     def _families(self) -> Iterator[prefixes.Family]:
         """Yield families of contexts that have the same stop texts and the same limit of new tokens.
 
-        If prefixes can be shared, contexts with a common prefix have their own family if they are at least `prefixes.LARGE`. All
-        other contexts with the same stop texts and limit form one family.
+        If prefixes can be shared, at least `prefixes.LARGE` contexts with a common prefix form their own family. All other
+        contexts with the same stop texts and limit form one family.
         """
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):

@@ -23,7 +23,7 @@ OPEN, CLOSE = "\ufdd0", "\ufdd1"  # noncharacters of Unicode, for use inside a p
 
 
 class Piece(NamedTuple):
-    """A part of a text."""
+    """A part of a text, from the template or from the data."""
 
     text: str
     is_data: bool
@@ -92,7 +92,7 @@ def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int
 
 
 class _Reader:
-    """The special tokens of one tokenizer, and a copy of the tokenizer in which they have other names."""
+    """The special tokens of one tokenizer, and a copy of the tokenizer in which these tokens have other names."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in control_names(tokenizer)}

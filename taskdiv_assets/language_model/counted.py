@@ -118,7 +118,7 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Run the test. Return None if a pass over the text alone fails (except for memory) or its logits are not finite."""
+        """Run the test. Return None if a pass over the text alone fails or has a non-finite logit. Raise if memory runs out."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}

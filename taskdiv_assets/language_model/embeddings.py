@@ -71,7 +71,7 @@ def embed(
 
 
 def dimensions(lm: LanguageModel) -> int:
-    """Return the width d of the last hidden state. In OPT-350m the other states are wider."""
+    """Return the width d of the last hidden state. In OPT-350m the other hidden states are wider."""
     import torch
 
     with torch.inference_mode():

@@ -11,7 +11,7 @@ CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate m
 
 @contextmanager
 def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn a library's error into a ValueError that names `folder` and `what`, with `advice`. Keep an out-of-memory error."""
+    """Turn a library's error, unless memory ran out, into a ValueError that names `folder` and `what` and ends with `advice`."""
     try:
         yield
     except Exception as error:  # KeyError, TypeError, JSONDecodeError or a Rust panic, depending on the library

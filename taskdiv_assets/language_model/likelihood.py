@@ -153,7 +153,7 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many of the first families form a batch, at least 1: longest prefix and longest rest must fit together."""
+        """Return how many of the first families form a batch (at least 1): longest prefix plus longest rest is up to `most_n`."""
         head_n = rest_n = 0
         for place, family in enumerate(order):
             head_n = max(head_n, family.prefix_n)
@@ -210,7 +210,7 @@ class LikelihoodPlan:
         return self._found(members, chosen, self._logits(inputs, chosen))
 
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Return float32 logits, (places, vocabulary), at the (row, column) places `chosen`; `logits_to_keep` ignores rows."""
+        """Return float32 logits, (places, vocabulary), at (row, column) places `chosen`. `logits_to_keep` would keep all rows."""
         import torch
 
         rows, columns = torch.tensor(chosen, device=self.lm.device).T

@@ -123,7 +123,7 @@ def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedMode
 
 
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model with linear layers in NormalFloat4 that computes in `dtype`, for an adapter (QLoRA, arXiv:2305.14314)."""
+    """Load a model to train an adapter: linear layers in NormalFloat4, computations in `dtype` (QLoRA, arXiv:2305.14314)."""
     import torch
     from transformers import BitsAndBytesConfig
 

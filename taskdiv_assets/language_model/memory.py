@@ -47,7 +47,7 @@ def cut(order: Sequence[Item], rows_of: Callable[[Sequence[Item]], int]) -> Iter
 
 
 class Room:
-    """The limit on the tokens of a batch, prompts and continuations together. There is no limit until memory runs out once."""
+    """The limit on the tokens of a batch, prompts and continuations together. There is no limit until memory has run out once."""
 
     def __init__(self, device: torch.device, step: int, log: Callable[[str], None] | None = None) -> None:
         self.device, self.log = device, log

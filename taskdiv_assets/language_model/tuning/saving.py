@@ -27,7 +27,7 @@ class HubName(NamedTuple):
 def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
     """Write the weights and the configuration of an adapter in PEFT's format, both sorted by name.
 
-    The configuration names the base model as `base` does, or not if `base` is None. It never contains a local path.
+    The configuration names the base model as in `base`, or no base model if `base` is None. It never contains a local path.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file

@@ -53,7 +53,7 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """Return one process's part of a step's examples, dealt by falling length to processes 0, …, n - 1, n - 1, …, 0 and so on.
+    """Return one process's examples of a step. The longest go first, in turn to processes 0, …, n - 1, n - 1, …, 0 and so on.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
@@ -86,7 +86,7 @@ def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
 
 
 def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
-    """Return rows of one example if `row_tokens_n` is None; else pack rows by first fit, longest example first (Johnson 1973)."""
+    """Return a row for each example if `row_tokens_n` is None; else pack rows by first fit, longest first (Johnson 1973)."""
     if row_tokens_n is None:
         return [(int(position),) for position in positions]
     rows: list[list[int]] = []
@@ -134,7 +134,7 @@ def _longest_first(positions: IntArray, lengths: IntArray) -> IntArray:
 
 @dataclass
 class Course:
-    """The plan of one training and the losses so far. Its items are the steps that remain."""
+    """The plan of one training and the losses so far. As a sequence, it contains the remaining steps."""
 
     examples: Sequence[Encoded]  # all examples, sorted by prompt_id
     steps: Sequence[IntArray]  # positions of each step's examples

@@ -28,7 +28,7 @@ class Targets(NamedTuple):
 def lora_targets(model: Any, dropout: float) -> Targets:
     """Choose the layers that get an adapter, in a causal language model that is not wrapped yet.
 
-    Experts in one tensor can get an adapter through PEFT's keyword `all-linear` only, and not with dropout.
+    If one tensor contains all experts, PEFT can give them an adapter only by its keyword `all-linear`, and without dropout.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
