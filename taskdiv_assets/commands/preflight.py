@@ -41,7 +41,7 @@ class Looked(NamedTuple):
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
-    """Check the pool, the tasks, the budgets, the user's own orders, the base model and the benchmarks that `wanted` selects."""
+    """Check what `wanted` selects: the pool, its tasks, budgets, the user's own orders, the base model and benchmarks."""
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)

@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def load_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of the experiment in `source` (see `experiment_file.read_text`), which must have the name `name`."""
+    """Return the definitions of the experiment in `source`, a built-in name or path. Raise an error unless its name is `name`."""
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
     if experiment.name != name:

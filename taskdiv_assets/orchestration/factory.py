@@ -113,7 +113,7 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """If `fresh_days` is set, return a freshness policy with this largest age for the pool and the report; otherwise None."""
+    """Return a policy with the largest age `fresh_days`; None for assets not in `LOOKED_AT`, or if `fresh_days` is None."""
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None

@@ -24,7 +24,7 @@ LINKS_MAX = 200
 
 
 def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]:
-    """Return the metadata of one materialisation. The table is new, or was found in the store."""
+    """Return the metadata of one materialisation of `table`, which was just computed or was found in the store."""
     store, unit = work.store, work.unit
     metadata: dict[str, Any] = {"dagster/row_count": table.num_rows}
     if asset.name == "strategy_report":
