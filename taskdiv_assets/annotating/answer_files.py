@@ -1,7 +1,7 @@
 """Read a file that annotators returned. The result contains the answers, and the reason for each row that cannot be read.
 
 The format is JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio
-(JSON, JSON-MIN, CSV). The file's content decides the format, not its name. `judging` checks the answers against the pool.
+(JSON, JSON-MIN, CSV). The content of the file decides the format, not the name. `judging` checks the answers against the pool.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AnswerFile:
 
 
 class _UnusableError(ValueError):
-    """The reason why a row cannot be used."""
+    """Error for a row that cannot be used. The message is the reason."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -78,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Return the answers in a file; errors in its content become `problems`. `data` is the content if it was read already."""
+    """Return the answers in a file, and its errors as `problems`. `data` are the file's bytes if they were read before."""
     reading = reading or Reading()
     names = reading.names
     records = list(_records(path, read_bytes(path) if data is None else data, reading))

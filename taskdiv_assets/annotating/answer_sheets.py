@@ -30,7 +30,7 @@ csv.field_size_limit(2**31 - 1)
 class Inner(NamedTuple):
     """A cell, on the second or a later line of a CSV row, that may be an id.
 
-    If the id belongs to another row, a quote is missing or superfluous, and so the two rows were read as one.
+    If the id belongs to another row, a quote is missing or one too many, and so the two rows were read as one.
     """
 
     line: int  # line of the file, from 1
@@ -107,7 +107,7 @@ def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
 
 
 def _sheet(data: bytes, path: Path) -> Sheet:
-    """Return a workbook's first sheet. `read_sheet` needs a file with the ending .ods or .xlsx, so `data` is written to one."""
+    """Return a workbook's first sheet. `read_sheet` needs a file named .ods or .xlsx, so `data` is written to such a file."""
     ending = ".ods" if b"opendocument" in data[:200] else ".xlsx"
     with tempfile.NamedTemporaryFile(suffix=ending) as file:
         file.write(data)
@@ -146,7 +146,7 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return the cells by column name, or an error message for too many cells. A row of Excel may lack its last, empty cells."""
+    """Return the cells by column name, or an error message for too many cells. Excel may omit empty cells at a row's end."""
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (

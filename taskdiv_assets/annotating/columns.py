@@ -56,9 +56,9 @@ class Names:
     def own_columns(self, present: Collection[str], *, is_label_studio: bool = False) -> list[str]:
         """Return the columns of a row that contain own ids: those columns in `own_ids` that the row has.
 
-        If the row has none of them and no prompt_id, its column `source_id` is returned or, without `source_id`, its column `id`.
-        Otherwise these two columns are ignored unless `own_ids` contains them, because many programs write row numbers there. In
-        exports of Label Studio, `id` is always ignored, because it contains the ids of Label Studio.
+        If the row has none of these columns and no prompt_id, the result is the column `source_id` or, without it, the column
+        `id`. Otherwise these two columns are ignored unless `own_ids` contains them, because many programs write row numbers
+        there. In exports of Label Studio, `id` is always ignored, because it contains the ids of Label Studio.
         """
         wanted = [OWN_ID if is_label_studio and name in TAKEN else name for name in self.own_ids]
         found = [name for name in wanted if name in present]

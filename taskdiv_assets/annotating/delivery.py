@@ -30,7 +30,7 @@ def check_target(path: Path, data: bytes | None = None) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file, and wait until its content is on the disk. Sync also the file's name if the file system supports this."""
+    """Write a file, and wait until the disk has its content and, if the file system supports this, its name."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

@@ -20,7 +20,7 @@ _MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class UndecodableError(ValueError):
-    """The reason why a file cannot be decoded. The message continues a sentence that starts with "the file"."""
+    """Error for a file that cannot be decoded. The message continues a sentence that starts with "the file"."""
 
 
 def check_encoding(name: str) -> str:
@@ -39,7 +39,7 @@ def check_encoding(name: str) -> str:
 
 
 def is_zip(data: bytes) -> bool:
-    """Return True if the content of a file begins as a zip archive. XLSX and ODS files are zip archives."""
+    """Return True if the content of a file begins like a zip archive. XLSX and ODS files are zip archives."""
     return data.startswith(_ZIP)
 
 

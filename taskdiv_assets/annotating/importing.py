@@ -72,7 +72,7 @@ def stored_experiments() -> list[str]:
 def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported a prompt of this file.
 
-    Raise ValueError if no or several experiments did. If the file has no usable answer, write a report, and raise ValueError.
+    Raise ValueError if no experiment or several experiments did so. If the file has no usable answer, also write a report.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -89,7 +89,7 @@ def find_experiment(file: AnswerFile) -> str:
 
 
 def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
-    """Return True if `entries` contain a prompt with one of the ids. `own_ids` are compared only if `prompt_ids` is empty."""
+    """Return True if an export sent a prompt with one of the ids. `own_ids` are compared only if `prompt_ids` is empty."""
     if prompt_ids:
         return bool(prompt_ids & ledger.sent_prompt_ids(entries))
     return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))

@@ -23,7 +23,7 @@ QUOTE = "a quote is missing, or one too many. That row and the others inside wer
 
 
 class PoolIds(NamedTuple):
-    """Ids of a pool."""
+    """The ids by which answers may name the prompts of a pool."""
 
     prompt_ids: Mapping[str, str]  # prompt_id of an answer → prompt_id in the pool; they differ for a dropped copy
     own_ids: Mapping[str, str | None]  # own id → prompt_id of the pool; None if several prompts have the own id
@@ -57,7 +57,7 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return the answers with prompt_ids of the pool, and the rows with unusable ids. `judge` rejects unknown prompt_ids."""
+    """Return the answers with the pool's prompt_ids, and problems for unusable ids. Unknown prompt_ids are left for `judge`."""
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []
     problems: list[Problem] = []
@@ -154,7 +154,7 @@ def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
 
 
 def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str]) -> list[str]:
-    """Return one reason for each answer to a prompt, or an empty list if all the answers can be used."""
+    """Return for each answer to a prompt why it is rejected; an empty list if all the answers can be used."""
     if prompt_id not in known:
         is_number = _NUMBER.fullmatch(prompt_id) is not None
         hint = "; a spreadsheet program may have made it a number: copy it from the list again" if is_number else ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, Self, TypedDict
 
-OWN_ID = "source_id"  # column of the own ids, if the pool has no name for it or a list uses that name itself
+OWN_ID = "source_id"  # name of the own id column if it has no name in the user's file, or a RESERVED one
 # Columns of every list, columns that the import reads, and columns that identify exports of Label Studio.
 RESERVED = frozenset(("prompt_id", "task", "rank", "prompt", "instructions", "response", "annotator"))
 RESERVED |= {"annotation_id", "created_at", "updated_at", "was_cancelled"}

@@ -116,7 +116,7 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Return the entries with kept prompts in place of dropped copies, except in `rows`. `kept` maps copies to kept prompts."""
+    """Return the entries with the id of each dropped copy replaced by that of its kept prompt (`kept`). `rows` do not change."""
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kept.get(value, value) for value in values))
@@ -173,7 +173,7 @@ def sent(of: Iterable[Entry]) -> list[SentList]:
 
 
 def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
-    """Return the prompts exported for a cell's strategy, at most its budget, and one of the seeds, as pairs (seed, prompt id).
+    """Return the prompts exported for a cell's strategy, a budget up to the cell's, and one of the seeds: pairs (seed, id).
 
     If a prompt belongs to two lists, it is sent only with the list that is exported first, but it counts for both lists.
     """

@@ -149,5 +149,5 @@ def _rank(row: dict[str, object]) -> int:
 
 
 def _shown(text: str) -> str:
-    """Remove U+0000 from a text. Spreadsheet programs cannot store it, and many programs read it as the end of a text."""
+    """Remove U+0000 from a text. Spreadsheet programs cannot store this character, and many programs end a text there."""
     return text.replace("\0", "")

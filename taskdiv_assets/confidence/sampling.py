@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 STREAM = "confidence/sample"
 PRIOR_DEGREES = 4  # values from 2 to 8 gave the same results within 0.02
-GROWTH = 1.5  # factor by which a sample grows that is not yet large enough
+GROWTH = 1.5  # factor by which a sample grows in each round
 
 
 class TaskMeans(NamedTuple):
-    """The estimated mean of each task, (T,) each."""
+    """The estimated mean of each task. Every array is (T,)."""
 
     pool_n: Counts
     scored_n: Counts
@@ -82,7 +82,7 @@ def task_means(
 
 
 def half_widths(means: TaskMeans, level: float | Floats = 0.95) -> Floats:  # (T,)
-    """Return half the width of each mean's confidence interval, by Student's t; NaN if it cannot be estimated."""
+    """Return half the width of each mean's confidence interval, by Student's t; NaN if the standard error is unknown."""
     from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
     widths: Floats = stdtrit(means.degrees, (1 + np.asarray(level)) / 2) * means.standard_error
@@ -97,9 +97,9 @@ def next_sizes(
 ) -> Counts:  # (T,) equal to scored_n where a task is done
     """Return the number of prompts that each task should have scored after the next round.
 
-    A sample grows by half in each round, until its interval is narrow enough or all prompts are scored. Stopping at the first
-    narrow interval favours samples whose spread is small by chance. So each check uses a higher level: 1 - level is divided by
-    the number of checks that a task can have (Bonferroni).
+    A sample grows by half in each round, until the mean's interval is narrow enough or all prompts are scored. Stopping at the
+    first narrow interval favours samples whose spread is small by chance. So each check uses a higher level: 1 - level is divided
+    by the number of checks that a task can have (Bonferroni).
     """
     looks_n = np.maximum(np.ceil(np.log(np.maximum(means.pool_n / first_n, 1)) / np.log(GROWTH)), 1)
     widths = half_widths(means, 1 - (1 - level) / looks_n)

@@ -71,7 +71,7 @@ def _picks_up_to(level: int, costs: NDArray[np.int64], sizes: NDArray[np.int64])
 
 
 def _repaired(counts: NDArray[np.int64], costs: NDArray[np.int64], level: int, wanted: int) -> NDArray[np.int64]:
-    """Remove picks with first key `level` until `wanted` remain: of the highest cost first; at equal costs, of the last task."""
+    """Remove picks with first key `level` until `wanted` remain: the highest cost first and, at equal costs, the last task."""
     surplus = int(counts.sum()) - wanted
     at_level = np.flatnonzero((counts > 0) & ((counts - 1) * costs == level))
     dearest_first = at_level[np.argsort(costs[at_level], kind="stable")][::-1]

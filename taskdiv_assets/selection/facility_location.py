@@ -8,7 +8,7 @@ approximations for maximizing submodular set functions", 1978).
 The exact form uses all similarities. The sparse form, the default, uses only the graph of `neighbours`: the similarities of each
 prompt to its nearest prompts. On real pools, the first pick by the graph reaches only 0.62 of the f of the first exact pick, and
 the first 10 picks reach 0.90. So in pools of up to EXACT_PROMPTS_MAX prompts, the first EXACT_PICKS picks use all similarities.
-For any picks, `certificates` computes a lower bound of f of these picks / the best f of equally many picks.
+For any picks, `certificates` computes a lower bound of the ratio f(picks) / (largest f of as many picks).
 
 Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows, the
 block size, the threads or the machine. No form stores an n x n matrix.
@@ -31,7 +31,7 @@ NEIGHBOURS = 64
 EXACT_PICKS = 32  # first picks of the sparse form that use all similarities
 EXACT_PROMPTS_MAX = 20_000  # an exact pick takes seconds at this size, and four times as long at twice the size
 REFRESH_ROWS = 64  # stale bounds refreshed at once
-OPEN_SHARE = 0.8  # covered prompts leave the open prompts when fewer than this share are still open
+OPEN_SHARE = 0.8  # `_Far.open` is reduced when fewer than this share of its prompts are still open
 Points = NDArray[np.float32]  # (n, d), from `grid`
 
 
@@ -210,7 +210,7 @@ class _Far:
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the graph's positive entries, sorted by neighbour: each neighbour's first entry, all rows, and all similarities."""
+    """Return the graph's positive entries by neighbour: where each neighbour's entries start, and all rows and similarities."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]
@@ -220,7 +220,7 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
 
 
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
-    """Return the gain in f of adding each of `rows` to picks with given levels, for each array of levels (n,)."""
+    """Return how much each of `rows` would add to f, for each array of present levels (n,)."""
     gains = np.empty((len(levels), len(rows)))
     for some in blocks(len(rows), len(points)):
         block = points[rows[some]] @ points.T

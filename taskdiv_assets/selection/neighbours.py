@@ -5,8 +5,8 @@ smaller prompt_id comes first. So the graph does not depend on the tile size or 
 
 The matrix of similarities is symmetric, so only the tiles of one triangle are computed, and each tile is used for its rows and
 for its columns. Each row has a threshold. It is guessed from a sample of columns, so that about 3 m entries of the row reach it.
-A row with fewer than m entries above the threshold is computed again from all columns. So a wrong guess costs time, but the graph
-is still exact.
+If fewer than m entries reach it, the row is computed again from all columns. So a wrong guess costs time, but the graph is still
+exact.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from taskdiv_assets.selection.grid import blocks, rows_at_once
 TILE_ROWS = 2**10  # at most 2^11, since `_keys` has 11 bits for a row
 SAMPLED = 6  # the threshold is the 6th largest entry of a sample in which 6 entries represent 3 m of the row
 SURPLUS = 3  # entries kept per needed entry; with SAMPLED = 6, one row in 60 is computed again
-KEYS_KEPT = 8  # times m keys per row; above this, `_thin_out` drops keys before the row is complete
-GROUPS_PER_NEIGHBOUR = 12  # of columns; more groups give a tighter threshold, but take longer
+KEYS_KEPT = 8  # if there are more than this times m keys per row, `_thin_out` drops keys before the row is complete
+GROUPS_PER_NEIGHBOUR = 12  # groups of columns; more groups give a tighter threshold, but take longer
 
 Points = NDArray[np.float32]
 Keys = NDArray[np.int64]
@@ -58,7 +58,7 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
         keys = _best(np.concatenate(waiting[i]), m)
         waiting[i] = []
         _fill(graph, np.arange(own.start, own.stop), keys)
-        is_short = (graph.similarities[own, -1] == 0) & (least[own] > 1)  # fewer than m entries above the threshold
+        is_short = (graph.similarities[own, -1] == 0) & (least[own] > 1)  # fewer than m entries reach the threshold
         short.append(own.start + np.flatnonzero(is_short))
     return _from_all_columns(graph, points, np.concatenate(short))
 

@@ -18,9 +18,9 @@ Order = Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> row positions
 
 COST_SCALE = 1_000_000  # confidences become costs in millionths
 IN_THOUSANDTHS: dict[str, object] = {"costs": "in thousandths of the smallest"}  # entry for such costs in identities
-BY_COMPLEMENT = "complement_weighted_task_diversity"  # strategy whose costs do not depend on this scale
+BY_COMPLEMENT = "complement_weighted_task_diversity"  # strategy whose costs are never in thousandths
 LARGEST_KEY = 2.0**62  # limit of (cost * prompts) of a task, with a margin for rounding
-SMALLEST_COST = 1_000  # of the least confident task if millionths are too coarse; rounding changes a ratio by 0.05%
+SMALLEST_COST = 1_000  # cost of the least confident task if millionths are too coarse; ratios change by 0.05%
 
 
 def random_order(stream: str) -> Order:

@@ -26,7 +26,7 @@ from taskdiv_assets.selection.pool import TASK_MEANS, Floats, Progress, Selectio
 if TYPE_CHECKING:
     from torch import Tensor
 
-OWN_ORDER = "own_order"  # the need of a user's own order, and the score column with the numbers of its file
+OWN_ORDER = "own_order"  # the need of an order from a user's file, and the score column with the numbers in this file
 READS_CONFIDENCE = frozenset({"scores", TASK_MEANS})  # needs that are computed from the confidence of the base model
 NEEDS = frozenset({"tasks", "scores", TASK_MEANS, "embeddings", "prompts"})
 
@@ -39,10 +39,10 @@ class Strategy:
     description: str  # one sentence
     order: Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> rows; a greedy one also takes `progress`
     needs: frozenset[str] = frozenset()  # some of NEEDS
-    score_column: str | None = None  # the column of `SelectionPool.scores` that it sorts by
+    score_column: str | None = None  # the column of `SelectionPool.scores` that the order sorts by
     uses_seed: bool = False  # True if the order depends on the seed
-    is_greedy: bool = False  # True if it can stop at a depth; other strategies order the whole pool
-    version: int | str = 1  # a plug-in raises it when its orders change; the graph versions built-in ones
+    is_greedy: bool = False  # True if `order` can stop at a depth; other strategies order the whole pool
+    version: int | str = 1  # a plug-in increases it when its orders change; not used for built-in strategies
 
     @property
     def reads_tasks(self) -> bool:

@@ -25,7 +25,7 @@ from taskdiv_assets.storage.room import GB
 
 # Enough for two 7B models in 16 bits (base and proxy, 13.5 GB each), embeddings of 100,000 prompts (0.8 GB), and adapters.
 DEFAULT_GB = 40.0
-DISK_SHARE = 0.5  # largest share of the disk if no bound is set: a worker's disk is often smaller, and shared
+DISK_SHARE = 0.5  # largest share of the disk by default: a worker's disk is often small, and other programs use it too
 
 Download = Callable[[Path], None]  # function that downloads an entry into an empty folder
 
@@ -110,7 +110,7 @@ def _take(lock: Path, bytes_n: int, download: Download) -> int:
             os.utime(descriptor)
             return descriptor
         os.close(descriptor)
-        descriptor = _locked(lock, fcntl.LOCK_EX)  # waits while another process downloads it
+        descriptor = _locked(lock, fcntl.LOCK_EX)  # waits while another process downloads the entry
         try:
             if not path.is_dir():
                 _remove_partial(root, path.name)
@@ -118,7 +118,7 @@ def _take(lock: Path, bytes_n: int, download: Download) -> int:
                 room.require(root, bytes_n, f"the copy of {path.name}")
                 _fill(root / "partial" / f"{path.name}.{uuid.uuid4().hex}", path, download)
         finally:
-            os.close(descriptor)  # flock cannot turn it into a shared lock atomically, so the loop checks again
+            os.close(descriptor)  # flock cannot make this lock a shared one atomically, so the loop checks again
 
 
 def _fill(partial: Path, path: Path, download: Download) -> None:
@@ -160,8 +160,8 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    Also remove what killed downloads left. If the new entry still does not fit, the caller exceeds the limit and downloads it,
-    because the work needs it.
+    Also remove what killed downloads left. If the new entry still does not fit, the caller downloads it all the same, because the
+    work needs it.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries

@@ -42,7 +42,7 @@ class Files:
         return "/".join((self.url, *parts))
 
     def put(self, data: bytes, *parts: str) -> str:
-        """Write a file atomically, and return its path for `self.fs`."""
+        """Write a file atomically, and return its path (`self.path`)."""
         path = self.path(*parts)
         if self.is_local:
             with temporary.replacing(path) as file:
@@ -52,7 +52,7 @@ class Files:
         return path
 
     def put_file(self, local: Path, *parts: str) -> None:
-        """Write a copy of a local file atomically, in blocks. Raise NoRoomError if a local disk has too little free space."""
+        """Write a copy of a local file atomically, in blocks. Raise NoRoomError if a local store has too little free space."""
         target = self.path(*parts)
         if self.is_local:
             room.require(Path(target).parent, local.stat().st_size, f"storing {Path(target).name}")
@@ -173,7 +173,7 @@ class Files:
                 raise
 
     def names(self, *parts: str) -> list[str]:
-        """Return the sorted names of files and folders in a folder, without unfinished files; [] if the folder does not exist."""
+        """Return the sorted names of files and folders in a folder, without unfinished (`.tmp`) files; [] for no folder."""
         if not self.is_local:
             self.fs.invalidate_cache()
         try:
@@ -184,7 +184,7 @@ class Files:
         return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
-        """Return the sorted relative paths of all files below a folder, without unfinished files; [] if the folder is missing."""
+        """Return the sorted relative paths of all files below a folder, without unfinished (`.tmp`) files; [] for no folder."""
         folder = self.path(*parts)
         with suppress(FileNotFoundError):
             found = map(str, self.fs.find(folder))

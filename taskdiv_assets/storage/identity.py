@@ -28,7 +28,8 @@ def digest(value: object) -> str:
 def identity(kind: str, code_version: int, settings: Mapping[str, object], inputs: Mapping[str, str]) -> str:
     """Return the identity of one result: 32 hex digits.
 
-    `code_version` increases when a change of the code changes the result. `settings` are the experiment's fields that determine
-    the result, and choices that depend on the hardware. `inputs` maps the name of each result that is read to its identity.
+    `kind` is the name of the result, such as "scores". `code_version` increases when a change of the code changes the result.
+    `settings` are the experiment's fields that determine the result, and choices that depend on the hardware. `inputs` maps the
+    name of each result that is read to its identity.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

@@ -4,7 +4,7 @@ A lock is a file in the folder `locks`. It names the owner, the owner's process,
 Another process takes the lock over in three cases:
 
 - The owner was a process of this machine and is dead.
-- The heartbeat is older than the lease (`LEASE_S`), or the file was unchanged for that long.
+- The heartbeat is older than the lease (`LEASE_S`), or the file was unchanged for `LEASE_S`.
 - The heartbeat is unusable (unreadable, or far in the future), and the file was unchanged for `NONSENSE_S`.
 
 Clocks of two machines may differ. So an old heartbeat of another machine or container counts only after the file was unchanged
@@ -36,7 +36,7 @@ LEASE_S = 180.0  # longer than a request that times out (remote.S3_OPTIONS: 60 s
 HEARTBEAT_S = 10.0
 NONSENSE_S = 3 * HEARTBEAT_S  # how long a lock must stay unchanged if its heartbeat cannot be trusted
 POLL_S = 0.5
-SAID_S = 60.0  # time between two notes about a wait
+SAID_S = 60.0  # time between two sentences about the same wait
 TAKING_OVER_S = 10.0  # age at which the note of a process that takes a lock over is removed
 
 
@@ -91,7 +91,7 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Return a sentence about the owner and the end of the wait. `place` is the path of the lock file. See `left_s`."""
+        """Return a sentence about the owner and the end of the wait. `place` is the lock's path; `unchanged_s` as in `left_s`."""
         left = f"in {spell(self.left_s(unchanged_s))}"
         host, _, rest = self.owner.partition(":")
         who = f"process {rest.partition(':')[0]} on {host}"

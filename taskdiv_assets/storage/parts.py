@@ -32,8 +32,7 @@ class Parts:
     ) -> Iterator[pa.Table]:
         """Yield the tables of all parts, including those in subfolders.
 
-        If a file is no Parquet file, or `is_whole` returns False for its table, the file is skipped, and `on_broken` receives its
-        path.
+        A file is skipped, and its path passed to `on_broken`, if it is no Parquet file or `is_whole` returns False for its table.
         """
         for name in self.store.names_below(*self.folder):
             data = self.store.get(*self.folder, name)

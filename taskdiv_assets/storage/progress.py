@@ -60,7 +60,7 @@ class Progress:
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Record that `done` of `total` items are done, and report it every few seconds. `also` is added to the report."""
+        """Record that `done` of `total` items are done, and report it every few seconds. `also` is text to add to the report."""
         if self._is_ended:
             return
         self._last = now = _Call(done, total, also, time.monotonic())
@@ -117,7 +117,7 @@ class Progress:
 def describe(
     what: str, unit: str, done: int, total: int, per_s: float | None = None, took_s: float | None = None
 ) -> str:
-    """Return one line of progress. It has the time taken if `took_s` is given, otherwise the time left if `per_s` is given.
+    """Return one line of progress. The line has the time taken if `took_s` is given, otherwise the time left if `per_s` is given.
 
     >>> describe("scoring", "prompts", 50, 200, 5.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'

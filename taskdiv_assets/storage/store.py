@@ -86,7 +86,7 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Return the footers of tables (asset, key), read concurrently: None for no table, a ValueError for an unusable one."""
+        """Return the footers of tables (asset, key), read concurrently: None for no table, a ValueError for an unusable file."""
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -182,7 +182,7 @@ class Store(Files):
         return self.finish_folder(identity, entries, **content)
 
     def _has(self, identity: str, name: str, entry: Mapping[str, Any]) -> bool:
-        """Return True if the store is local and has the complete file already, as after a writer was killed."""
+        """Return True if the store is local and has the complete file already. A killed writer may have stored it."""
         path = Path(self.path("folders", identity, name))
         has_size = self.is_local and path.is_file() and path.stat().st_size == entry["bytes"]
         return has_size and sha256_file(path) == entry["sha256"]
