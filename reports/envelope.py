@@ -6,6 +6,7 @@ They keep the page safe: text is escaped, the browser fetches nothing, and only 
 import base64
 import hashlib
 import re
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ def envelope() -> Envelope:
     return Envelope(Markup(style), Markup(script), policy)
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Return a Jinja2 environment that escapes text, replaces invalid characters, and raises an error for undefined names."""
     made = jinja2.Environment(

@@ -81,11 +81,10 @@ QUICK = (
     "bloom",
 )  # the others are in test-full, which also has every family of transformers
 
+FAMILIES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]) for name in CONFIGS]
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]) for name in CONFIGS],
-)
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def lm(request, tmp_path_factory) -> LanguageModel:
     """A random model of one family, saved and loaded as a user's is."""
     import torch

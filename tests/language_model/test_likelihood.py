@@ -15,14 +15,14 @@ from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import can_share
 from tests.language_model.characters import CONTEXT, load_config, load_family, log_likelihoods
-from tests.language_model.test_architectures import CONFIGS, VOCABULARY
+from tests.language_model.test_architectures import FAMILIES, VOCABULARY
 
 pytestmark = pytest.mark.xdist_group("likelihood")
 # float32 in other shapes: one token's log-probability differs by some 1e-6, and an answer of 128 tokens sums as many.
 NEAR = {"rel": 1e-5, "abs": 2e-5}
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=FAMILIES)
 def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_family(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -17,7 +17,7 @@ from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import LARGE
 from taskdiv_assets.language_model.quiet import quiet_harness
 from tests.language_model.characters import CONTEXT, SPECIAL, harness, load_config, load_family
-from tests.language_model.test_architectures import CONFIGS, VOCABULARY
+from tests.language_model.test_architectures import FAMILIES, VOCABULARY
 
 pytestmark = pytest.mark.xdist_group("writing")
 NEW = 16
@@ -31,7 +31,7 @@ CONTEXTS = [
 Rule = dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=FAMILIES)
 def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_family(request.param, tmp_path_factory.mktemp(request.param))
 
