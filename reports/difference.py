@@ -1,7 +1,7 @@
 """The difference between two arms, with its interval and verdict.
 
-An arm is a matrix of scores by seed and item, for example of one strategy at one budget. This module decides which parts of a
-comparison are random. `variance` estimates the variance of each part.
+An arm is a matrix of scores by seed and item, for example of one strategy at one budget. This module decides what is random in a
+comparison: always the items, and also the seeds if an arm has at least two. `variance` estimates the variance of each part.
 """
 
 from typing import Literal, NamedTuple

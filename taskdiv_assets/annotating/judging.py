@@ -48,7 +48,7 @@ class PoolIds(NamedTuple):
 
 
 def bare(own_id: str) -> str:
-    """Remove surrounding blanks, the apostrophe of an export, and U+0000 from an own id.
+    """Remove U+0000 and white space around an own id, and the apostrophe at its start that an export may have added.
 
     >>> bare(" '00123 ")
     '00123'

@@ -20,7 +20,10 @@ ROOM_TOKENS = 64  # largest number of free places that a new or full layer gets
 
 
 def growing_cache(model: PreTrainedModel, new_tokens_n: int, known: KeysAndValues | None = None) -> Any:
-    """Return a cache for a batch and `new_tokens_n` new tokens. `known` is a prefix of all rows (only if `can_share`)."""
+    """Return a cache with free places for `new_tokens_n` new tokens, at most ROOM_TOKENS at a time.
+
+    `known` contains the keys and values of a prefix that all rows share. It is allowed only if `prefixes.can_share`.
+    """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     made = DynamicCache(config=model.config)

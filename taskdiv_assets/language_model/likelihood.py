@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """A context and its answer without the last token. The model reads it once for all answers that share it, `asked`."""
+    """The tokens of a context and an answer, without the last token. The model reads equal texts once for all answers in `asked`."""
 
     tokens: Tokens
     asked: tuple[int, ...]

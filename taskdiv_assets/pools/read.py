@@ -81,7 +81,7 @@ def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Pa
 
 
 def _check_options(settings: Pool, files: Sequence[str]) -> None:
-    """Raise ValueError for a setting that no file of the pool uses."""
+    """Raise ValueError if a setting in `_SERVES` is given, but no file of the pool has a format that uses it."""
     kinds = {kind_of(path) for path in files}
     for name, serves in _SERVES.items():
         if getattr(settings, name) is not None and not kinds.intersection(serves):

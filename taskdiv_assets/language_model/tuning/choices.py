@@ -106,7 +106,7 @@ def widest_pass(lengths: IntArray, steps: Sequence[IntArray], layout: Layout) ->
 
 
 def keeps_examples_apart(lm: LanguageModel) -> bool:
-    """Return True if the model's outputs for an example are bit-identical after two different earlier examples of its row."""
+    """Return True if the model's outputs for the second example of a row stay bit-identical when the first is replaced."""
     import torch
 
     size = lm.model.get_input_embeddings().weight.shape[0]
