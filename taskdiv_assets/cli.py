@@ -309,7 +309,8 @@ def doctor(
 
     Among others, the checks cover Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
     Each result is `well`, `look` (it works, but not for everything) or `broken`.
-    The exit code is 1 if anything is broken. Nothing is changed, and no key or token is printed.
+    The exit code is 1 if anything is broken. No key or token is printed.
+    Only probe files are written; they are removed if the storage permits it.
     """
     from taskdiv_assets.commands.doctor import examine, print_findings, print_settings
 

@@ -28,7 +28,8 @@ class LearningRates(Settings):
 
     Attributes:
         choose: the candidates.
-        examples: number of prompts that a trial is trained on, fewer if answers are missing; None for the smallest budget.
+        examples: number of prompts that a trial is trained on; by default, the smallest budget. If fewer answered prompts remain
+            after the validation prompts are taken, all of these are used.
         validation: number of prompts that validate a trial, but at most one fifth of the answered prompts.
         seeds: training seeds; each candidate is tried with each seed, and the mean over the seeds decides.
     """

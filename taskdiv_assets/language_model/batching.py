@@ -166,7 +166,7 @@ def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shape
 
 
 def keeps_bits(lm: LanguageModel) -> bool:
-    """Return True on a CPU in float32, where a prompt's numbers do not depend on other prompts."""
+    """Return True on a CPU in float32. A prompt's numbers then do not depend on other prompts (exceptions: see the module)."""
     return lm.device.type == "cpu" and lm.dtype == "float32"
 
 

@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """The tokens of a context and an answer, without the last token. The model reads equal texts once for all answers in `asked`."""
+    """Tokens of a context and an answer without the last token. The model reads equal texts once, for all answers in `asked`."""
 
     tokens: Tokens
     asked: tuple[int, ...]
