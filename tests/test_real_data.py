@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("real_data")
 def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path: Path) -> None:
     home = Home(tmp_path)
     path = home.write_experiment(
-        "dolly_small",
+        "dolly_tiny",
         ("../../../shared/data", str(shared_data)),
         ("duplicates: keep}", "duplicates: keep, sample: 240}"),
         ("max_new_tokens: 16}", "max_new_tokens: 4}"),
@@ -30,7 +30,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     cells = ("--strategy", "random", "--strategy", "weighted_task_diversity", "--workers", "1")
     result = home.taskdiv("run", str(path), *cells)
     assert result.returncode == 0, result.stderr
-    root = home.folder / "results/dolly_small"
+    root = home.folder / "results/dolly_tiny"
     pool = pq.read_table(root / "tables/raw_pool.parquet")
     assert pool.num_rows == 240
     scores = pq.read_table(root / "tables/benchmark_scores/random/8.parquet").to_pylist()
@@ -48,7 +48,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     )
     assert "found no answer; each counts as wrong, as is usual" in page
     assert "did not fit into the model’s context" in page
-    assert home.say("contracts", "check", "dolly_small").returncode == 0
+    assert home.say("contracts", "check", "dolly_tiny").returncode == 0
 
 
 @pytest.fixture
