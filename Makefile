@@ -61,22 +61,22 @@ ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhos
 	@exec $(BIN)/taskdiv ui --port $(PORT)
 
 test: $(VENV)/.dev  ## The fast tests (six minutes on two cores)
-	$(BIN)/python -m pytest -m "not full and not ui and not cluster and not evidence" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
+	$(BIN)/python -m pytest -m "not full and not ui and not cluster and not evidence" -n 2 --dist loadgroup --no-loadscope-reorder --doctest-modules tests taskdiv_assets reports data_contracts
 
 test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, every family of models
-	$(BIN)/python -m pytest -m "full and not crash and not evidence" -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -m "full and not crash and not evidence" -n 2 --dist loadgroup --no-loadscope-reorder tests
 
 .PHONY: test-evidence
 test-evidence: $(VENV)/.dev  ## The arithmetic of the programs behind `make bench` and `make evidence`
-	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup tests/evidence tests/benchmarks
+	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup --no-loadscope-reorder tests/evidence tests/benchmarks
 
 .PHONY: crash-test
 crash-test: $(VENV)/.dev  ## Many kills and signals at random moments of a run (half an hour); not part of CI
-	$(BIN)/python -m pytest -m crash -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -m crash -n 2 --dist loadgroup --no-loadscope-reorder tests
 
 .PHONY: test-ui
 test-ui: $(VENV)/.dev  ## A first hour in Dagster's UI, clicked in Chromium; a backfill killed three ways (ten minutes)
-	$(BIN)/python -m pytest -m ui -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -m ui -n 2 --dist loadgroup --no-loadscope-reorder tests
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev  ## Runs as pods of a miniature kubelet, some of them killed (five minutes)
