@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -61,15 +62,26 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """In the main thread, handle SIGTERM like Ctrl-C during the block. Service managers and batch systems send SIGTERM."""
+    """In the main thread, handle SIGTERM like Ctrl-C during the block. Service managers and batch systems send SIGTERM.
+
+    Python's fallback handler then prints no interrupt: SQLAlchemy logs one that comes while a connection is closed as an error.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before, printer = signal.signal(signal.SIGTERM, _interrupt), logging.lastResort
+    if printer is not None:
+        printer.addFilter(_is_no_interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if printer is not None:
+            printer.removeFilter(_is_no_interrupt)
+
+
+def _is_no_interrupt(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))
 
 
 def _interrupt(*_: object) -> None:
