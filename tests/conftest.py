@@ -32,11 +32,11 @@ def shared_data() -> Path:
 # order matters; `--durations=60` shows when it has changed.
 SECONDS = {
     # make test
-    "cli": 60, "benchmark_graph": 55, "confidence_graph": 50, "report_in_browser": 40, "running": 35, "engine": 35, "graph": 25,
-    "test_report_page": 25, "own_tasks": 20, "annotating": 20, "kubernetes": 15, "campaign_graph": 15,
+    "cli": 75, "report_in_browser": 60, "test_report_page": 50, "benchmark_graph": 45, "confidence_graph": 40, "graph": 40,
+    "test_limits": 40, "engine": 35, "writing": 20, "questions": 65, "campaign_graph": 15, "held_out_graph": 15, "test_lab": 15,
     # make test-full
-    "ray": 500, "kill": 250, "dagster_ui": 200, "interrupts": 180, "real_pools": 230, "real_data": 170, "s3": 250,
-    "test_architectures": 300, "tuning_kill": 120, "benchmark_kill": 110, "scoring_kill": 90,
+    "s3": 380, "ray": 310, "test_architectures": 300, "dagster_ui": 200, "real_data": 190, "kill": 165, "benchmark_kill": 145,
+    "tuning_kill": 135, "interrupts": 130, "real_pools": 100, "scoring_kill": 90, "wheel": 60,
 }  # fmt: skip
 EVIDENCE = ("benchmarks", "evidence")  # folders of programs that measure; their own tests are counted apart
 
