@@ -7,14 +7,13 @@ footer of raw_pool contains its path. The own id of a copy is its id in the user
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from taskdiv_assets.storage.store import Store, parquet_table
+from taskdiv_assets.pools import side_files
+from taskdiv_assets.pools.side_files import SideFile
+from taskdiv_assets.storage.store import Store
 
 NOTE = "copies_file"  # key in the footer of raw_pool
 SCHEMA = pa.schema(
@@ -26,19 +25,9 @@ SCHEMA = pa.schema(
 )
 
 
-class CopiesFile(NamedTuple):
-    """The path and the content of the file of copies."""
-
-    path: str  # inside the store
-    content: bytes
-
-
-def serialised(copies: pa.Table) -> CopiesFile:
-    """Return a table of copies as a Parquet file, named by the hash of its content."""
-    buffer = io.BytesIO()
-    pq.write_table(copies, buffer, compression="zstd")
-    content = buffer.getvalue()
-    return CopiesFile(f"copies/{hashlib.sha256(content).hexdigest()[:32]}.parquet", content)
+def serialised(copies: pa.Table) -> SideFile:
+    """Return a table of copies as a file for the store."""
+    return side_files.serialised(copies, "copies")
 
 
 def digest(copies: pa.Table) -> str:
@@ -49,16 +38,7 @@ def digest(copies: pa.Table) -> str:
 
 def read(store: Store) -> pa.Table:
     """Return the table of copies (it may be empty) of the stored pool; raise FileNotFoundError if the table's file is missing."""
-    footer = store.read_footer("raw_pool")
-    path = None if footer is None else footer.notes.get(NOTE)
-    if not path:
-        return SCHEMA.empty_table()
-    parts = str(path).split("/")
-    content = store.get(*parts)
-    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
-    if content is None:
-        raise FileNotFoundError(f"{store.locate(*parts)} is missing: it lists prompts dropped as copies; {advice}")
-    return parquet_table(content, store.locate(*parts), advice, SCHEMA)
+    return side_files.read(store, NOTE, SCHEMA, "lists prompts dropped as copies")
 
 
 def kept_of(store: Store) -> Mapping[str, str]:

@@ -9,7 +9,6 @@ not in the table, so no strategy, score, training or choice of a learning rate c
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,16 +17,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
 from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
-from taskdiv_assets.pools import labels, overlap
+from taskdiv_assets.pools import labels, overlap, side_files
 from taskdiv_assets.pools.frame import RawPool
 from taskdiv_assets.pools.read import read_pool
+from taskdiv_assets.pools.side_files import SideFile
 from taskdiv_assets.selection.streams import keyed_hash
 from taskdiv_assets.storage.identity import canonical_json
-from taskdiv_assets.storage.store import Store, parquet_table
+from taskdiv_assets.storage.store import Store
 
 NOTE = "held_out_file"  # key in the footer of raw_pool
 STREAM = "pool/held out"
@@ -133,19 +132,9 @@ def _size(answered_n: int, settings: HeldOutBenchmark) -> int:
     return min(wanted_n, answered_n // 2)
 
 
-class HeldFile(NamedTuple):
-    """The path and the content of the file of items."""
-
-    path: str  # inside the store
-    content: bytes
-
-
-def serialised(items: pa.Table) -> HeldFile:
-    """Return a table of items as a Parquet file, named by the hash of its content."""
-    buffer = io.BytesIO()
-    pq.write_table(items, buffer, compression="zstd")
-    content = buffer.getvalue()
-    return HeldFile(f"held_out/{hashlib.sha256(content).hexdigest()[:32]}.parquet", content)
+def serialised(items: pa.Table) -> SideFile:
+    """Return a table of items as a file for the store."""
+    return side_files.serialised(items, "held_out")
 
 
 def digest(items: pa.Table) -> str:
@@ -156,16 +145,7 @@ def digest(items: pa.Table) -> str:
 
 def read(store: Store) -> pa.Table:
     """Return the items of the stored pool as a table (it may be empty); raise FileNotFoundError if the items' file is missing."""
-    footer = store.read_footer("raw_pool")
-    path = None if footer is None else footer.notes.get(NOTE)
-    if not path:
-        return SCHEMA.empty_table()
-    parts = str(path).split("/")
-    content = store.get(*parts)
-    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
-    if content is None:
-        raise FileNotFoundError(f"{store.locate(*parts)} is missing: it holds the items of `held_out`; {advice}")
-    return parquet_table(content, store.locate(*parts), advice, SCHEMA)
+    return side_files.read(store, NOTE, SCHEMA, "holds the items of `held_out`")
 
 
 def among(store: Store, prompt_ids: Iterable[str]) -> list[str]:

@@ -51,7 +51,7 @@ def recount(
     while start < len(before) and before[start] == whole[start]:
         start += 1
     context, completion = whole[:start], whole[start:]
-    if len(whole) > room:  # the prompt loses its beginning but for its BOS, then the answer its end
+    if len(whole) > room:  # the prompt keeps its BOS and its end; then the answer loses its end
         completion = completion[: max(room - start, room // 2)]
         left_n = room - len(completion)
         if left_n < start:

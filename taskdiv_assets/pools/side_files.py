@@ -1,0 +1,50 @@
+"""Parquet files beside the stored table raw_pool: rows that were taken out of the pool, named by the hash of their content.
+
+The footer of raw_pool contains the path of each file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taskdiv_assets.storage.store import Store, parquet_table
+
+
+class SideFile(NamedTuple):
+    """The path and the content of a file."""
+
+    path: str  # inside the store
+    content: bytes
+
+
+def serialised(table: pa.Table, folder: str) -> SideFile:
+    """Return a table as a Parquet file in a folder of the store."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    content = buffer.getvalue()
+    return SideFile(f"{folder}/{hashlib.sha256(content).hexdigest()[:32]}.parquet", content)
+
+
+def read(store: Store, note: str, schema: pa.Schema, what: str) -> pa.Table:
+    """Return the table whose path is the note `note` in the footer of raw_pool; an empty table if there is no such note.
+
+    `what` completes the error "… is missing: it …".
+
+    Raises:
+        FileNotFoundError: the file is missing.
+    """
+    footer = store.read_footer("raw_pool")
+    path = None if footer is None else footer.notes.get(note)
+    if not path:
+        return schema.empty_table()
+    parts = str(path).split("/")
+    content = store.get(*parts)
+    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
+    if content is None:
+        raise FileNotFoundError(f"{store.locate(*parts)} is missing: it {what}; {advice}")
+    return parquet_table(content, store.locate(*parts), advice, schema)
