@@ -39,7 +39,7 @@ class Effect(NamedTuple):
 
 
 def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
-    """Return a mask of those means that are so small that the floor of single confidences distorts them."""
+    """Return a mask of the means below LEAST_KNOWN. The floor of single confidences distorts these means."""
     return mean_confidence < LEAST_KNOWN
 
 

@@ -25,8 +25,8 @@ def allocate(
 ) -> NDArray[np.int64]:  # (T,) prompts per task; sums to min(budget_n, pool)
     """Share a budget among tasks in inverse proportion to their costs. No task gets more prompts than it has.
 
-    The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. If costs are equal, the
-    earlier task comes first. Raise ValueError if an argument is out of range, or counts or keys do not fit into 64 bits.
+    No count falls as `budget_n` grows. If costs are equal, the earlier task comes first. Raise ValueError if an argument is out
+    of range, or if counts or keys do not fit into 64 bits.
 
     >>> allocate(np.array([1, 2]), np.array([10, 10]), 6).tolist()
     [4, 2]
@@ -66,12 +66,15 @@ def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int
 
 
 def _picks_up_to(level: int, costs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:  # (T,)
-    """Return, for each task, the number of picks whose first key, (j - 1) * cost, is at most `level`."""
+    """Return the number of picks of each task whose first key, (j - 1) * cost, is at most `level`."""
     return np.minimum(sizes, level // costs + 1)
 
 
 def _repaired(counts: NDArray[np.int64], costs: NDArray[np.int64], level: int, wanted: int) -> NDArray[np.int64]:
-    """Remove picks with first key `level` until `wanted` remain: the highest cost first and, at equal costs, the last task."""
+    """Remove picks with the first key `level` until `wanted` picks remain.
+
+    Picks of tasks with the highest cost are removed first; at equal costs, those of the last task.
+    """
     surplus = int(counts.sum()) - wanted
     at_level = np.flatnonzero((counts > 0) & ((counts - 1) * costs == level))
     dearest_first = at_level[np.argsort(costs[at_level], kind="stable")][::-1]
@@ -122,9 +125,9 @@ def _check(costs: Integers, sizes: Integers) -> None:
 
 
 def _reduced(costs: Integers, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Divide the costs by their greatest common divisor. Return the new costs, and an upper bound of the picks' first two keys.
+    """Divide the costs by the greatest common divisor of the costs of tasks with prompts. Other tasks get cost 1.
 
-    The cost of a task without prompts becomes 1. Raise ValueError if a key does not fit into 64 bits.
+    Also return an upper bound of all first and second keys. Raise ValueError if a key does not fit into 64 bits.
     """
     is_used = sizes > 0
     divisor = np.gcd.reduce(costs[is_used]) if is_used.any() else 1

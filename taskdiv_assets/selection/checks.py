@@ -33,7 +33,7 @@ def check_real(name: str, values: Any) -> None:
 
 
 def check_order(name: str, order: Any, pool_n: int) -> NDArray[np.int64]:  # (k,) row positions
-    """Return `order` as an array, in O(n); raise ValueError unless it contains integers, each a different row of the pool."""
+    """Return `order` as an array. Raise ValueError if it does not consist of integers that are different rows of the pool."""
     rows = np.asarray(order)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"{name} has dtype {rows.dtype} and shape {rows.shape}; expected integers (k,).")

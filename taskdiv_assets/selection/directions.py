@@ -21,7 +21,7 @@ FOLD_PICKS = 64  # picks whose w w' are subtracted from A at once; another numbe
 
 
 class Directions:
-    """The matrix A of `dpp`, which is the inverse of I + X' X / s2. It gives each pick its direction w."""
+    """The matrix A of `dpp`, which is the inverse of I + X' X / s2. The direction w of each pick is computed from A."""
 
     def __init__(self, width: int) -> None:
         self.inverse = np.eye(width) * 2.0**INVERSE_BITS
@@ -49,7 +49,7 @@ class Directions:
 
 def projections(
     points: NDArray[np.floating[Any]],  # (…, d) in grid steps
-    directions: NDArray[np.float64],  # (d, …) in units of 2^-26 times 2^-16, a power of 2: products stay exact
+    directions: NDArray[np.float64],  # (d, …) in units of 2^-26, times TO_PROJECTION, a power of 2: products stay exact
 ) -> NDArray[np.float64]:
     """Return the products w . x of points x and directions w in units of 2^-10 grid steps, rounded to whole numbers."""
     return np.rint(points.astype(np.float64) @ directions)

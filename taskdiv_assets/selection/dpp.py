@@ -21,7 +21,7 @@ from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 
 def dpp_order(pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the first `depth` picks (all if it is None) as row positions; `seed` is not used."""
+    """Return the first `depth` picks (all if `depth` is None) as row positions; `seed` is not used."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("dpp", pool, STEPS)

@@ -67,7 +67,8 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
     """Return the number of first picks of the sparse form that use all similarities.
 
-    It is 0 if `neighbours_n` is None (the exact form), or the pool has at most `neighbours_n` or over EXACT_PROMPTS_MAX prompts.
+    The number is 0 for the exact form (`neighbours_n` is None). It is also 0 for a pool with at most `neighbours_n` prompts or
+    more than EXACT_PROMPTS_MAX prompts.
     """
     if neighbours_n is None or not neighbours_n < prompts_n <= EXACT_PROMPTS_MAX:
         return 0
@@ -83,7 +84,7 @@ def greedy_on_graph(
 ) -> Rows:  # (depth,)
     """Return greedy picks on the graph. All gains are exact after every pick.
 
-    A pick changes only the gains of the neighbours of those prompts that have the pick as a neighbour.
+    A pick raises the levels of the prompts that have the pick as a neighbour. Only the gains of these prompts' neighbours change.
     """
     near = _Near(graph)
     picks = np.empty(depth, np.int64)
@@ -220,7 +221,7 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
 
 
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
-    """Return how much each of `rows` would add to f, for each array of present levels (n,)."""
+    """Return how much each of `rows` would add to f. Each array of `levels`, (n,), contains the current level of every prompt."""
     gains = np.empty((len(levels), len(rows)))
     for some in blocks(len(rows), len(points)):
         block = points[rows[some]] @ points.T
@@ -277,7 +278,7 @@ def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) 
 
 
 def _levels(points: Points, picks: Rows, budgets: Sequence[int]) -> list[Points]:
-    """Return the similarity of every prompt to its closest pick (0 if negative), for each budget. Budgets are in rising order."""
+    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must ascend."""
     levels, level, start = [], np.zeros(len(points), np.float32), 0
     for budget_n in budgets:
         for first in range(start, budget_n, NEIGHBOURS):

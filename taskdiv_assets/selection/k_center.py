@@ -18,7 +18,7 @@ from taskdiv_assets.selection.pool import Progress, SelectionPool
 def k_center_order(
     pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None
 ) -> NDArray[np.int64]:
-    """Return the first `depth` picks (all if it is None) of the farthest-first order, as row positions."""
+    """Return the first `depth` picks (all if `depth` is None) of the farthest-first order, as row positions."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("k_center", pool)

@@ -85,7 +85,10 @@ def _comes_first(value: float, row: int, bound: float, bound_row: int) -> bool:
 
 
 def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tuple[Rows, Values]:
-    """Refresh rows, highest bounds first, until the best row is certainly among them. Return new active rows and their values."""
+    """Choose new active rows. Return them in row order, with their current values.
+
+    The rows with the highest bounds are refreshed, then more rows, until enough values are above the bounds of all other rows.
+    """
     n = len(waiting)
     wanted = min(n, REFRESH_ROWS)
     while True:

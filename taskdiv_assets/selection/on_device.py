@@ -1,8 +1,8 @@
 """Picks by embeddings that are a torch tensor, computed by torch on the device of the tensor.
 
-A GPU computes all rows for every pick faster than a CPU decides which rows to skip, so this module does not use `lazy`. It
-computes the same whole numbers as `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU.
-torch is imported inside functions, so that pools without a tensor do not need torch.
+A GPU computes all rows quickly, so this module does not skip rows for a pick as `lazy` does. It computes the same whole numbers
+as `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU. torch is imported inside functions, so
+that pools without a tensor do not need torch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def exact_products() -> Iterator[None]:
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the row in the pool of each point, (n,)."""
+    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the pool row of each point, (n,)."""
     import torch
 
     tensor = pool.embeddings
@@ -106,7 +106,7 @@ def _greedy(
 
 
 def nearest(points: Tensor, neighbours_n: int) -> Graph:
-    """Return the same graph as `neighbours.nearest`. Keys sort by similarity; of equal similarities, the first row is first."""
+    """Return the same graph as `neighbours.nearest`. Each key sorts by falling similarity, then by row."""
     import torch
 
     n = len(points)
@@ -163,7 +163,7 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Return the similarity of every prompt to its closest pick (0 if negative), for each budget. Budgets are in rising order."""
+    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must ascend."""
     import torch
 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0

@@ -64,7 +64,10 @@ class SelectionPool:
         return self.task_confidence is not None
 
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
-        """Return each task's mean confidence, 1 for a task without prompts. Raise ValueError if another is not in (0, 1]."""
+        """Return each task's mean confidence; it is 1 for a task without prompts.
+
+        Raise ValueError if the mean confidence of a task with prompts is not in (0, 1].
+        """
         if self.task_confidence is None:
             raise ValueError("the pool has no task_confidence; materialise task_confidence first.")
         confidence = self.task_confidence.astype(np.float64)

@@ -75,7 +75,9 @@ def inverse_costs(
     sizes: NDArray[np.integer],  # (T,) prompts; tasks without prompts are ignored
     smallest: float | None = None,  # confidence that sets the scale; None for the smallest of a task with prompts
 ) -> NDArray[np.int64] | None:  # (T,) positive
-    """Return whole-number costs in proportion to confidence; None if a task's cost times its prompts reaches LARGEST_KEY.
+    """Return whole-number costs in proportion to confidence.
+
+    Return None if, for any task, the cost times the number of prompts reaches LARGEST_KEY.
 
     >>> inverse_costs(np.array([0.5, 0.25]), np.array([10, 10])).tolist()
     [500000, 250000]

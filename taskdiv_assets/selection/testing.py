@@ -50,7 +50,7 @@ def make_pool(
 
 
 def rows_of(pool: SelectionPool, rows: NDArray[np.int64], task_map: NDArray[np.int32] | None = None) -> SelectionPool:
-    """Return a pool with the prompts of `pool` in the order `rows`. `task_map` gives the new code of each task; names stay."""
+    """Return a pool with the prompts of `pool` in the order `rows`. `task_map` contains a new code for each task; names stay."""
     assert pool.task_confidence is not None and pool.embeddings is not None and pool.prompts is not None
     codes = pool.tasks if task_map is None else task_map[pool.tasks]
     names, confidence = np.array(pool.task_names, object), pool.task_confidence

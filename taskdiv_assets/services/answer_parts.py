@@ -1,7 +1,7 @@
 """Store the answers of a model to a benchmark's questions in parts, under `answers/<identity of the scores or outputs>/`.
 
-A part is one Parquet file. The parts are removed when the scores or outputs are stored, because their folder also contains
-the answers.
+A part is one Parquet file. After the scores or outputs are stored, the parts are removed, because the stored folder contains
+the answers too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AnswerParts:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Add new answers. If `Parts.is_due` is true for the number of answers that are not stored yet, store these answers."""
+        """Add new answers. If `Parts.is_due`, store all answers that are not stored yet."""
         self.waiting |= answers
         if self.parts.is_due(len(self.waiting)):
             self.put()

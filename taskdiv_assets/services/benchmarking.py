@@ -45,7 +45,7 @@ ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
     """Return the scores of each model on all benchmarks, by training seed (None: the base model).
 
-    Missing scores are computed first. Items without a judge's preference for at least one seed are left out for all seeds.
+    Missing scores are computed first. An item without a judge's preference for one seed is left out for all seeds.
     """
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
@@ -87,7 +87,7 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
 
 
 def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missing: Mapping[int | None, str]) -> None:
-    """Compute the scores of one benchmark for the models in `missing`, and store each model's scores."""
+    """Compute and store the scores of one benchmark for each model in `missing`."""
     scorer: Scorer | None = None
     questions = work.lineage.scoring.questions(benchmark)
     with work.progress(f"scoring {benchmark.name}", "questions") as progress:
@@ -218,7 +218,7 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
 
 
 def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
-    """Return a Markdown table for the UI: means by benchmark and metric over seeds, and the counts of each benchmark."""
+    """Return a Markdown table for the UI: the mean over seeds by benchmark and metric, and the counts of each benchmark."""
     means: dict[tuple[str, str], list[float]] = {}
     for entry in notes["means"]:
         means.setdefault((entry["benchmark"], entry["metric"]), []).append(entry["mean"])

@@ -1,4 +1,7 @@
-"""AlpacaEval in the graph: models write outputs, and a judge compares them with a reference's outputs. All are stored."""
+"""AlpacaEval in the graph: models write outputs, and a judge compares them with a reference's outputs.
+
+Outputs, verdicts and scores are stored.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> l
 
 
 def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
-    """Return the standard error of each metric's mean that a sample causes; empty if there is no sample."""
+    """Return, by metric, the standard error of the mean that results from sampling; empty if `sample` is None."""
     if benchmark.sample is None:
         return {}
     scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}
@@ -201,7 +204,7 @@ def _prompt_hash(instruction: Instruction) -> str:
 
 
 def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return counts over all seeds: the verdicts by kind, the items without a preference, and the seeds without a regression.
+    """Return counts over all seeds: the verdicts by kind, and the items without a preference.
 
     `plain_for_length` counts, by reason, the seeds for which the plain win rate is used instead of the regression.
     """

@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]  # positions in the pool
 
 
 def read_own_order(work: Work, own: OwnOrder) -> Placed:
-    """Return the numbers that a user's own file gives to the prompts of the pool."""
+    """Return the numbers for the pool's prompts from a user's order file."""
     settings = work.experiment.pool
     own_id = settings.columns.id if settings.columns is not None else None
     dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
@@ -136,7 +136,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
 
 
 def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
-    """Raise ValueError if a task's mean confidence is so small that the smallest value of confidence_table may replace it."""
+    """Raise ValueError if a task's mean confidence is too small for a weight (`is_too_small`)."""
     lost = np.flatnonzero(is_too_small(means))
     if len(lost):
         raise ValueError(

@@ -123,7 +123,7 @@ class PromptScores:
             waiting.clear()
 
     def _share_out(self, rows: NDArray[np.int64]) -> None:
-        """Let workers score some rows, shard by shard, and read their parts from the store."""
+        """Let workers score `rows`, and read the workers' parts from the store."""
         open_rows = rows[~self.is_known[rows]]
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = done_n = len(rows) - len(open_rows)
@@ -223,7 +223,7 @@ def load_base(work: Work, tuned: str | None = None) -> LanguageModel:
 
 
 def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
-    """Load the model that scores: the base model if `source` is None, otherwise a proxy model, whose files are stored first."""
+    """Load the base model if `source` is None, otherwise a proxy model. The files of a proxy model are stored first."""
     if source is None:
         return load_base(work)
     resolve_proxy(work, source)
@@ -232,9 +232,10 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
 
 
 def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
-    """Store the files of the proxy models of some sources. Return True if at least one model was new.
+    """Store the files of the sources' proxy models. Return True if at least one model was not stored before.
 
-    A new proxy model may change identities, which depend on how the model reads texts. Only the files of the model show this.
+    Identities depend on how a model reads texts, which is known only from its stored files. So a new proxy model may change
+    identities.
     """
     models = [source.model for source in sources if source.model is not None]
     return sum(resolve_proxy(work, model) for model in models) > 0

@@ -3,7 +3,7 @@
 The store then contains:
 
     folders/<identity>/                     weights, configuration and manifest: written once, the manifest last
-    checkpoints/<identity>.safetensors      the present state, replaced in one write; removed after the training
+    checkpoints/<identity>.safetensors      the current state, replaced in one write; removed after the training
     failures/<identity>.json                the losses of a training that diverged, and its cell
 """
 
@@ -40,7 +40,7 @@ def train(
     """Train one seed, store the result under its identity, and return the manifest.
 
     Raises:
-        ValueError: the training diverged. Its losses are stored in `failures`. Other errors of `tune` are not changed.
+        ValueError: the training diverged. Its losses are stored in `failures`. Other errors of `tune` are raised unchanged.
     """
     tuning = work.experiment.tuning.at(plan.learning_rate)
     with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
@@ -120,7 +120,7 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Return as text the NUMERIC_PACKAGES whose present version differs from the version in a manifest; "" if there are none."""
+    """Return as text the NUMERIC_PACKAGES whose current version differs from the manifest's; "" if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     changed = [name for name in NUMERIC_PACKAGES if name in before and name in now and before[name] != now[name]]
