@@ -1,8 +1,8 @@
 """Let a model answer the items of benchmarks, and score the answers. AlpacaEval needs a judge: see `benchmarks.alpaca`.
 
 lm-eval builds the prompts, extracts the answers and computes the metrics. The answers come from our own loops
-(`language_model.likelihood`, `language_model.continuation`), or from lm-eval's loop for unusual generation settings and for
-models without a cache.
+(`language_model.likelihood`, `language_model.continuation`). For unusual generation settings, and for models without a cache
+of keys and values, they come from lm-eval's loop.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
-    """Return everything on which the scores of a given model depend, as JSON values."""
+    """Return, as JSON values, all settings on which the scores of a given model depend."""
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
     identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)

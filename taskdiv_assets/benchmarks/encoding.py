@@ -1,4 +1,4 @@
-"""Convert questions to the tokens that lm-eval's HFLM would read. `Encoder` explains two exceptions."""
+"""Convert questions to the tokens that lm-eval's HFLM would read, with two exceptions (see `Encoder`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Encoded(NamedTuple):
 
 
 def is_greedy(request: Any) -> bool:
-    """Return True if `generation_kwargs` of a request has only keys in PLAIN. `questions` has rejected requests that sample."""
+    """Return True if the `generation_kwargs` of a request have only keys in PLAIN.
+
+    The module `questions` has rejected requests that sample their answers.
+    """
     return set(request.args[1]) <= set(PLAIN)
 
 
@@ -49,8 +52,9 @@ def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
 class Encoder:
     """The converter of lm-eval's requests to tokens, for one loaded model. The model is not changed.
 
-    `as_trained` separates prompt and answer as fine-tuning does (`split`). `written` are the texts that the tasks write around
-    their items. A special token in `written` is special in every question. Other special tokens are read as plain text.
+    The tokens differ from lm-eval's in two cases. First, `as_trained` separates prompt and answer as fine-tuning does (`split`).
+    Second, special tokens in an item are read as plain text. `written` are the texts that the tasks write around their items. A
+    special token in `written` is special in every question.
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:

@@ -78,7 +78,7 @@ def scored_items(
 
 
 def _filter(task: Any, items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
-    """Apply the task's filters to the answers. If a filter fails for an item, the extracted answers are NOTHING_READ.
+    """Apply the task's filters to the answers. If a filter fails for an item, the item's extracted answers are NOTHING_READ.
 
     Two of lm-eval's filters fail for texts such as "two thousand thousand". This must not stop the scoring of other items.
     """

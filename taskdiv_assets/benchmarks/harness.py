@@ -113,7 +113,10 @@ def _index(folder: str | None, content: str | None, *, is_whole: bool) -> tuple[
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
-    """Raise ValueError if the folder shows why lm-eval skipped a task. This saves the seconds that lm-eval's own index takes."""
+    """Raise ValueError if a task is unknown and the files in the benchmark's folder show why.
+
+    This check is made before lm-eval's own index of tasks is loaded, which takes seconds.
+    """
     for name in benchmark.task_names:
         if name not in known and (problem := own_tasks.why_not_found(name, Path(benchmark.folder or "."))):
             raise ValueError(f"benchmark {benchmark.name!r}, task {name!r}: {problem}")

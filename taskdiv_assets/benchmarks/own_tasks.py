@@ -20,7 +20,9 @@ FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "
 
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
-    """Make lm-eval find the data of the named tasks, groups and tags from any current directory, by YAML files in `generated`.
+    """Make lm-eval find the data of the named tasks, groups and tags from any current directory.
+
+    For this, YAML files with absolute paths are written to `generated`.
 
     Raises:
         ValueError: data do not exist, are outside the user's `folder` or come from a script, or an inline member of a group has
@@ -55,7 +57,10 @@ def _name_of(item: object) -> object:
 
 
 def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return the keys of a task's YAML that need absolute paths, with their new values. `cfg` is the YAML after includes."""
+    """Return the keys of a task's YAML that need absolute paths, with their new values.
+
+    `cfg` is the content of the YAML file, with the content of included files.
+    """
     source = cfg.get("dataset_path")
     if not isinstance(source, str):
         return {}
@@ -100,7 +105,7 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
 
 
 def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
-    """Return the folder of the YAML file `path` if it sets `key`, or of the last included file that does; None if none does."""
+    """Return the folder of the YAML file that sets `key`: `path`, else the last included file that sets it, else None."""
     raw = _read(path)
     if not isinstance(raw, dict) or path in seen:
         return None

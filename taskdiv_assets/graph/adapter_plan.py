@@ -47,7 +47,7 @@ def plan_adapters(
     base_model: str,  # identity of the base model
     held: Collection[str] = (),  # ids of prompts with the text of a special token in the prompt or in the answer
 ) -> list[AdapterPlan]:
-    """Return one plan per training seed, in the order of `seeds`. Strategies with equal selections get equal identities."""
+    """Return one plan per training seed, in the order of `seeds`. Strategies that choose equal prompts get equal identities."""
     plans = []
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]

@@ -90,8 +90,9 @@ def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: Po
     """Raise ValueError if a cell must not be materialised as a partition.
 
     A cell is rejected if its strategy is not in the experiment file. A budget that is in the experiment file or was requested is
-    accepted. Any other budget is rejected if it was registered as the full pool's size, or if it is the pool's present size and
-    the experiment has `full_pool_seeds`. All other budgets are accepted, even unregistered ones: users can add budgets in the UI.
+    accepted. Any other budget is rejected if it was registered as the full pool's size. It is also rejected if it is the pool's
+    current size and the experiment has `full_pool_seeds`. Unregistered budgets are accepted, because users can add them in the
+    UI.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
     if cell.strategy not in experiment.strategies:

@@ -248,8 +248,8 @@ def is_wide(values: Numbers) -> bool:
 def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
     """Return the edges of at most `BINS_N` bins, and whether they are logarithmic.
 
-    Linear edges divide the range `limits` if it contains all values. Otherwise, no edge is an integer if `values` has an
-    integer type.
+    Linear edges divide the range `limits` if it contains all values. All other edges are halfway between integers if `values` has
+    an integer type.
 
     >>> bin_edges(np.array([3, 4, 4, 6]), None)
     (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)

@@ -37,7 +37,10 @@ def refuse_undeclared(asset: str) -> None:
 
 @contextmanager
 def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
-    """Allow the `with` block to read only the tables of `asset` and of the assets in `reads`; all tables if `asset` is None."""
+    """Allow the `with` block to read the tables of `asset` and of the assets in `reads`, and no others.
+
+    If `asset` is None, all tables are allowed.
+    """
     token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield
@@ -69,7 +72,7 @@ class Inputs:
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add hashes of parts of a table, such as `raw_pool.prompts`, as inputs. Raise StaleInputError if it is not fresh."""
+        """Add hashes of parts of a table, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh."""
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 

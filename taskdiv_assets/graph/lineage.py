@@ -1,7 +1,7 @@
 """A cached view of one experiment's store: which results are fresh, and facts from stored tables, such as the pool's size.
 
-An identity is a hash of everything that determines a result. A footer is the metadata of a stored table and contains its
-identity. A view compares the identity in the footer with the identity that the present inputs and settings give. A view never
+An identity is a hash of everything that determines a result. A footer is the metadata of a stored table and contains the
+table's identity. A view compares this identity with the identity that the current inputs and settings give. A view never
 writes to the store.
 """
 
@@ -112,7 +112,7 @@ class Lineage:
         return self.state(unit).status == "fresh"
 
     def lacks_notes(self, unit: Unit) -> bool:
-        """Return True if an earlier version wrote the stored table, so that its footer lacks notes that are needed now."""
+        """Return True if the footer of the stored table lacks notes that this version of the program needs."""
         lacks, footer = self.registry[unit.asset].lacks_notes, self.footer(unit)
         return lacks is not None and footer is not None and lacks(footer.notes)
 
@@ -157,7 +157,7 @@ class Lineage:
         return footer
 
     def read(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return columns (by default all) of a table for an identity. Raise StaleInputError if it is damaged or not fresh."""
+        """Return columns (by default all) of a stored table. Raise StaleInputError if the table is damaged or not fresh."""
         self.fresh(Unit(asset, key))
         try:
             return self.store.read_table(asset, key, columns).table
@@ -221,7 +221,7 @@ class Lineage:
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
         """Return the plan of the adapter of each training seed of a cell. Raise StaleInputError if an input is not fresh.
 
-        If the experiment file gives candidate rates and an answer is missing, the plans contain no valid rates and identities.
+        If the experiment has candidate learning rates and an answer is missing, rates and identities in the plans are not valid.
         """
         rows = self.read("allocation", cell.key)
         base = self.fresh(Unit("base_model")).identity

@@ -40,7 +40,7 @@ class Proxy(NamedTuple):
 def folder_hash(path: str, marks: dict[str, str]) -> str:
     """Return the hash of a model's files at a path or URL. The hash of a GGUF file is its SHA-256.
 
-    `marks` maps marks of remote sources (`remote.mark`) to known hashes. A new hash is added to it if the source has a mark.
+    `marks` maps marks of remote sources (`remote.mark`) to known hashes. The hash of a source that has a mark is added to it.
 
     Raises:
         ValueError: there is no usable model at the path or URL.
@@ -152,8 +152,8 @@ class Models:
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
         """Return settings for identities if a model's results depend on a text's length or on a padding in `paddings`, else {}.
 
-        The model is the proxy `source`, by default the base model. Most models depend on neither. Earlier versions padded all
-        texts, so the results of a model that depends on one of them need another identity than in those versions.
+        The model is the proxy `source`, by default the base model. Most models' results depend on neither. For the other models,
+        identities must differ from those of earlier versions, which padded all texts.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -214,7 +214,7 @@ class Models:
         return self._store.read_table("raw_pool").table
 
     def _notes(self, name: str, source: BaseModelSource | None = None) -> Mapping[str, Any]:
-        """Return the note READING or BATCHING of the base model or of a proxy; empty if it is not stored yet."""
+        """Return the note READING or BATCHING of the base model or of a proxy; empty if the note is not stored yet."""
         footer = self._footer(Unit("base_model")) if source is None else None
         notes = self._of_proxy(source) if source is not None else footer.notes if footer is not None else {}
         found: Mapping[str, Any] = notes.get(name, {})

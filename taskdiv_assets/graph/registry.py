@@ -89,7 +89,10 @@ class Registry:
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses with `strategies`, by default its own, sorted as in `order`."""
+        """Return the names of the assets that an experiment uses, sorted as in `order`.
+
+        If `strategies` is not empty, it replaces the experiment's strategies.
+        """
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ class Registry:
     def units(
         self, experiment: Experiment, store: Store, pool: PoolSize | None, names: Collection[str] | None = None
     ) -> list[Unit]:
-        """Return all units of an experiment (the results that it can have), in the order that data flows.
+        """Return all units of an experiment (the results that it can have). Inputs come before the units that read them.
 
         `pool` is None if its size is not known. `names` selects assets; the default is all assets that the experiment uses.
         """

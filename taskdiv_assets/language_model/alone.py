@@ -32,7 +32,10 @@ def why_not_causal(
     lm: LanguageModel,
     most_n: int | None = None,  # largest number of tokens of the test text
 ) -> str:
-    """Return why the logits at a test text's first places depend on later tokens; empty if they do not, or are not finite."""
+    """Return why a model is not causal: the first logits of a test text depend on later tokens. Return "" if they do not.
+
+    Logits that are not finite cannot be compared; "" is returned for them too.
+    """
     import torch
 
     long_n = min(LONG_N, most_n or LONG_N)

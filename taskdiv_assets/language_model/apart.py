@@ -1,8 +1,8 @@
 """Decide which texts may share a batch of a model whose numbers depend on the batch's length.
 
 LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all rows by the longest row. A switch is a
-length beyond which they choose other frequencies. Models whose numbers change with padding before or after a text (`counted`)
-need texts of one length in each batch.
+length in tokens beyond which the model uses other frequencies. Models whose numbers change with padding before or after a text
+(`counted`) need texts of one length in each batch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Apart(NamedTuple):
         return min([padded_n, *(one for one in self.switches if tokens_n <= one)])
 
     def run_n(self, sizes: list[int]) -> int:
-        """Return how many lengths at the start of `sizes` are in the class of the first length.
+        """Return how many lengths, from the start of `sizes`, are in the same class as the first length.
 
         >>> Apart(switches=(32,)).run_n([40, 33, 32, 31]), Apart().run_n([40, 33, 32])
         (2, 3)

@@ -2,8 +2,8 @@
 
 Three properties of a batch could change a prompt's numbers. First, the padding: its amount follows from the prompt's own length.
 Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one kernel only, and
-`rows_matter` tests the present processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a
-remainder differently. So the number of rows is chosen such that no remainder is left (`RowSteps`).
+`rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a remainder
+differently. So the number of rows is chosen such that no remainder is left (`RowSteps`).
 
 On a CPU in float32 with one thread, a prompt's numbers are therefore bit-identical in any pool. Mixtures of experts are an
 exception, because an expert multiplies rows of several prompts at once.
@@ -138,14 +138,17 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """The numbers of rows of a batch with which the model's numbers for a prompt do not depend on the prompt's row."""
+    """The allowed numbers of rows of a batch. With these, a prompt's numbers do not depend on the row in which the prompt is."""
 
     step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
     least: int  # the number of rows of a smaller batch is a multiple of this, the same for all prompts of one length
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
-    """Return the steps for all widths of a model's weights, and for half of each: rotary embeddings work on halves of heads."""
+    """Return the steps that leave no remainder for any width of the model's weights, and for half of any width.
+
+    Half widths count because rotary embeddings work on halves of heads.
+    """
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
     least = max(odd_widths, VECTOR // gcd(VECTOR, vocabulary_size(lm)))
@@ -229,7 +232,9 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the number of rows for `real_n` prompts: the next multiple of `step`; `most_n` if `step` is None or above it.
+    """Return the number of rows for `real_n` prompts: the next multiple of `step`.
+
+    If `step` is None or above `most_n`, return `most_n`, or `real_n` if this is larger.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)

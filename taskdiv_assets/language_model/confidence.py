@@ -136,7 +136,10 @@ class Scorer:
         self.free_step = None if can_be_fixed and rows_matter(lm) else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
-        """Score the prompts outside the mask `is_known` (n,), long ones first. The mask changes no number."""
+        """Score the prompts outside the mask `is_known` (n,), long ones first.
+
+        If `keeps_bits`, the statistics of a prompt do not depend on the mask.
+        """
         found = packs(self.lm, self.rows, self.limit, is_known) if self.is_packed else self._groups()
         work = self._score_packed if self.is_packed else self._score
         yield from self.room.run(found, work, new_n=self._new_n, known=is_known)
@@ -236,7 +239,7 @@ def decoded(
     *,
     drop_step: int | None,
 ) -> Totals:
-    """Return the statistics of `rows_n` rows as `continued` does; the first `real_n` are prompts."""
+    """Return the statistics of `rows_n` rows as `continued` does. The first `real_n` rows are prompts; the others are copies."""
     import torch
 
     totals = Totals(rows_n, lm.device)

@@ -57,7 +57,7 @@ def can_write(lm: LanguageModel) -> bool:
 
 
 class WritingPlan:
-    """The plan of which contexts form a batch, for all adapters. Each context with its new tokens must fit into the model."""
+    """The division of contexts into batches, the same for all adapters. A context with its new tokens must fit into the model."""
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted

@@ -33,7 +33,9 @@ Pieces = tuple[Piece, ...]
 
 
 def around(before: str, data: str, after: str) -> str:
-    """Join data and the template around it. Mark the template's parts where needed, so that `pieces` can separate them.
+    """Join data and the template around it. The template's parts are marked, so that `pieces` can separate them.
+
+    Data without a template are returned unchanged, unless they begin with a mark.
 
     >>> around("", "red", ""), pieces(around("<s>", "red", ""))[:2]
     ('red', (Piece(text='<s>', is_data=False), Piece(text='red', is_data=True)))
@@ -107,7 +109,7 @@ class _Reader:
     def checked(
         self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
     ) -> list[int]:
-        """Return `ids`, or new tokens if `ids` may contain special tokens from data; raise ValueError if the new ones do."""
+        """Return `ids`, or new tokens if `ids` may contain special tokens from data. Raise ValueError if new tokens do so too."""
         wanted_n = self._of_frame(tokenizer, parts, options)
         if self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts):
             ids = self._as_text(tokenizer, parts, options)
@@ -177,7 +179,10 @@ def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, 
 
 
 def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
-    """Return a slow tokenizer's tokens: split at added tokens, except special ones in data, and tokenise the texts between."""
+    """Return the tokens of a slow tokenizer.
+
+    The text is split at added tokens; in data, only at those that are not special. Then the texts between them are tokenised.
+    """
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
     special = set(control_names(tokenizer))
     everywhere = re.compile(f"({names_pattern(name for name in added if name not in special)})")

@@ -26,7 +26,7 @@ def steps_a_look(lm: LanguageModel) -> int:
 
 
 def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
-    """Return the indices of the rows to keep: all open rows, and ended rows to fill up a multiple of `step`; None: keep all."""
+    """Return the indices of all open rows, and of ended rows that fill up a multiple of `step`; None if all rows are kept."""
     rows_n = filled_rows(open_n, len(is_open), step)
     if rows_n > DROP_AT * len(is_open):
         return None
@@ -123,7 +123,7 @@ class Rereading:
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Return the keys and values of prefixes, padded on the left; without any layer if the model cannot share prefixes."""
+    """Return the keys and values of prefixes, padded on the left; no layers if the model cannot share prefixes."""
     from taskdiv_assets.language_model.counted import counted_padding  # which imports this module
 
     if not can_share(lm):

@@ -42,7 +42,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """Return torch's index of this process's GPU. Of several GPUs, lock and select one; a training worker keeps its own."""
+    """Return torch's index of this process's GPU. Of several GPUs, lock and select one; a worker of a training keeps its own."""
     import torch
 
     cards_n = torch.cuda.device_count()

@@ -72,7 +72,7 @@ class _Text(NamedTuple):
 
 
 class LikelihoodPlan:
-    """The plan of which texts form a batch. It is the same for all adapters of a model and after a restart."""
+    """The division of texts into batches. It is the same for all adapters of a model and after a restart."""
 
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
@@ -153,7 +153,10 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many of the first families form a batch (at least 1): longest prefix plus longest rest is up to `most_n`."""
+        """Return how many of the first families fit into a batch, at least 1.
+
+        The longest prefix and the longest rest of a text may have `most_n` tokens together.
+        """
         head_n = rest_n = 0
         for place, family in enumerate(order):
             head_n = max(head_n, family.prefix_n)
@@ -186,8 +189,8 @@ class LikelihoodPlan:
     ) -> Found:
         """Return the results for the texts `members` from one pass over the rest of each text after its prefix.
 
-        The prefixes are `known`, with `befores` tokens each and the attention mask `mask`. The rests are padded on the right,
-        where causal attention never looks.
+        The prefixes are `known`, with `befores` tokens each and the attention mask `mask`. The rests are padded on the right, so
+        causal attention ignores the padding.
         """
         import torch
 
@@ -210,7 +213,10 @@ class LikelihoodPlan:
         return self._found(members, chosen, self._logits(inputs, chosen))
 
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Return float32 logits, (places, vocabulary), at (row, column) places `chosen`. `logits_to_keep` would keep all rows."""
+        """Return float32 logits, (places, vocabulary), at the (row, column) places `chosen`.
+
+        `logits_to_keep` would compute logits for all rows at each chosen column.
+        """
         import torch
 
         rows, columns = torch.tensor(chosen, device=self.lm.device).T
@@ -256,7 +262,10 @@ class LikelihoodPlan:
             return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
 
     def _rows_of(self, length: int, answers_n: Iterable[int], tokens_n: int) -> int:
-        """Return how many rows to read at once: up to `tokens_n` tokens and LOGITS_AT_ONCE logits (`answers_n` places a row)."""
+        """Return how many rows to read at once: up to `tokens_n` tokens and LOGITS_AT_ONCE logits.
+
+        `answers_n` yields the number of places with logits of each row.
+        """
         rows_n = max(1, min(shapes_of(self.lm).rows, tokens_n // length))
         logits = np.cumsum(list(islice(answers_n, rows_n))) * vocabulary_size(self.lm)
         return max(1, int(np.searchsorted(logits, LOGITS_AT_ONCE, "right")))

@@ -53,7 +53,7 @@ class Room:
         self.device, self.log = device, log
         self.step = step  # the number of rows is a multiple of this, if that many fit
         self.tokens_at_most: int | None = None
-        self.rows_now_n = 1  # rows of the present batch, including rows that only fill up the batch
+        self.rows_now_n = 1  # rows of the current batch, including rows that only fill up the batch
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:

@@ -1,12 +1,13 @@
-"""Continue prompts of all lengths in one batch: how models of a real size are scored on a CPU in float32.
+"""Continue prompts of different lengths in one batch. This is faster for large models on a CPU in float32.
 
-Other models fill the batch of each padded length up to a fixed number of rows (`batching`). At 350,000 parameters this costs next
-to nothing. At 268 million, scoring 32 prompts that way took 5.5 times as long as `generate`. In this module, the linear layers
-see all tokens of a batch as one row of tokens. Only attention is computed for each length apart, by the same calls as in
-the other way. So a prompt's numbers are the same bits in both ways, whatever else is scored.
+The method of `batching` fills the batch of each padded length up to a fixed number of rows. At 350,000 parameters this costs
+almost nothing. At 268 million, scoring 32 prompts by that method took 5.5 times as long as `generate`. By the method of this
+module, the linear layers process all tokens of a batch as one row. Only attention is computed for each length separately, by
+the same calls as in the other method. So a prompt's numbers are bit-identical with both methods and in any pool.
 
-`can_pack` chooses the way. It accepts the types of models that our tests compare with the other way, with torch's attention and
-widths that leave no remainder (`RowSteps`), if a row has the same bits among 4 and among 64 rows on this processor.
+`can_pack` chooses the method. It accepts a large model if our tests compare both methods for models of its type. The model must
+use torch's attention, and its widths must leave no remainder (`RowSteps`). On this processor, a row must be bit-identical among
+4 and among 64 rows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Logits = torch.Tensor  # (rows, vocabulary)
 
 TYPES = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3")
-# Types whose texts are read without padding, as in the other way: `counted` finds that padding changes Gemma 3 270M, because its
+# Types whose texts are read without padding, as by `batching`: `counted` finds that padding changes Gemma 3 270M, because its
 # rounding (3e-5 of the logits' spread) exceeds the threshold.
 EXACT_TYPES = ("gemma3_text",)
 LARGE = 20_000_000  # parameters
@@ -46,7 +47,7 @@ ATTENTION = "taskdiv_by_length"
 
 
 def can_pack(lm: LanguageModel) -> bool:
-    """Return True if a model's prompts can be continued in this way. The result is cached for each loaded model."""
+    """Return True if a model's prompts can be continued by this module's method. The result is cached for each loaded model."""
     if lm.model not in _KNOWN:
         _KNOWN[lm.model] = _is_suitable(lm) and not _rows_matter(lm)
     return _KNOWN[lm.model]
@@ -74,7 +75,7 @@ def _is_suitable(lm: LanguageModel) -> bool:
 
 
 def _rows_matter(lm: LanguageModel) -> bool:
-    """Return True if, on this processor, a row among MANY_ROWS rows has other bits than among LEAST_ROWS."""
+    """Return True if, on this processor, a row's logits are not bit-identical among LEAST_ROWS and among MANY_ROWS rows."""
     import torch
 
     random = torch.Generator().manual_seed(0)
@@ -94,7 +95,7 @@ def packs(
     limit: int | None,  # the largest length that a prompt may be padded to
     is_known: npt.NDArray[np.bool_] | None = None,  # (n,) prompts to leave out
 ) -> list[Group]:
-    """Return batches of prompts of any lengths, long ones first."""
+    """Divide prompts of different lengths into batches, long prompts first."""
     chosen = np.arange(len(rows)) if is_known is None else np.flatnonzero(~is_known)
     most_rows = max(LEAST_ROWS, min(PACK_ROWS, PACK_LOGITS // vocabulary_size(lm)))
     found: list[list[Group]] = []
@@ -126,7 +127,7 @@ def by_length(
 
 
 class Packed:
-    """The state of a batch during decoding, as `Decoding`, with rows of several padded lengths."""
+    """The state of a batch during decoding, like `Decoding`, but for several padded lengths. Rows of one length form a part."""
 
     def __init__(self, lm: LanguageModel, batches: Sequence[Batch], max_new_tokens: int) -> None:
         self.model = lm.model
@@ -152,7 +153,7 @@ class Packed:
         return logits
 
     def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Drop the rows that are not in `kept`, in ascending order (None keeps all), and append one of `tokens` to the others."""
+        """Append to each row its token in `tokens`, and drop the rows that are not in `kept` (ascending; None keeps all rows)."""
         start, left = 0, []
         for part in self.parts:
             end = start + len(part.inputs)
@@ -165,7 +166,7 @@ class Packed:
 
 
 def _filled(values: torch.Tensor) -> torch.Tensor:
-    """Return values with copies of the first at their end, so that there are LEAST_ROWS."""
+    """Return the values, with copies of the first value at their end if there are fewer than LEAST_ROWS."""
     import torch
 
     missing_n = LEAST_ROWS - len(values)
@@ -222,7 +223,7 @@ def _attend(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Compute one layer's attention, each part over its own cache. Returns (1, tokens, heads, width)."""
+    """Return one layer's attention output, (1, tokens, heads, width). Each part attends to its own cache."""
     import torch
 
     results, start = [], 0

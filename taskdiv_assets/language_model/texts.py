@@ -100,7 +100,7 @@ def without_start(template: str, start: str) -> str:
 def rendered(tokenizer: Any, template: str, **options: Any) -> str:
     """Return `template` as a user's turn in the tokenizer's chat template, in which each date is replaced by `PINNED`.
 
-    `options` are passed to the chat template. Raise ValueError if it requests a date without a plain format.
+    `options` are passed to the chat template. Raise ValueError if the chat template requests a date without a plain format.
     """
     turns = [{"role": "user", "content": template}]
     source = _ASKS_DATE.sub(lambda asked: repr(PINNED.strftime(asked[2])), tokenizer.get_chat_template())

@@ -43,7 +43,7 @@ def statistics(
     logits: torch.Tensor,  # (…, vocabulary)
     tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
 ) -> Step:
-    """Return how sure each distribution is of its likeliest token, or of the text's own token."""
+    """Return statistics of each distribution, and of one token: the likeliest token, or the text's own token (`tokens`)."""
     import torch
 
     rows_n = _rows_at_once(logits)
@@ -67,7 +67,7 @@ def statistics(
 
 
 def _rows_at_once(logits: torch.Tensor) -> int:
-    """Return how many rows make AT_ONCE logits, without a remainder in element-wise functions (`batching.RowSteps`)."""
+    """Return how many rows have about AT_ONCE logits and leave no remainder in element-wise functions (`batching.RowSteps`)."""
     row_n = max(1, logits.numel() // max(1, len(logits)))
     step = 32 // gcd(32, row_n)
     return max(step, AT_ONCE // row_n // step * step)
@@ -80,7 +80,7 @@ def _joined(steps: Sequence[Step]) -> Step:
 
 
 def _largest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest value of each row and its first place. Large vocabularies in two steps, in a quarter of the time."""
+    """Return the largest value of each row and its first place. For a large vocabulary, two steps take a quarter of the time."""
     part_n = gcd(values.shape[-1], 512)
     if values.device.type != "cpu" or values.shape[-1] < LARGE_VOCABULARY or part_n < 64:
         found: tuple[torch.Tensor, torch.Tensor] = values.max(-1)

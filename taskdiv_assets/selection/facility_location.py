@@ -211,7 +211,7 @@ class _Far:
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the graph's positive entries by neighbour: where each neighbour's entries start, and all rows and similarities."""
+    """Return the graph's positive entries, sorted by neighbour: the start of each neighbour's entries, rows and similarities."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]

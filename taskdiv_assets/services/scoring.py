@@ -65,7 +65,7 @@ class PromptScores:
 
     @classmethod
     def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
-        """Return the statistics of every prompt of the pool, in the pool's order. `$TASKDIV_SCORERS` workers may compute them."""
+        """Return an object for all prompts of the pool, in their order. `$TASKDIV_SCORERS` workers may compute its statistics."""
         pool = work.read("raw_pool")
         scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
         scores.is_pool = True
@@ -175,7 +175,7 @@ class PromptScores:
         self.is_known[places] = True
 
     def known(self, rows: NDArray[np.int64], score_s: float) -> pa.Table:
-        """Return a part: the statistics of some rows, sorted by prompt_id, with the seconds that their computation took."""
+        """Return a part: the statistics of `rows`, sorted by prompt_id. `score_s` is the time of their computation in seconds."""
         rows = rows[np.argsort(self.prompt_ids[rows])]
         columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
         part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})

@@ -52,8 +52,8 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
     """Return the path of an entry that stays until this process ends. Download the entry first if it does not exist.
 
     `key` is a valid folder name that identifies the content. `download` receives an empty folder and puts `bytes_n` bytes into
-    it. If this thread is in a `held` block of the same entry, and the entry was not pinned before, it stays only until that block
-    ends. Use this function for content that is read repeatedly or memory-mapped, such as base models.
+    it. In a `held` block of the same entry and thread, an entry that was not pinned before stays only until that block ends. Use
+    this function for content that is read repeatedly or memory-mapped, such as base models.
     """
     lock = _lock_of(key)
     with _guard:
@@ -160,8 +160,8 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    Also remove what killed downloads left. If the new entry still does not fit, the caller downloads it all the same, because the
-    work needs it.
+    Also remove what killed downloads left. If the bytes do not fit even then, the caller downloads them all the same, because the
+    work needs them.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries

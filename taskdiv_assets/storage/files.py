@@ -137,8 +137,8 @@ class Files:
     def read(self, path: str) -> bytes:
         """Return the content of the file at a path of `self.fs`; raise FileNotFoundError if the file does not exist.
 
-        An object of S3 is read by one request. By default, s3fs reads a large object in parts. If the object is replaced
-        meanwhile, these parts belong to two versions.
+        By default, s3fs reads a large object in parts. If the object is replaced meanwhile, these parts belong to two versions.
+        So an object of S3 is read by one request.
         """
         data: bytes = self.fs.cat_file(path, **({"max_concurrency": 1} if _is_s3(self.fs) else {}))
         return data

@@ -30,6 +30,6 @@ def identity(kind: str, code_version: int, settings: Mapping[str, object], input
 
     `kind` is the name of the result, such as "scores". `code_version` increases when a change of the code changes the result.
     `settings` are the experiment's fields that determine the result, and choices that depend on the hardware. `inputs` maps the
-    name of each result that is read to its identity.
+    name of each input to its identity or hash.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

@@ -98,7 +98,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace a library's error by FileNotFoundError if an object is missing, or PermissionError if rights or credentials are."""
+    """Replace errors of a library. A missing object raises FileNotFoundError; missing rights or credentials, PermissionError."""
     try:
         yield
     except FileNotFoundError:
@@ -129,10 +129,9 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """Return the SHA-256 of a file. The hash of a remote file is looked up in `marks` (mark → hash) by the file's mark.
+    """Return the SHA-256 of a file. `marks` (mark → hash) contains known hashes of remote files; see `known_or`.
 
-    If the hash is not there, the remote file is read, unless this process has read it before, and the hash is added to `marks`.
-    Local files, and remote files without a mark, are read in each call, and their hashes are not added.
+    Local files, and remote files without a mark, are read in each call.
     """
 
     def read() -> str:
@@ -146,8 +145,8 @@ def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) 
     """Return the hash of an object's content: from `marks`, from an earlier call in this process, or from `read`.
 
     `found` is the object's mark. The hash is added to `marks` under this mark. If `found` is None, `read` computes the hash in
-    each call. Determine the mark before this call: if the object is replaced after that, its next mark is different, so the next
-    call reads the new object.
+    each call. Determine the mark before this call. If the object is then replaced, its next mark is different, so the next call
+    reads the new object.
     """
     if found is None:
         return read()
@@ -190,7 +189,10 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
-    """Return one mark for the files of a folder whose names `wants` accepts; None if one has no mark. This takes one listing."""
+    """Return one mark for the files of a folder whose names `wants` accepts; None if a file has no mark.
+
+    This takes one listing of the folder.
+    """
     marks = [_mark(name, info) for name, _, info in _files(url, wants)]
     return None if None in marks else _digest(url, *sorted(str(one) for one in marks))
 

@@ -17,7 +17,10 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise NoRoomError if fewer than `needed_n` bytes are free for `folder`, which may be missing. `what` begins the message."""
+    """Raise NoRoomError if the disk of `folder` has fewer than `needed_n` free bytes. `what` begins the message.
+
+    The folder itself may be missing.
+    """
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
         raise NoRoomError(folder, needed_n, free_n, what)

@@ -1,4 +1,4 @@
-"""Temporary files and folders. They are removed at the end of the work, or by a later process if their process was killed.
+"""Temporary files and folders. They are removed at the end of the work, or by a later process if their creator was killed.
 
 A process locks its temporary file (flock) while it works on the file. The kernel releases the lock of a dead process. So if
 another process of the same host can lock a temporary file, the file is abandoned and may be removed.

@@ -78,7 +78,7 @@ def verdicts_from_annotations(
 
 
 def _is_itself(annotation: Annotation) -> bool:
-    """Return True if the row compares the reference with itself. Without texts, this is true for a tie or a missing verdict."""
+    """Return True if the row compares the reference with itself. For a row without texts, return True for a tie or no verdict."""
     if annotation.reference_output is None or annotation.model_output is None:
         return annotation.preference in (0.5, None)
     return annotation.reference_output == annotation.model_output
@@ -107,7 +107,7 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    """Return the start of the judge's reply; empty if there is none. alpaca-eval 0.6.6 stores it in an object of OpenAI's API."""
+    """Return the start of the judge's reply; empty if there is none. alpaca-eval 0.6.6 stores an object of OpenAI's API."""
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
     return text[:ANSWER_CHARS] if isinstance(text, str) else ""

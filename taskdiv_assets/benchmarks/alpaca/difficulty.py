@@ -82,7 +82,7 @@ def read_difficulty(source: str) -> DifficultyFile:
 
 
 def _steady(rows: Sequence[dict[str, str]], source: str) -> Steady:
-    """Return the verdicts that stabilise the fit, if any. The length differences get the other sign: model minus reference."""
+    """Return the verdicts that stabilise the fit, if any. Length differences are negated, to be model minus reference."""
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)
     judged = [(line, row) for line, row in enumerate(rows, start=2) if row[PREFERENCE] not in ("", "nan")]

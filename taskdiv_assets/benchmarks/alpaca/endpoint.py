@@ -199,7 +199,7 @@ def _checked_key(key: str) -> str:
 
 
 def _checked_url(url: str) -> str:
-    """Return the base address, also of a full address of chat completions; raise ValueError for any other text."""
+    """Return the base address. A suffix /chat/completions is removed. Raise ValueError if `url` is no http or https address."""
     base = url.rstrip("/").removesuffix("/chat/completions")
     if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
         raise ValueError(

@@ -3,7 +3,7 @@
 The structure is that of AlpacaEval 2's published judge (evaluators_configs/alpaca_eval_clf_gpt4_turbo of alpaca-eval 0.6.6). The
 wording is ours, so a judge's win rates may differ from the leaderboard's.
 An output may contain text that looks like the start of another output. So each text is between lines with a code. The code is a
-hash of all three texts, and no text can contain the hash of itself.
+hash of all three texts, so nobody can write a text that contains its own code.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _fit(data: _Data) -> FloatArray:
 
     The loss is strictly convex and has a minimum unless all preferences are on one side.
     """
-    from scipy.special import logit  # a sixth of a second, which the commands that score nothing need not take
+    from scipy.special import logit  # imported here: the import takes a sixth of a second
 
     y, design, weights, penalty = *data, data.penalty
 
