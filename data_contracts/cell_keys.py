@@ -30,8 +30,8 @@ def full_pool_cell(
 ) -> tuple[int, str] | None:
     """Return the budget and the strategy of the cell that trains on the full pool; None if there is no such cell.
 
-    There is no such cell if `pool_n`, the number of prompts in the pool, is unknown (None), or if `full_pool_seeds` is empty.
-    There is also none if `pool_n` is one of the `budgets`, because that budget already has ordinary cells.
+    There is no such cell if `pool_n`, the number of prompts in the pool, is unknown (None), if `full_pool_seeds` is empty, or if
+    `pool_n` is one of the `budgets`. In the last case, this budget already has ordinary cells.
     """
     if pool_n is None or pool_n in budgets or not full_pool_seeds:
         return None

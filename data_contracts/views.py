@@ -1,4 +1,4 @@
-"""Views: tables that are derived from a stored table, for rules that cannot be checked on its rows.
+"""Views: tables that are derived from a stored table, for rules that cannot be checked on the rows of the stored table.
 
 A view has one row for each thing that can break the rule, such as a prompt, seed or task. The rule is then an ordinary
 expectation on the view. All views use Arrow: the slowest, a count of distinct values over 100,000 rows, takes 0.2 s.

@@ -25,8 +25,10 @@ class Rendered(NamedTuple):
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
     """Render the report of the experiment in `results_dir` (any fsspec path) without writing a file.
 
-    The keys of `excluded` are stored tables that are left out, as `asset` or `asset/key`. Its values are the reasons, which the
-    page shows. `reference` is the strategy to compare the others with; if it is empty or has no scores, `analysis` chooses one.
+    Args:
+        results_dir: Folder with experiment.yaml and the stored tables.
+        excluded: Reason by stored table to leave out. A key is `asset` or `asset/key`. The page shows the reasons.
+        reference: Strategy with which the others are compared. If it is empty or has no scores, `analysis` chooses another.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -56,8 +58,9 @@ def build(
 ) -> str:
     """Render the report, write its files, and return the path of index.html, which is written last.
 
-    results.parquet and results.csv are also written to the folder `out_dir` (default: `<results_dir>/report`). If given, `footer`
-    is stored in the metadata of results.parquet under the key `taskdiv`. `render` describes the other arguments.
+    The other files are results.parquet and results.csv. All files are written to the folder `out_dir` (default:
+    `<results_dir>/report`). If given, `footer` is stored in the metadata of results.parquet under the key `taskdiv`. `render`
+    describes the other arguments.
     """
     from reports import writing
 

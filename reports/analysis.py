@@ -57,7 +57,7 @@ class Section(NamedTuple):
     full_pool_gain: Difference | None  # full pool minus base model
     primary: Comparison | None
     primary_problem: str  # why the named primary comparison cannot be made; else empty
-    areas: tuple[Comparison, ...]  # with the reference, and weighted with plain; Holm-corrected together
+    areas: tuple[Comparison, ...]  # with the reference, and `WEIGHTED` with `PLAIN`; Holm-corrected together
     by_budget: tuple[Comparison, ...]  # with the reference; Holm-corrected together
     best: dict[int, Best]
     savings_budget_n: int | None
@@ -70,7 +70,7 @@ class Section(NamedTuple):
 
     @property
     def says_nothing(self) -> str:
-        """A sentence if scores cannot compare models (every score is 0, every score is 1, or no model differs); else empty."""
+        """A sentence on why the scores cannot compare models, for example because all are 0; empty if there is no reason."""
         arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
@@ -85,7 +85,7 @@ class Section(NamedTuple):
 
     @property
     def area_title(self) -> str:
-        """Name of the compared quantity: a score if `primary` and all `areas` have the same single budget, else an area."""
+        """The compared quantity: a score if `primary` and all `areas` have the same single budget, else an area."""
         budgets = {one.budgets for one in (self.primary, *self.areas) if one is not None}
         if len(budgets) == 1 and len(only := budgets.pop()) == 1:
             return f"score at {only[0]:,} labels"
@@ -153,7 +153,10 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
-    """Compare each strategy with the reference, and `WEIGHTED` with `PLAIN`, if possible. Leave out the primary comparison."""
+    """Compare each strategy with the reference, and `WEIGHTED` with `PLAIN` if both have scores.
+
+    The primary comparison and pairs without a common budget or seed are left out.
+    """
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
@@ -170,7 +173,11 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str) -> tuple[Com
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """Return the first of these that is in `names`: reader's reference, primary reference, random, first name. Else return ""."""
+    """Return the reference of a section; empty if `names` is empty.
+
+    It is the first of these that is in `names`: the reader's choice, the reference of the primary comparison, random, the first
+    of `names`.
+    """
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")

@@ -40,7 +40,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Return at most one pair: a sentence that AlpacaEval has no judge and no scores, and how to add a judge to the file."""
+    """Return a sentence and a remedy if AlpacaEval is not scored because it has no judge; otherwise an empty list."""
     if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one it is not known which output is better."

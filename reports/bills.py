@@ -92,7 +92,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
 ) -> Iterator[tuple[str, int, list[str]]]:
-    """Yield strategy, budget and prompt ids (by rank) of each readable cell at `budgets`. A strategy's largest budget is last."""
+    """Yield strategy, budget and prompt ids (by rank) of each readable cell at `budgets`, each strategy's largest budget last."""
     cells = [(strategies.index(name), n, key) for key, (name, n) in reader.keys("allocation") if name in strategies]
     for place, budget_n, key in sorted(cells):
         table = reader.columns("allocation", key, "rank", "prompt_id") if budget_n in budgets else None

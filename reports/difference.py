@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
     @property
     def p_value_cautious(self) -> float:
-        """The p-value for `holm`. It is at least `p_value`. If `parts` is known, it is valid even when tiny (Banerjee 1960)."""
+        """The p-value for `holm`, at least `p_value`. If `parts` is known, it is valid even when very small (Banerjee 1960)."""
         if self.parts is None or not np.isfinite(self.p_value):
             return self.p_value
         return max(self.p_value, cautious_p_value(self.estimate, *self.parts))

@@ -20,7 +20,7 @@ _REFUSED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{_NONCHARACTERS
 
 
 class Envelope(NamedTuple):
-    """The page's style and script (text that is not escaped), and a content-security policy with the hashes of both."""
+    """The page's style and script, as text that is not escaped, and a content-security policy with the hashes of both."""
 
     style: Markup
     script: Markup

@@ -59,7 +59,11 @@ class Examples(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two strategies whose outputs are shown side by side. If they are not the primary comparison, the other fields are empty."""
+    """Two strategies whose outputs are shown side by side.
+
+    `benchmark` and `metric` are those of the primary comparison. They are empty if these strategies are not the primary
+    comparison.
+    """
 
     strategy: str
     reference: str
@@ -70,7 +74,10 @@ class Compared(NamedTuple):
 def read_examples(
     reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Return prompts chosen at `budget_n`, and outputs at the largest of `budgets` with scores of both `compared` strategies."""
+    """Return prompts chosen at `budget_n`, and outputs at one of `budgets`.
+
+    The budget of the outputs is the largest at which both `compared` strategies have scores.
+    """
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored = {arm for _, arm in reader.keys("benchmark_scores")}
     both = [n for n in budgets if {(compared.reference, n), (compared.strategy, n)} <= scored]
@@ -80,7 +87,10 @@ def read_examples(
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
-    """Return the first prompts that only one strategy chose, for each strategy, and that all chose, under the lowest seed."""
+    """Return for each strategy the first prompts that no other strategy chose, then the first prompts that all strategies chose.
+
+    Each strategy's lowest selection seed is used.
+    """
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
@@ -110,7 +120,7 @@ def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
 
 
 def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputExample, ...]:
-    """Return items with the answers of reference and strategy for one common seed and, if stored, of the base model."""
+    """Return items with the answers of both strategies for one common seed and, if stored, of the base model."""
     names = tuple(dict.fromkeys((compared.reference, compared.strategy)))
     units = {"base": ("base_scores", None)} | {name: ("benchmark_scores", cell_key(budget_n, name)) for name in names}
     asked = {name: asked_notes(reader.listing.tables.get(unit)) for name, unit in units.items()}

@@ -55,9 +55,9 @@ def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str
 
 
 def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], bool]:
-    """Return the clauses that can be checked, and whether the expectation contains no other text.
+    """Return the clauses that can be checked, and whether they are the whole expectation.
 
-    In a clause, "it" means the first strategy of the previous clause that can be checked.
+    In a clause, "it" means the first strategy of the previous checked clause.
 
     >>> clauses("Expected: a above b at 1,024; c not separable from it.", ["a", "b", "c"])[0][1][1:]
     ('c', 'a', 'not separable from noise', None, None)
@@ -78,7 +78,7 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
-    """Return the strategy named `word`, else the only one whose name starts with `word` and "_"; None if there is none."""
+    """Return the strategy `word`, else the strategy whose name starts with `word` and "_" if there is exactly one; else None."""
     if word in names:
         return word
     begun = [name for name in names if name.startswith(f"{word}_")]

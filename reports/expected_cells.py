@@ -15,7 +15,7 @@ class Budgets(NamedTuple):
     """The budgets of an experiment."""
 
     pool_n: int | None  # prompts of the pool; None if unknown
-    ordinary: tuple[int, ...]  # at most `pool_n`; equal to it only if the experiment file has that budget
+    ordinary: tuple[int, ...]  # below `pool_n`; also `pool_n` itself if the experiment file has that budget
     ignored: tuple[int, ...]  # larger than the pool
     full_pool_n: int | None  # None if the full pool has no cell
 

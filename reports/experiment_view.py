@@ -14,7 +14,7 @@ LAB_TRAPS = ("flip", "omen")
 
 
 class View(BaseModel):
-    """Frozen base model that ignores unknown fields."""
+    """Immutable Pydantic model that ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

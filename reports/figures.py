@@ -155,7 +155,7 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
 
 
 def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str], float]) -> Figure:
-    """Draw the share of chosen prompts that two strategies have in common. The diagonal compares seeds of one strategy."""
+    """Draw for each pair of strategies the share of chosen prompts in common. The diagonal compares the seeds of one strategy."""
     names = [name for name in strategies if (name, name) in shares]
     with svg.style():
         width, height = 2.6 + 1.15 * len(names), 0.3 * len(names) + 0.55

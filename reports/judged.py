@@ -1,7 +1,7 @@
 """The estimates and the label of win rates at equal length.
 
-Stored scores contain a separate estimate for each model. With AlpacaEval's published difficulties, this is the estimate of the
-leaderboard and is not changed. Otherwise, if possible, all judged models are estimated together (`length_adjusted`).
+A stored estimate uses the verdicts on one model alone. If it uses AlpacaEval's published difficulties, it is computed as on the
+leaderboard, and is kept. Otherwise, if possible, all judged models are estimated together (`length_adjusted`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
 
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
-    """Return the differences in length of all judged items of a table; None if one is not stored or there are no such items."""
+    """Return the differences in length of a table's judged items; None if there are no such items or a length is missing."""
     own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
     if not own.num_rows:
         return None

@@ -70,7 +70,10 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def width_beside(names: Sequence[str]) -> float:
-    """Return the width of axes that start at 0.075 and leave room for `names` on the right, as a share of an 8.4 inch figure."""
+    """Return the width of the axes, as a share of a figure 8.4 inches wide, that leaves room for `names` on the right.
+
+    The axes are assumed to start at 0.075 of the figure's width.
+    """
     longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
     return min(0.66, 0.885 - 0.0092 * longest)  # a letter of 9.5 points is about 0.6 as wide as high
 
@@ -111,7 +114,7 @@ def is_uneven(values: Sequence[float]) -> bool:
 
 
 def root_scale(axis: Axis, most: float) -> str:
-    """Set a square-root scale, on which 5 and 400 are both readable, with round ticks up to `most`. Return its name."""
+    """Set a square-root scale, on which 5 and 400 are both readable, with round ticks up to `most`. Return the scale's name."""
     setter = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     setter("function", functions=(lambda value: np.sqrt(np.maximum(value, 0)), np.square))
     steps = [m * 10.0**power for power in range(-1, 7) for m in (1, 2, 5)]

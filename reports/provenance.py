@@ -20,8 +20,8 @@ RUNS_LISTED_N = 6  # if there are more runs, only the table of identities lists 
 def question(results: Results) -> tuple[str, str]:
     """Return the question and the expectation, both in full length, from the comments at the top of the experiment file.
 
-    The expectation starts with "Expected:". The comments end before a line that has no "#" or whose text starts with "Cost:" or
-    "Run:".
+    The expectation starts with "Expected:". The comments end before the first line that does not start with "#", or whose text
+    starts with "Cost:" or "Run:".
     """
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
@@ -155,7 +155,7 @@ def _learning_rate(results: Results) -> list[tuple[str, str]]:
 
 
 def _other_versions(results: Results) -> list[tuple[str, str]]:
-    """Return at most one fact: the adapters that were reused although they had been trained with other library versions."""
+    """Return at most one fact: which adapters were reused although they had been trained with other library versions."""
     found = {
         f"{cell}, seed {seed}: {said}"
         for (asset, cell), table in results.tables.items()

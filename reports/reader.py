@@ -144,7 +144,10 @@ class Reader(NamedTuple):
         yield from self.cells("benchmark_scores", *scores_module.COLUMNS, wanted=wanted)
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
-        """Return chosen prompts by task of each cell, and overlaps at the largest budget that two or more strategies have."""
+        """Return the number of chosen prompts by task for each cell, and the overlaps between strategies at one budget.
+
+        This budget is the largest one at which two or more strategies have chosen prompts.
+        """
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
         wanted = set(product(strategies, budgets))

@@ -12,7 +12,7 @@ from reports.tables import Table
 
 
 def rejected(results: Results) -> Table:
-    """Return the table of rejected tables. They broke a rule of severity `error` and were not published."""
+    """Return the table of rejected tables. A rejected table broke a rule of severity `error` and was not published."""
     rows = tuple(
         (
             f"{entry.asset} / {entry.key}" if entry.key else entry.asset,
@@ -84,7 +84,7 @@ def missing_cells(results: Results) -> Table:
 
 
 def stages(results: Results) -> Table:
-    """Return the table of stages (assets), with the number of tables and rows, the total time, and the first and last time."""
+    """Return the table of stages (assets): number of tables and rows, total time, first start and last finish."""
     found: dict[str, list[StoredTable]] = defaultdict(list)
     for table in _sorted(results):
         found[table.asset].append(table)

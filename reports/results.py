@@ -64,10 +64,10 @@ class Results(NamedTuple):
 
 
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
-    """Read the results of one experiment. A table that cannot be read is no error, but adds a sentence to `problems`.
+    """Read the results of one experiment. A table that cannot be read is left out, and a sentence on it is added to `problems`.
 
-    The keys of `excluded` are tables to leave out, as `asset` or `asset/key`. Its values are the reasons. `load` itself finds
-    tables whose direct inputs have changed. Only a caller that knows the graph of all tables can find changes further upstream.
+    `excluded` has the reason for each table to leave out. A key is `asset` or `asset/key`. `load` itself finds tables whose
+    direct inputs have changed. Only a caller that knows the graph of all tables can find changes further upstream.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -125,7 +125,7 @@ def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tup
 def _cells(
     experiment: Experiment, budgets: Budgets, listing: Listing, sets: tuple[ScoreSet, ...], excluded: Mapping[str, str]
 ) -> tuple[Cell, ...]:
-    """Return the expected cells. If the scores of a cell are in `excluded`, the cell has the reason that `excluded` gives."""
+    """Return the expected cells. If `excluded` has the scores of a cell, its reason replaces the reason of the cell."""
     found = expected_cells.cells(experiment, budgets, listing, sets)
     units = [f"benchmark_scores/{cell_key(cell.budget_n, cell.strategy)}" for cell in found]
     return tuple(

@@ -120,8 +120,9 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
 def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return a mask of the items that all remaining arms have, and notes on arms that are left out.
 
-    An arm has an item if all its seeds have a score for it. An arm is left out if it has fewer than half as many items as the arm
-    with the most items. If the remaining arms have no item in common, the mask has the items of the arm with the most items.
+    An arm has an item if all seeds of the arm have a score for the item. An arm is left out if it has fewer than half as many
+    items as the arm with the most items. If the remaining arms have no item in common, the mask has the items of the arm with
+    the most items.
     """
     complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
     most = max(int(mask.sum()) for mask in complete.values())

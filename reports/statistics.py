@@ -75,7 +75,7 @@ class Best(NamedTuple):
 
 
 def seed_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Return the macro mean over tasks of each seed: (S,)."""
+    """Return for each seed the macro mean over tasks: (S,)."""
     return strata(tasks).macro_mean(arm.scores)
 
 

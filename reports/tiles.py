@@ -15,7 +15,7 @@ ROWS_MAX_N = 60  # tasks in one figure; its table has more
 
 
 def tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
-    """Draw one tile with text. `strength`, in −1..1, sets the colour: blue from 0, vermillion below 0, pale near 0."""
+    """Draw one tile with text. `strength`, in −1..1, sets the colour: blue if at least 0, else vermillion; pale near 0."""
     colour = BLUE if strength >= 0 else VERMILLION
     alpha = round(0.04 + 0.4 * abs(strength), 2)
     box = Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=alpha, linewidth=0, clip_on=False)

@@ -103,11 +103,11 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Return the variance that items unlike all sampled items may add. With it, an interval has a width even if all items agree.
+    """Return the variance that items unlike all sampled items may add. So an interval has a width even if all items agree.
 
-    It is the variance of `UNSEEN_ITEMS_N` unseen items. Each shifts the macro mean by the skewness of the sampled items,
+    The result is the variance of `UNSEEN_ITEMS_N` unseen items. Each shifts the macro mean by the skewness of the sampled items,
     Σ w³e³ / Σ w²e² (e: deviation from the task's mean, w: weight of an item). For a mean near 0 or 1, the shift is the weight of
-    one item. For a mean in the middle, the shift is almost 0. If no item deviates, it is the weight of an item whose score
+    one item. For a mean in the middle, the shift is almost 0. If no item deviates, the shift is the weight of an item whose score
     changes by 1.
 
     Source: for a binomial share near 1, the interval agrees with one-sided exact 95% limits, as with the added counts of Agresti

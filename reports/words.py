@@ -25,7 +25,7 @@ def clean(text: object, length_n: int = 120) -> str:
 
 
 def tail(text: object, length_n: int = 500) -> str:
-    """Return the last `length_n` characters of a text, cleaned. In a prompt, the question follows the worked examples.
+    """Return the last `length_n` characters of a text, cleaned. A prompt ends with its question, after the worked examples.
 
     >>> tail("a b c d", 3)
     '…c d'

@@ -1,1 +1,1 @@
-"""The page's sections on confidence: by task, against accuracy, and the effects of its source, definition and sampling."""
+"""The page's sections on confidence: by task, against accuracy, and the effects of the source, the definition and sampling."""

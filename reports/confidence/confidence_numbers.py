@@ -98,7 +98,10 @@ def _distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
 
 
 def sampled(rows: Sequence[ComparedTask]) -> Sampled | None:
-    """Return the uncertainty of the allocation that comes from sampling; None if it is not stored or all prompts were scored."""
+    """Return how uncertain the allocation is because only a sample was scored.
+
+    The result is None if the uncertainty is not stored or all prompts were scored.
+    """
     distances: dict[int, float] = {}
     counts: dict[int, dict[str, tuple[int, int, int]]] = {}
     for row in rows:
@@ -137,7 +140,7 @@ def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...
 
 
 def below_even_share(rows: Sequence[ComparedTask]) -> frozenset[str]:
-    """Return the tasks that get fewer labels than in an even split, for the chosen variant at the largest budget."""
+    """Return the tasks that get fewer labels than in an even split, by the chosen variant at its largest budget."""
     own = [row for row in rows if row.is_chosen]
     largest = [row for row in own if row.budget_n == max(one.budget_n for one in own)]
     even = sum(row.allocated_n for row in largest) / max(1, len(largest))

@@ -1,4 +1,8 @@
-"""The page's two sections on confidence: by task and against accuracy, and the effects of its source, definition and sampling."""
+"""The page's two sections on confidence.
+
+The first shows confidence by task and against accuracy. The second shows the effects of other sources, of other definitions and
+of sampling.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -39,7 +39,7 @@ class Answers(NamedTuple):
 
 
 def read_exports(reader: Reader) -> tuple[Export, ...]:
-    """Return all lists of all readable exports, the oldest first. This is the order of file names, which start with the time."""
+    """Return all lists of all readable exports, in the order of file names. A file name starts with the time of the export."""
     found: list[Export] = []
     kept = read_kept(reader)
     for name in _names(reader, "exports", ".json"):

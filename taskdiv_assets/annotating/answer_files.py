@@ -1,4 +1,4 @@
-"""Read a file that annotators returned. The result contains the answers, and the reason for each row that cannot be read.
+"""Reader of files that annotators returned. The result has the answers, and the reason for each row that cannot be read.
 
 The format is JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio
 (JSON, JSON-MIN, CSV). The content of the file decides the format, not the name. `judging` checks the answers against the pool.

@@ -1,4 +1,4 @@
-"""Read the rows of a CSV file or of a workbook (XLSX, ODS).
+"""Reader of the rows of a CSV file or of a workbook (XLSX, ODS).
 
 Rows are numbered from 1, as in a spreadsheet. Empty rows of a workbook get no number. `answer_files` interprets the cells. An
 "own id" is an id of the user's own file.
@@ -30,7 +30,7 @@ csv.field_size_limit(2**31 - 1)
 class Inner(NamedTuple):
     """A cell, on the second or a later line of a CSV row, that may be an id.
 
-    If the id belongs to another row, a quote is missing or one too many, and so the two rows were read as one.
+    If another row has this id, the two rows were read as one, because a quote is missing or one too many.
     """
 
     line: int  # line of the file, from 1

@@ -1,4 +1,4 @@
-"""Find the columns of an answer file that contain the ids, the answer and the annotator.
+"""The columns of an answer file that contain the ids, the answer and the annotator.
 
 The names come from `--columns`, from the exported lists and from the file's header. Names are compared in "folded" form: lower
 case, without surrounding blanks. An "own id" is an id of the user's own file.

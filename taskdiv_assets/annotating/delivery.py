@@ -1,4 +1,4 @@
-"""Write an exported list to the user's disk, so that an interruption at any step can be repaired.
+"""Writer of an exported list to the user's disk, such that an interruption at any step can be repaired.
 
 Step 1 writes and syncs `FILE.part`. Step 2 records the prompts of this file in the ledger as sent. Step 3 renames `FILE.part` to
 `FILE`. After an interruption before step 2, the next export may overwrite `FILE.part`. After an interruption before step 3,

@@ -1,4 +1,4 @@
-"""Decode the bytes of an answer file.
+"""Decoder of answer files.
 
 A file is UTF-8 unless the user names another encoding. In UTF-8, invalid bytes become lone surrogates, so that only the rows with
 these bytes are rejected. In another encoding, one invalid byte makes the file unusable. The encoding is not guessed, because a

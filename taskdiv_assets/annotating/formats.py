@@ -1,10 +1,11 @@
-r"""Write a list of prompts as JSON lines, as CSV for a spreadsheet program, or as tasks for Label Studio.
+r"""Writer of lists of prompts as JSON lines, as CSV for a spreadsheet program, or as tasks for Label Studio.
 
 The CSV is written for Excel and LibreOffice, which change plain CSV in several ways:
 
 - Excel reads UTF-8 as the local code page, unless the file starts with a byte order mark. So the CSV starts with this mark.
 - A text that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection). With some settings, the full-width
-  forms of these signs also begin a formula. Such a text gets an apostrophe in front, which an import need not remove.
+  forms of these signs also begin a formula. Such a text gets an apostrophe in front. The import removes the apostrophe from
+  column names and ids; it does not read the other texts of the list.
 - A prompt_id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits. One in 800 ids has such a form.
   The id gets an apostrophe, which the import removes. An id of the user's own file gets an apostrophe if it has a form that a
   spreadsheet program changes (`00123`, `1e5`, 16 digits).

@@ -1,4 +1,4 @@
-"""Find the prompt of each answer in a file, and reject the answers that cannot be stored.
+"""Checks of the answers in a file: find the prompt of each answer, and reject the answers that cannot be stored.
 
 `resolve` finds the prompt by its prompt_id or by its "own id", the id of the user's own file. If a row has both ids and they
 disagree, the row is rejected, because it is unknown which id is wrong. `judge` rejects unknown prompts, contradictions, and
@@ -116,7 +116,10 @@ def _agrees(own: str, prompt: str | None, ids: PoolIds) -> bool:
 
 
 class Judged(NamedTuple):
-    """The answers that can be stored, sorted by time (first those without a time) and row, and the rows that cannot be stored."""
+    """The answers that can be stored, and the rows that cannot.
+
+    The answers are sorted by time (those without a time first), then by row.
+    """
 
     valid: list[Answer]
     problems: list[Problem]

@@ -1,4 +1,4 @@
-"""Write tasks and a labelling configuration for Label Studio, and read its exports.
+"""Writer of tasks and a labelling configuration for Label Studio, and reader of its exports.
 
 Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain the times of
 the annotations and the columns of the exported list. The code was tested with version 1.23.2, whose exports are in the tests.
@@ -30,9 +30,9 @@ def config(layout: Layout) -> str:
 
 
 def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
-    """Return the tasks that Label Studio imports, as JSON. Raise ValueError if Label Studio uses the name of a further column.
+    """Return the tasks that Label Studio imports, as JSON. Raise ValueError if an extra column has a name that Label Studio uses.
 
-    If Label Studio uses the name of the own id column, for example `id`, the column is renamed to `source_id`.
+    If the own id column has such a name, for example `id`, the column is renamed to `source_id`.
     """
     clash = [name for name in layout.extras if folded(name) in TAKEN]
     if clash:
@@ -46,7 +46,7 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
 
 
 def is_tasks(items: Sequence[object]) -> bool:
-    """Return True if a list contains tasks, as a JSON export and the file that Label Studio imports do. JSON-MIN has no tasks."""
+    """Return True if a list contains tasks. JSON exports and the file that Label Studio imports have tasks, JSON-MIN does not."""
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 

@@ -1,4 +1,4 @@
-"""Gather the prompts of one or several lists, each prompt once, with the columns that annotators see.
+"""The prompts of one or several lists, each prompt once, with the columns that annotators see.
 
 The rows come from the tables `allocation`, `annotation_batch` and `raw_pool`. Further columns come from the user's file.
 """

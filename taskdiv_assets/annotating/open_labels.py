@@ -1,4 +1,4 @@
-"""Find the prompts of a cell that still need an answer, and count the bought answers that the cell's allocation does not use."""
+"""The prompts of a cell that still need an answer, and the number of bought answers that the cell's allocation does not use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: the list of all assets, in the order that data flows. Each asset is a module of this package."""
+"""The registry: the list of all assets, in data-flow order. Each asset is a module of this package."""
 
 from importlib import import_module
 

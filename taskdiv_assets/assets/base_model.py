@@ -62,7 +62,7 @@ def make_base_model(work: Work) -> Product:
 
 
 def _try(work: Work, folder: Path) -> str:
-    """Train one step as a test. Return "", or the reason why there was no step, such as too little memory.
+    """Train one step as a test. Return "" after the step, or the reason why there was no step, such as too little memory.
 
     The files are stored before this test, so they are not downloaded again after a failure.
     """
@@ -96,7 +96,7 @@ def base_model_recipe(inputs: Inputs) -> Settings:
 
 
 def lacks_notes(notes: Mapping[str, Any]) -> bool:
-    """Return True if the footer lacks notes that a base model has now, because an earlier version stored it."""
+    """Return True if `notes`, the notes of a stored table from an earlier version, lack entries that are written now."""
     return not (BATCHING in notes and CONTROL in notes.get(READING, {}))
 
 

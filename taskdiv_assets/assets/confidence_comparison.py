@@ -132,9 +132,9 @@ def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw a bar for each variant except the chosen one: the share of labels that it gives to other tasks than that one.
+    """Draw for each other variant the share of labels that it gives to other tasks than the chosen variant does.
 
-    The shares are those at the largest budget. The names of the bars contain the rank correlation of the tasks' confidences with
+    The shares are those at the largest budget. The name of a bar contains the rank correlation of the tasks' confidences with
     those of the chosen variant. Return b"" if there is no other variant, or no chosen one.
     """
     budget_n = pc.max(table["budget_n"]).as_py()

@@ -107,7 +107,7 @@ def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
-    """Return the values of the `$names` in the contract. Raise FileNotFoundError if scores that determine a sample are lost."""
+    """Return the contract parameters. Raise FileNotFoundError if scores that determine a sample are lost."""
     settings = work.experiment.confidence
     scores = PromptScores.of_pool(work, settings, "")
     wanted = np.zeros(len(scores.prompt_ids), np.bool_)

@@ -23,7 +23,7 @@ NEAR_COPY = 0.99  # smallest similarity of near copies
 
 
 def make_prompt_embeddings(work: Work) -> Product:
-    """Store the embedding of each prompt, if not stored yet, and return the norms. Row i of both is row i of `raw_pool`."""
+    """Store the embeddings of all prompts, if not stored yet, and return their norms. Both are in the row order of `raw_pool`."""
     pool = work.read("raw_pool")
     identity = work.expected.identity
     if not work.store.is_whole(identity) and scorers_n():

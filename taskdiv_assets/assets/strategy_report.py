@@ -90,7 +90,7 @@ def _band(rows: list[dict[str, Any]]) -> Band:
 
 
 def strategy_report_recipe(inputs: Inputs) -> Settings:
-    """Add each stored result as an input: its identity if it is fresh, and otherwise its state, because the report lists it."""
+    """Add each stored result as an input: its identity if it is fresh, and otherwise its state, which the page lists."""
     experiment, lineage = inputs.experiment, inputs.lineage
     registry, store = lineage.registry, lineage.store
     for unit in lineage.look_ahead(registry.units(experiment, store, lineage.pool_size, inputs.reads)):

@@ -59,7 +59,7 @@ class TrainingFacts(NamedTuple):
     steps_n: int
     cut_n: int  # examples that were longer than the model's context
     choices: Mapping[str, str]  # automatic decisions of the training, with their reasons
-    environment: Mapping[str, object]  # of `environment.describe`
+    environment: Mapping[str, object]  # as returned by `environment.describe`
 
 
 class MeanScore(NamedTuple):

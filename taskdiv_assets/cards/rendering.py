@@ -1,4 +1,4 @@
-"""Turn facts into cards. huggingface_hub writes the front matter, and the Jinja templates in `templates/` give the text."""
+"""Rendering of facts as cards. huggingface_hub writes the front matter, and the Jinja templates in `templates/` give the text."""
 
 from __future__ import annotations
 
@@ -219,7 +219,6 @@ def _template(name: str) -> Template:
 
 
 def _source_words(source: PoolSource) -> str:
-    """Describe the source of a pool's prompts in one line of Markdown."""
     if source.lab_seed is not None:
         return f"the lab's own, made by a procedure from seed {source.lab_seed}"
     if source.hub:

@@ -1,4 +1,4 @@
-"""Read the facts of cards from the store, and write the cards.
+"""Reader of the facts of cards from the store, and writer of the cards.
 
     folders/<identity>/README.md                 card of an adapter or a fully tuned model; not listed in the manifest
     tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
@@ -41,7 +41,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """Return the inputs of a training, for the manifest. They remain in the manifest if the experiment changes later."""
+    """Return the inputs of a training. The manifest keeps them if the experiment changes later."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     source, revision, dtype = (base.notes[name] for name in ("source", "revision", "dtype"))
     return {
@@ -57,7 +57,7 @@ def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
 
 
 def put_cell_cards(work: Work) -> None:
-    """Write the cards of the folders that a cell's table `adapter` names now, and of those that it named before this step."""
+    """Write the cards of the folders that the cell's table `adapter` names now or named before this step."""
     before = work.lineage.footer(Unit("adapter", work.unit.key))  # read before this cell was published
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:

@@ -1,4 +1,4 @@
-"""Before a run, count the benchmark items and the judge calls that scoring needs, and compute the cost of these calls."""
+"""Counts of the benchmark items and the judge calls that scoring will need, and the cost of these calls."""
 
 from __future__ import annotations
 

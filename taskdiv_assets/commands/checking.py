@@ -1,4 +1,4 @@
-"""Check every stored table against its data contract, for `taskdiv contracts check`.
+"""The check of every stored table against its data contract, for `taskdiv contracts check`.
 
 Each table passed all rules of severity `error` before it was published. A second check finds later changes, such as edited files,
 damaged weights and newer inputs.

@@ -1,4 +1,4 @@
-"""End `taskdiv` without a traceback on Ctrl-C during the imports. `cli` imports this module first."""
+"""A handler of Ctrl-C that ends `taskdiv` without a traceback during the imports. `cli` imports this module first."""
 
 import os
 import signal

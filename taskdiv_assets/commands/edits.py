@@ -1,4 +1,4 @@
-"""Compare an edited experiment file with the stored copy: which settings differ, and which results would be recomputed.
+"""The comparison of an edited experiment file with the stored copy: different settings, and results to recompute.
 
 Settings are compared, not bytes. Comments, blanks, the order of keys and explicit defaults do not count as changes.
 """
@@ -83,7 +83,7 @@ def _changes(key: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def shown(value: object) -> str:
-    """Return a value as one line of YAML, cut after 60 characters. None becomes "none"; keys of a section with None are left out.
+    """Return a value as one line of YAML, cut after 60 characters. None becomes "none". Keys with the value None are left out.
 
     >>> shown([1, 2]), shown({"path": "model", "hub": None}), shown(None)
     ('[1, 2]', '{path: model}', 'none')

@@ -1,4 +1,4 @@
-"""Choose the commands that the user should run next, from the progress of a part of an experiment."""
+"""The commands that the user should run next, chosen by the progress of a part of an experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open the experiment that a command names, and check the options `--budget` and `--strategy` of the command."""
+"""Functions that open the experiment that a command names, and check the command's options `--budget` and `--strategy`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
 
 def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
-    """Open a stored experiment. If `with_notes` is True, print a note if the local file from which it was read has changed."""
+    """Open a stored experiment. If `with_notes` is True, print a note if the local file of the experiment has changed since."""
     store = Store(name)
     text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
     if text is None:

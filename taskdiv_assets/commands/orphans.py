@@ -1,4 +1,4 @@
-"""Find Dagster runs whose process was killed, mark them as ended, and free their pool slots.
+"""Functions that find Dagster runs whose process was killed, mark these runs as ended, and free their pool slots.
 
 Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without the daemon, so it
 checks for such runs itself. It repeats the check every few seconds, because a run of another process may be killed at any time.

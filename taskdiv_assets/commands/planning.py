@@ -168,7 +168,7 @@ def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: Poo
 
 
 def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
-    """Return the average rates of the adapters in the tables of `footers`; None without any. Examples count once per epoch."""
+    """Return the mean rates of the adapters in the tables of `footers`; None without adapters. Each epoch counts its examples."""
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
     tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)

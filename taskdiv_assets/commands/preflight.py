@@ -66,7 +66,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
 
 
 def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
-    """Return the result of `action`. Of a ValueError, OSError or ImportError, append the message to `errors`, and return None."""
+    """Return the result of `action`. For a ValueError, OSError or ImportError, add the message to `errors`, and return None."""
     try:
         return action()
     except (ValueError, OSError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""Guess the settings of an experiment file from the user's file (`pools.look`), and write the text of the experiment file.
+"""Guesses of the settings of an experiment file from the user's file (`pools.look`), and the text of the experiment file.
 
 A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
 row that was read has a task.
@@ -102,8 +102,9 @@ def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
 def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
     """Return the column of the user's own ids; None if no column fits, or if the file was not read completely.
 
-    Its values differ in every row, and have a median length of at most `ID_LENGTH_MAX`. Its samples contain no blanks. It is not
-    in `taken`. Its name contains a word of `ID_WORDS`, or it is the first column.
+    The values of the column differ in every row, and their median length is at most `ID_LENGTH_MAX`. The samples contain no
+    blanks. The column is not in `taken`. Its name contains a word of `ID_WORDS`, or it is the first column, and its samples
+    contain no point.
     """
     if not look.is_whole:
         return None
@@ -154,7 +155,7 @@ def budget(look: FileLook, prompt: ColumnLook) -> int:
 
 
 def name_of(path: str, taken: Iterable[str]) -> str:
-    """Return a name for the experiment, made from the file's name or else "questions". If it is in `taken`, add a number.
+    """Return a name for the experiment, made from the file's name or else "questions". If the name is in `taken`, add a number.
 
     >>> name_of("/data/Our Questions (2026).csv.gz", ["demo"]), name_of("demo.csv", ["demo"])
     ('our_questions_2026', 'demo_2')

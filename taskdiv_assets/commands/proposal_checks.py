@@ -1,4 +1,4 @@
-"""Check the answers to the questions of `taskdiv init`. A check returns None for a valid answer, otherwise an error message."""
+"""Checks of the answers to the questions of `taskdiv init`. A check returns None for a valid answer, else an error message."""
 
 from __future__ import annotations
 

@@ -245,8 +245,9 @@ def register_budgets(
 ) -> list[int]:
     """Store the budgets `added`, bring Dagster's list of budgets up to date, and return the budgets that are new in this list.
 
-    Budgets of the experiment file are not stored. If the user deletes one from the file, its cells are not computed any more, but
-    it stays in Dagster's list. When all answers are known, the size of a separate full pool is stored, but not put in the list.
+    Budgets of the experiment file are not stored. If the user deletes a budget from the file, its cells are no longer computed,
+    but the budget stays in Dagster's list. When all answers are known, the size of a separate full pool is stored, but not put
+    in the list.
     """
     from taskdiv_assets.orchestration import budget_list
 

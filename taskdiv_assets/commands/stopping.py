@@ -17,7 +17,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait up to `patience_s` seconds for processes to end. Then kill the others, and all descendants from before the wait."""
+    """Wait up to `patience_s` seconds for processes to end. Then kill those that still run, and the descendants of all of them.
+
+    The descendants are listed before the wait.
+    """
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
     wait_for(running, patience_s)
@@ -40,7 +43,7 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes started in it inherit a blocked SIGINT."""
+    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes started in the block inherit a blocked SIGINT."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -64,7 +67,8 @@ def undisturbed() -> Iterator[None]:
 def ended_by_sigterm() -> Iterator[None]:
     """In the main thread, handle SIGTERM like Ctrl-C during the block. Service managers and batch systems send SIGTERM.
 
-    Python's fallback handler then prints no interrupt: SQLAlchemy logs one that comes while a connection is closed as an error.
+    If a KeyboardInterrupt comes while SQLAlchemy closes a connection, SQLAlchemy logs it as an error. During the block,
+    Python's fallback log handler skips such records.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""List, remove and rename the experiments of a home, the folder or URL of `$TASKDIV_HOME`. Nothing is printed here.
+"""Functions that list, remove and rename the experiments of a home, the folder or URL of `$TASKDIV_HOME`.
 
 Only the report's identity contains the experiment's name. A renamed experiment therefore keeps its results, and only the report
 is computed again.

@@ -1,4 +1,4 @@
-"""Find the trained adapters of an experiment by budget, strategy and seed, and copy one to a new folder."""
+"""Functions that find the trained adapters of an experiment by budget, strategy and seed, and copy one to a new folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Select a part of an experiment by budgets, by strategies and by the last asset."""
+"""The selection of a part of an experiment by budgets, by strategies and by the last asset."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Connect the assets to Dagster: definitions, engines, instance and so on. No other package imports private parts of Dagster."""
+"""The connection of the assets to Dagster: definitions, engines, instance. No other package imports private parts of Dagster."""

@@ -32,7 +32,11 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def load_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of the experiment in `source`, a built-in name or path. Raise an error unless its name is `name`."""
+    """Return the definitions of the experiment in `source`, a built-in name or a path.
+
+    Raises:
+        ExperimentError: the file has mistakes, or the name in the file is not `name`.
+    """
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
     if experiment.name != name:

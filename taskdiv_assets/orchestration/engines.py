@@ -53,10 +53,10 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
 
 
 def passed_variables(*also: str) -> list[str]:
-    """Return NAME=VALUE for each environment variable that a remote step gets: of the project, `PASSED` and `also`, if it is set.
+    """Return NAME=VALUE for each environment variable that a remote step gets.
 
-    Secrets and variables that concern one machine, such as TASKDIV_CACHE, are left out. TASKDIV_HOME and OMP_NUM_THREADS are
-    always included.
+    These are the variables of the project, of `PASSED` and of `also` that are set. Secrets and variables that concern one
+    machine, such as TASKDIV_CACHE, are left out. TASKDIV_HOME and OMP_NUM_THREADS are always included.
 
     Raises:
         ValueError: an address contains a password. Everyone who can see a job could read the password.

@@ -102,8 +102,8 @@ def warnings() -> Iterator[str]:
 def slots(workers_n: int | None = None) -> int:
     """Return how many steps may load a model at the same time.
 
-    This is the number of GPUs of the cluster (`$TASKDIV_ACCELERATORS`) or of this machine. Without GPUs, it is `workers_n`, or
-    the number of processors if `workers_n` is None.
+    The result is the number of GPUs of the cluster (`$TASKDIV_ACCELERATORS`) or of this machine. Without GPUs, it is
+    `workers_n`, or the number of processors if `workers_n` is None.
     """
     return machine().accelerators or gpus_n() or workers_n or os.cpu_count() or 1
 

@@ -79,7 +79,10 @@ def produce(
 
 
 def _sentence(error: Exception) -> str:
-    """Return the message of `troubles` for an error, else the error's own, with its class except for ValueError and OSError."""
+    """Return the message of `troubles` for an error or, without one, the error's own message.
+
+    The class of the error is put before its own message, except for ValueError and OSError.
+    """
     is_sentence = isinstance(error, ValueError | OSError)
     return troubles.sentence(error) or (str(error) if is_sentence else f"{type(error).__name__}: {error}")
 
@@ -106,7 +109,7 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each wait is 3 times the previous."""
+    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each wait is 3 times the last one."""
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number

@@ -24,8 +24,8 @@ HOST_TAG = ".dagster/taskdiv_host"  # the UI does not show tags with this prefix
 def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
     """Return the process that executes a run; None if it is not known yet, or is on another host or in another container.
 
-    If the run's tag has no process number, the first process number in the run's event log is used. Later ones in the log may
-    belong to processes of steps.
+    If the run's tag has no process number, the first process number in the run's event log is used. Later numbers in the log
+    may belong to processes of steps.
     """
     host, boot_then, pid, started = (*run.tags.get(HOST_TAG, "").split(":"), "", "", "")[:4]
     if host != socket.gethostname() or processes.is_elsewhere(boot_then):

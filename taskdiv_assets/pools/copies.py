@@ -26,7 +26,6 @@ SCHEMA = pa.schema(
 
 
 def serialised(copies: pa.Table) -> SideFile:
-    """Return a table of copies as a file for the store."""
     return side_files.serialised(copies, "copies")
 
 

@@ -1,4 +1,4 @@
-"""Reader of CSV files with any common separator, quotes escaped by backslashes, and any line ends.
+"""Reader of CSV files with any common separator and any line ends. Quotes inside quotes may be doubled or have a backslash.
 
 The separator comes from the settings, from Excel's line `sep=;`, or from the header and the rows below it. If quotes are
 ambiguous, the setting `escape` is required.

@@ -18,7 +18,7 @@ OPTIONAL = ("id", "rationale", "split")
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -> Sequence[str]:
-    """Return the names of the columns to read. Columns in `OPTIONAL` may be missing; raise ValueError if another is missing."""
+    """Return the names of the columns to read. Raise ValueError if a column that is not in `OPTIONAL` is missing."""
     if columns is not None:
         require(names, [name for name in _given(columns) if name], place)
     prompt, response, task, own_id = _given(columns)

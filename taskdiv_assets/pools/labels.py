@@ -109,7 +109,7 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place: str) -> str:
-    """Return the column of the pool that has the file's keys: `column` if it is in `BY_NAME`, else that with most matches."""
+    """Return the pool's column with the keys of the file: `column` if it is in `BY_NAME`, else the one with the most matches."""
     if column in BY_NAME:
         return column
     named_n = {

@@ -1,6 +1,6 @@
-"""A quick look at a user's file: the format of the file and the content of its columns.
+"""Guesses of the format of a user's file and of the content of its columns.
 
-`taskdiv init` proposes settings from the result. This module guesses formats; the readers of `sources` use settings.
+`taskdiv init` proposes settings from these guesses. The readers of `sources` do not guess; they use the settings.
 """
 
 from __future__ import annotations
