@@ -43,7 +43,7 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes started in the block inherit a blocked SIGINT."""
+    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes started in it have SIGINT blocked."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
