@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from taskdiv_assets.language_model.apart import Apart, switches_of
 from taskdiv_assets.language_model.batching import Batch, Group, Row, groups, keeps_bits, row_steps, vocabulary_size
+from taskdiv_assets.language_model.counted import CLEAN, is_large
 from taskdiv_assets.language_model.decoding import Decoding
 
 if TYPE_CHECKING:
@@ -33,11 +34,8 @@ if TYPE_CHECKING:
 
     Logits = torch.Tensor  # (rows, vocabulary)
 
-TYPES = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3")
-# Types whose texts are read without padding, as by `batching`: `counted` finds that padding changes Gemma 3 270M, because its
-# rounding (3e-5 of the logits' spread) exceeds the threshold.
+# Types whose texts are read without padding, so that numbers stored earlier stay the same.
 EXACT_TYPES = ("gemma3_text",)
-LARGE = 20_000_000  # parameters
 # Products of fewer rows are filled up to LEAST_ROWS, because 1 and 2 rows use other kernels.
 LEAST_ROWS, MANY_ROWS = 4, 64
 PACK_ROWS = 128  # the head of Gemma 3 270M takes 14.5 ms a row among 16 rows, 8.6 among 64, 7.2 among 128
@@ -60,13 +58,13 @@ def _is_suitable(lm: LanguageModel) -> bool:
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     config = lm.model.config
-    if not (keeps_bits(lm) and config.model_type in TYPES and config._attn_implementation == "sdpa"):
+    if not (keeps_bits(lm) and config.model_type in CLEAN and config._attn_implementation == "sdpa"):
         return False
     if "logits_to_keep" not in signature(lm.model.forward).parameters:  # an adapter's wrapper
         return False
     layers = DynamicCache(config=config).layers
     return (
-        sum(weights.numel() for weights in lm.model.parameters()) >= LARGE
+        is_large(lm)
         and row_steps(lm).least == 1
         and not switches_of(config)
         and not getattr(config, "use_bidirectional_attention", False)

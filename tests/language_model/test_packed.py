@@ -40,7 +40,7 @@ def prompts(count_n: int = ALL_N) -> list[str]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(one, marks=() if one in ("gemma3_text", "llama") else pytest.mark.full) for one in packed.TYPES
+        pytest.param(one, marks=() if one in ("gemma3_text", "llama") else pytest.mark.full) for one in counted.CLEAN
     ],
 )
 def tiny(request, miniature) -> LanguageModel:
@@ -58,7 +58,7 @@ def tiny(request, miniature) -> LanguageModel:
 @pytest.fixture
 def large(monkeypatch):
     """Treat the tiny models as large ones."""
-    monkeypatch.setattr(packed, "LARGE", 0)
+    monkeypatch.setattr(counted, "LARGE", 0)
     monkeypatch.setattr(packed, "_KNOWN", {})
 
 
@@ -74,6 +74,9 @@ class TestEveryType:
         for row, prompt in enumerate(prompts(12)):
             for name, expected in by_generate(tiny, prompt, NEW_N).items():
                 assert columns[name][row] == pytest.approx(expected, rel=1e-4, abs=1e-4), (name, prompt)
+
+    def test_the_probe_finds_what_is_known_of_the_type(self, tiny):
+        assert counted.probed(tiny) == counted.counted_padding(tiny)
 
     def test_the_other_way_gives_the_same_bits(self, tiny, monkeypatch):
         mine = score(tiny, prompts(), max_new_tokens=NEW_N).columns
