@@ -19,7 +19,7 @@ HALF = 0.5  # the largest standard deviation of a score that is 0 or 1
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of items of each task that are asked; raise ValueError if `sample` is too small for two per task."""
+    """Return the number of asked items of each task. Raise ValueError if `sample` is too small for two items per task."""
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:

@@ -31,7 +31,7 @@ LEAST_KNOWN = 1_000 * FLOOR
 
 
 class Effect(NamedTuple):
-    """The uncertainty that one budget's allocation has because the tasks' means are estimated from a sample."""
+    """How uncertain the allocation at one budget is, because the tasks' means are estimated from a sample."""
 
     distance: float  # expected total-variation distance between this allocation and that of the full pool, 0..1
     low: Counts  # (T,) 95% interval of each task's count

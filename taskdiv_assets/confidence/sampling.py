@@ -7,7 +7,7 @@ deviation of n scored prompts of N. The standard error is 0 if every prompt was 
 Confidences are skewed: a small sample may miss the few prompts of a task of which the base model is not sure. The s of this
 sample is then too small. So the pooled variance of all tasks enters s² with PRIOR_DEGREES degrees of freedom (Smyth, "Linear
 models and empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30 prompts a task, the lowest
-coverage of a 95% interval rose from .75 to .90 at the same mean width (docs/SAMPLING.md has the remaining gap).
+coverage of a 95% interval rose from .75 to .90 at the same mean width (docs/SAMPLING.md describes the remaining gap).
 """
 
 from __future__ import annotations

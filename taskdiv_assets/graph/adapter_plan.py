@@ -1,4 +1,4 @@
-"""Plans of adapters and of choices of a learning rate: training prompts, settings and identities.
+"""Plan the training of adapters and the choice of a learning rate: training prompts, settings and identities.
 
 The functions are pure. `language_model.tuning` does the training.
 """
@@ -20,7 +20,7 @@ VALIDATION_SHARE = 5  # at most one fifth of the answered prompts are validation
 
 
 class AdapterPlan(NamedTuple):
-    """The plan of one seed's adapter."""
+    """The plan of the training of one seed's adapter."""
 
     training_seed: int
     selection_seed: int
@@ -104,8 +104,8 @@ def kept_or_drawn(
 ) -> TrialPrompts:
     """Return the prompts of the stored choice of learning rate, so that later answers do not change the choice.
 
-    Draw new prompts by `trial_prompts` if there is no stored choice, if a prompt of the choice has no answer, or if the number of
-    its training prompts is not the requested number (`rates.examples`, or by default `smallest_budget_n`).
+    New prompts are drawn (`trial_prompts`) in three cases: there is no stored choice, a prompt of the choice has no answer, or
+    the choice has another number of training prompts than requested (`rates.examples`, by default `smallest_budget_n`).
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)

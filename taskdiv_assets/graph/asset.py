@@ -67,7 +67,7 @@ WITHOUT_CANDIDATES = Unless(
 
 
 def all_inputs(inputs: Inputs) -> Settings:
-    """Add the table of every asset in `inputs.reads` to a unit's identity, and return no settings. This is the default recipe."""
+    """Add the table of every asset in `inputs.reads` to a unit's identity. Return no settings. This is the default `recipe`."""
     for name in inputs.reads:
         inputs.of(name)
     return {}

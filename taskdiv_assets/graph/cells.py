@@ -1,8 +1,8 @@
 """The cells of an experiment. A cell is a pair of a budget and a strategy, with the key `budget|strategy`.
 
-Budgets come from the experiment file and from the store, which has a file for each registered budget (`budgets/<n>`). So the
-report does not need Dagster. The kind of a budget is `requested` or `full_pool`. The cell of the full pool trains on all prompts;
-it has the strategy `random` and its own seeds.
+Budgets come from the experiment file and from the store, not from Dagster. The store has a file `budgets/<n>` for each registered
+budget. The kind of a budget is `requested` or `full_pool`. The cell of the full pool trains on all prompts; it has the strategy
+`random` and its own seeds.
 """
 
 import json
@@ -173,8 +173,8 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
     """Return all cells of an experiment. The full pool's cell is included only if all answers are known.
 
-    Budgets that are larger than the pool are included; their cells fail with a clear error. Former pool sizes are left out unless
-    they were requested.
+    Budgets that are larger than the pool are included; their cells fail with a clear error. A former pool size is left out if it
+    was not requested as a budget.
     """
     cells = [
         Cell(budget_n, strategy)

@@ -46,9 +46,9 @@ def bars(
 ) -> bytes:
     """Draw a horizontal bar with its value as text for each of the first `SHOWN_N` names. Return b"" if `names` is empty.
 
-    Several series (label -> one value per name) are stacked; the text is their sum. An error line is twice as long as its entry
-    in `errors`. `levels` (label -> value) are vertical lines. If `is_wide` is true for the sums, points on a logarithmic axis
-    replace the bars.
+    Several series (label -> one value per name) are stacked; the text is their sum. `errors` are half the lengths of error
+    lines. `levels` (label -> value) are vertical lines. If `is_wide` is true for the sums, points on a logarithmic axis replace
+    the bars.
     """
     if not names:
         return b""
@@ -156,9 +156,10 @@ def areas(
     title: str,
     others: tuple[str, Numbers] | None = None,
 ) -> bytes:
-    """Draw shares (name -> (k,)) of at most 7 names as stacked areas over a logarithmic axis of positive, ascending `x`, (k,).
+    """Draw the shares of at most 7 names as stacked areas over a logarithmic x-axis.
 
-    `others` is one more name with its shares, drawn in grey at the top. All shares at one x must add up to 1.
+    `x`, (k,), is positive and ascending. `shares` maps each name to its shares at `x`, (k,). `others` is one more name with its
+    shares, drawn in grey at the top. All shares at one x must add up to 1.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -173,7 +174,7 @@ def areas(
 
 
 def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
-    """Draw distributions (name -> shares, (bins,)) over common bins as outlines. `edges` is (bins + 1,)."""
+    """Draw the outlines of distributions. `shares` maps each name to its shares of the bins, (bins,); `edges` is (bins + 1,)."""
     figure, axes = _figure(height_in=2.8)
     for (label, values), colour in zip(shares.items(), cycle(COLOURS), strict=False):
         axes.stairs(values, edges, color=colour, label=_plain(label), lw=1.4)
@@ -307,7 +308,7 @@ def _legend(axes: Axes, *, reverse: bool = False) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a name on one line, cut at `NAME_N` characters. Matplotlib hides names like `_a`, so these get a leading space."""
+    """Return a name on one line, cut at `NAME_N` characters. A space is put before `_a`, since Matplotlib hides such names."""
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut
@@ -320,7 +321,7 @@ def _number(value: float) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    """Return a figure as a PNG with `COLOURS_N` colours. It has about a third of the bytes of a PNG with all colours."""
+    """Return a figure as a PNG with `COLOURS_N` colours. The file is about a third as large as with all colours."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

@@ -1,7 +1,7 @@
 """The inputs of one unit (an asset with its partition). The function `Asset.recipe` collects them for the unit's identity.
 
-A recipe that reads the table of another asset raises UndeclaredInputError, unless `reads` contains this asset. So every table
-that determines an identity is also a dependency in Dagster.
+A recipe may read only the tables of assets in `Asset.reads`; any other table raises UndeclaredInputError. So every table that
+determines an identity is also a dependency in Dagster.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ALLOWED: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("allowed", 
 
 
 class UndeclaredInputError(RuntimeError):
-    """Error for an asset that reads the table of another asset, although its `reads` does not contain that asset."""
+    """Error for an asset that reads the table of an asset that is not in its `reads`."""
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if the recipe of another asset is running and `reads` of that asset does not contain `asset`."""
+    """Raise UndeclaredInputError if a recipe is running that may not read the table of `asset` (`only`)."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(
@@ -49,7 +49,7 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """The inputs of one unit, for its recipe. `found` maps the name of each input to an identity or hash; the recipe fills it."""
+    """The inputs of one unit. The unit's recipe fills `found`, which maps the name of each input to an identity or hash."""
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
         self.experiment: Experiment = lineage.experiment

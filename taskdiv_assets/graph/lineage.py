@@ -62,7 +62,7 @@ class Lineage:
         return found
 
     def footer(self, unit: Unit) -> Footer | None:
-        """Return the footer of a stored table; None if there is no table, or its file is damaged or from another program."""
+        """Return the footer of a stored table; None if the table is missing, damaged, or written by another program."""
         refuse_undeclared(unit.asset)
         if unit not in self._footers:
             self._read_footers([unit])
@@ -184,7 +184,6 @@ class Lineage:
         return training_seeds(self.experiment, cell, self.pool_size)
 
     def cell_selection_seeds(self, cell: Cell) -> tuple[int, ...]:
-        """Return the selection seeds of a cell, sorted and without duplicates."""
         return tuple(sorted({self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}))
 
     def is_full_pool(self, cell: Cell) -> bool:

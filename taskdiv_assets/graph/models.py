@@ -40,7 +40,7 @@ class Proxy(NamedTuple):
 def folder_hash(path: str, marks: dict[str, str]) -> str:
     """Return the hash of a model's files at a path or URL. The hash of a GGUF file is its SHA-256.
 
-    `marks` maps marks of remote sources (`remote.mark`) to known hashes. The hash of a source that has a mark is added to it.
+    `marks` maps marks of remote sources (`remote.mark`) to known hashes. A new hash is added, unless the source has no mark.
 
     Raises:
         ValueError: there is no usable model at the path or URL.
@@ -164,7 +164,7 @@ class Models:
     def start(self) -> str:
         """Text of the start token that the base model's tokenizer adds to every text.
 
-        Empty if the tokenizer adds none, if the chat template is used, or if an earlier version stored the model.
+        Empty if the tokenizer adds none, if the chat template is used, or if an earlier version of this program stored the model.
         """
         return "" if self.experiment.chat_template else str(self._notes(READING).get("start", ""))
 
@@ -222,7 +222,7 @@ class Models:
 
 
 class Held:
-    """Cached search for the prompts and answers of an experiment that contain the text of a special token."""
+    """A cached search for those prompts and answers of an experiment that contain the text of a special token."""
 
     def __init__(self, models: Models, answers: Callable[[], Mapping[str, str | None]]) -> None:
         self.models, self._answers = models, answers

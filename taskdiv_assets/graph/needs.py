@@ -1,7 +1,7 @@
 """The processors, memory and GPUs that a step requests, as tags for Ray and Kubernetes.
 
-The declarations of assets contain the resources for a 7B model in 16 bits. If a step loads a model, `SMALL` replaces these
-resources for the models of the lab (the built-in demo), and for all models if `$TASKDIV_STEP_GPUS` is 0.
+The declarations of assets contain the resources for a 7B model in 16 bits. `SMALL` replaces them for a step that loads a model,
+if the model is the lab's (the built-in demo), or if `$TASKDIV_STEP_GPUS` is 0.
 """
 
 from typing import Any

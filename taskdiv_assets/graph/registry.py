@@ -57,7 +57,7 @@ class Registry:
         return tuple(name for name in self.reads(unit.asset) if name in wanted)
 
     def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
-        """Return the names of an asset and of all its direct and indirect inputs. `used` limits the search to the names in it."""
+        """Return the names of an asset and of all its direct and indirect inputs. If `used` is given, other names are omitted."""
         found, waiting = {name}, [name]
         while waiting:
             new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found

@@ -67,7 +67,7 @@ class SourceHashes:
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
         """Return the hashes of sources. If a source cannot be read, return the hashes in the stored table's footer.
 
-        Without a footer, raise the error of the source.
+        If there is no footer either, raise the error.
         """
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}

@@ -88,7 +88,7 @@ class Product:
 
     `notes` (facts about the result) and `parts` (name of a part of the table -> hash of this part) are stored in the footer.
     `files` (path inside the store -> content) are stored with the table if the table is valid. `parameters` override the values
-    of `Asset.parameters`, because these may come from the table that was stored earlier.
+    of `Asset.parameters`, which may have been computed from an older table.
     """
 
     table: pa.Table

@@ -54,7 +54,7 @@ def _at_most(sizes: Integers, wanted: int) -> NDArray[np.int64]:  # (T,)
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
-    """Return, by bisection, the smallest level for which `_picks_up_to` counts at least `wanted` picks."""
+    """Return, by bisection, the smallest level for which `_picks_up_to` counts at least `wanted` picks in all tasks together."""
     lowest = 0
     while lowest < highest:
         middle = (lowest + highest) // 2

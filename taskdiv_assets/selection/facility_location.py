@@ -108,9 +108,9 @@ def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *
     """Return greedy picks on all similarities. `graph` may have any number m of neighbours per prompt; None builds a graph.
 
     The level of a prompt is its similarity to the most similar pick. A prompt is open while its level is below its similarity to
-    its m-th neighbour. Only a pick among its neighbours can increase the level of a prompt that is not open. So a gain is the sum
-    of two parts: the exact gain on the graph, and the gain from open prompts outside the graph. The second part may be an upper
-    bound, which is refreshed when the row has the largest sum (Minoux, "Accelerated greedy algorithms", 1978).
+    its m-th neighbour. The level of a prompt that is not open can increase only by a pick among its neighbours. So a gain is the
+    sum of two parts: the exact gain on the graph, and the gain from open prompts outside the graph. The second part may be an
+    upper bound, which is refreshed when the row has the largest sum (Minoux, "Accelerated greedy algorithms", 1978).
     """
     if not depth:
         return np.empty(0, np.int64)
@@ -231,7 +231,7 @@ def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,
 
 
 class Certificate(NamedTuple):
-    """Measures of how similar the first `budget_n` picks of an order are to the pool, from all similarities."""
+    """How well the first `budget_n` picks of an order cover the pool, measured with all similarities."""
 
     budget_n: int
     mean_similarity: float  # mean over all prompts of the similarity to the closest pick; negative ones are 0
@@ -278,7 +278,7 @@ def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) 
 
 
 def _levels(points: Points, picks: Rows, budgets: Sequence[int]) -> list[Points]:
-    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must ascend."""
+    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must be sorted."""
     levels, level, start = [], np.zeros(len(points), np.float32), 0
     for budget_n in budgets:
         for first in range(start, budget_n, NEIGHBOURS):

@@ -107,7 +107,7 @@ def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tupl
 
 
 def _highest(waiting: Values, wanted: int) -> tuple[Rows, float]:
-    """Return up to `wanted` rows, those with the highest bounds, in row order, and the highest bound of the other rows."""
+    """Return the rows with the highest bounds, at most `wanted`, in row order, and then the highest bound of all other rows."""
     n = len(waiting)
     if wanted == n:
         return np.flatnonzero(waiting > -np.inf), -np.inf

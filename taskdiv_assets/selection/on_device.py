@@ -106,7 +106,7 @@ def _greedy(
 
 
 def nearest(points: Tensor, neighbours_n: int) -> Graph:
-    """Return the same graph as `neighbours.nearest`. Each key sorts by falling similarity, then by row."""
+    """Return the same graph as `neighbours.nearest`. Neighbours are sorted by falling similarity, then by row."""
     import torch
 
     n = len(points)
@@ -163,7 +163,7 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must ascend."""
+    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must be sorted."""
     import torch
 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0

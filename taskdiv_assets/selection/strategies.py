@@ -50,7 +50,7 @@ class Strategy:
 
     @property
     def reads_model(self) -> bool:
-        """True if the strategy reads a table that the base model makes."""
+        """True if the strategy reads a table that is computed with the base model."""
         return bool(self.needs & {"scores", TASK_MEANS, "embeddings"})
 
 

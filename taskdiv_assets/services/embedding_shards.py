@@ -28,7 +28,7 @@ def write_embeddings(
     """Embed the pool shard by shard and store the shards in one folder. Shards of a killed run are used again.
 
     Raises:
-        ValueError: a prompt cannot be embedded. Unless memory is too small, the message names the prompt's row in the pool.
+        ValueError: a prompt cannot be embedded. The message names the prompt's row in the pool, unless memory ran out.
     """
     identity = work.expected.identity
     planned = plan_shards(len(prompts), shard_rows_n)

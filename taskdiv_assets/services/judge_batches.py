@@ -25,7 +25,7 @@ FAILED_AT_MOST = 0.05
 
 
 class Known(NamedTuple):
-    """The known verdicts of a judge."""
+    """The known verdicts of a judge, and the number of requests for them."""
 
     verdicts: dict[str, Verdict]  # by the pair's key; a final verdict replaces a failed one
     calls_n: int  # requests that were sent, answered or not
@@ -43,7 +43,7 @@ def endpoint() -> tuple[str, str]:
 
 
 def check_endpoint(judge: Judge) -> str:
-    """Check the settings of the judge's endpoint without a request. Return the endpoint's address as error messages contain it.
+    """Check the settings of the judge's endpoint without a request. Return the part of its address that error messages contain.
 
     Raises:
         ValueError: the address is missing or invalid, the key is invalid, or the client library is not installed.

@@ -65,7 +65,7 @@ class PromptScores:
 
     @classmethod
     def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
-        """Return an object for all prompts of the pool, in their order. `$TASKDIV_SCORERS` workers may compute its statistics."""
+        """Return the scores of all prompts of the pool, in the pool's order. `$TASKDIV_SCORERS` workers may compute them."""
         pool = work.read("raw_pool")
         scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
         scores.is_pool = True

@@ -178,7 +178,10 @@ def _ray(*, needs_cards: bool) -> Iterator[Any]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return a worker's exception without Ray's wrappers; if none is found, a RuntimeError if workers died, else `error`."""
+    """Return the exception that a worker raised, without Ray's wrappers.
+
+    If there is none, return a RuntimeError if workers died, else `error`.
+    """
     cause: BaseException | None = error
     while cause is not None:
         inner = getattr(cause, "cause", None)

@@ -120,7 +120,7 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Return as text the NUMERIC_PACKAGES whose current version differs from the manifest's; "" if there are none."""
+    """Return, as text, the NUMERIC_PACKAGES that now have another version than in the manifest; "" if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     changed = [name for name in NUMERIC_PACKAGES if name in before and name in now and before[name] != now[name]]

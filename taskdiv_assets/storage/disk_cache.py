@@ -52,8 +52,8 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
     """Return the path of an entry that stays until this process ends. Download the entry first if it does not exist.
 
     `key` is a valid folder name that identifies the content. `download` receives an empty folder and puts `bytes_n` bytes into
-    it. In a `held` block of the same entry and thread, an entry that was not pinned before stays only until that block ends. Use
-    this function for content that is read repeatedly or memory-mapped, such as base models.
+    it. If this thread is in a `held` block of the same entry, and the entry was not pinned before, the entry stays only until
+    that block ends. Use this function for content that is read repeatedly or memory-mapped, such as base models.
     """
     lock = _lock_of(key)
     with _guard:
@@ -147,7 +147,10 @@ def _locked(lock: Path, mode: int) -> int:
 
 
 def _wait(descriptor: int, mode: int, lock: Path) -> None:
-    """Lock a file. If another process has the lock, show this in the terminal and wait; with LOCK_NB, raise BlockingIOError."""
+    """Lock a file. If another process has the lock, raise BlockingIOError if `mode` contains LOCK_NB, else wait.
+
+    The wait is shown in the terminal.
+    """
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -124,7 +124,7 @@ class Files:
         return True
 
     def is_file(self, *parts: str) -> bool:
-        """Return True if a local path is a regular file. Return True for every path of an object store, without a request."""
+        """Return True for a regular local file. For a path of an object store, always return True, without a request."""
         return not self.is_local or Path(self.path(*parts)).is_file()
 
     def get(self, *parts: str) -> bytes | None:
@@ -173,7 +173,10 @@ class Files:
                 raise
 
     def names(self, *parts: str) -> list[str]:
-        """Return the sorted names of files and folders in a folder, without unfinished (`.tmp`) files; [] for no folder."""
+        """Return the sorted names of files and folders in a folder, without unfinished (`.tmp`) files.
+
+        A folder that does not exist gives an empty list.
+        """
         if not self.is_local:
             self.fs.invalidate_cache()
         try:
@@ -184,7 +187,10 @@ class Files:
         return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
-        """Return the sorted relative paths of all files below a folder, without unfinished (`.tmp`) files; [] for no folder."""
+        """Return the sorted relative paths of all files below a folder, without unfinished (`.tmp`) files.
+
+        A folder that does not exist gives an empty list.
+        """
         folder = self.path(*parts)
         with suppress(FileNotFoundError):
             found = map(str, self.fs.find(folder))

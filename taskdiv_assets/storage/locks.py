@@ -141,7 +141,7 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
 
 def holders(store: Store) -> list[str]:
-    """Return the sorted owners of locks that may be alive: the owner's process runs on this host, or the lease has not ended."""
+    """Return the owners that may be alive, sorted: their process runs on this host, or their lease has not ended."""
     found = set()
     for name in store.names("locks"):
         held = Held.parse(store.get("locks", name) or b"")

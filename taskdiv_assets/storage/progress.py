@@ -80,7 +80,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report the end of the work, unless a call did so or no call was made. After an error, only remove the progress bar."""
+        """Report the end of the work, if there was a call and no call reported the end. After an error, only remove the bar."""
         if self._last is None or self._is_ended:
             return
         last = self._last._replace(at_s=time.monotonic())

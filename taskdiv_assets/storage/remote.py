@@ -98,7 +98,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace errors of a library. A missing object raises FileNotFoundError; missing rights or credentials, PermissionError."""
+    """Replace a library's error by FileNotFoundError (missing object) or PermissionError (missing rights or credentials)."""
     try:
         yield
     except FileNotFoundError:
@@ -208,7 +208,7 @@ def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mappi
 
 @contextmanager
 def _cached(files: list[tuple[str, str, Mapping[str, Any]]], url: str, fs: Any) -> Iterator[Path]:
-    """Yield a cache folder with copies of some files. Its key is a hash of the files' marks, or random if a file has no mark."""
+    """Yield a cache folder with copies of some files. The cache key is a hash of the marks, or random if a file has no mark."""
     marks = [_mark(url, info) for _, _, info in files]
     # Without marks, two versions of a file cannot be distinguished. A random key then prevents that an old entry is used.
     key = _digest(url, *map(str, marks)) if None not in marks else uuid.uuid4().hex

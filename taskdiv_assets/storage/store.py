@@ -86,7 +86,7 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Return the footers of tables (asset, key), read concurrently: None for no table, a ValueError for an unusable file."""
+        """Read the footers of tables (asset, key) concurrently. Return None for no table, a ValueError for an unusable file."""
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -97,7 +97,7 @@ class Store(Files):
         return remote.at_once(read, tables)
 
     def _tail(self, path: str) -> bytes:
-        """Return the end of a Parquet file, long enough to contain the Parquet footer, whose length is in the last 8 bytes."""
+        """Return the end of a Parquet file with the whole Parquet footer. The last 8 bytes contain the footer's length."""
         bytes_n = TAIL_BYTES
         while True:
             data: bytes = self.fs.cat_file(path, start=-bytes_n)

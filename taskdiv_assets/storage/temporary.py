@@ -35,7 +35,10 @@ class Swept(NamedTuple):
 
 @contextmanager
 def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Yield the name and handle of a new file beside `path`, to rename or link. Remove the new name when the block ends."""
+    """Yield the name and handle of a new file in the folder of `path`. The block may rename or link the file.
+
+    The new name is removed when the block ends.
+    """
     name = Path(f"{path}.{_host()}-{uuid.uuid4().hex[:24]}{UNFINISHED}")
     file = _locked(name)
     try:

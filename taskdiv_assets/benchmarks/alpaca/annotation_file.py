@@ -1,4 +1,4 @@
-"""Read verdicts that the package alpaca-eval made: its files annotations.json, with one object for each pair of outputs.
+"""Read verdicts that the package alpaca-eval made, from its files annotations.json with one object for each pair of outputs.
 
 output_1 is the reference's output and output_2 the model's output. The column preference is 1 for output_1, 2 for output_2,
 between 1 and 2 for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict.

@@ -1,7 +1,8 @@
-"""Read AlpacaEval's optional file of instruction difficulties, indexed by an instruction's position among the 805.
+"""Read AlpacaEval's optional file of difficulties. An instruction's index in the file is its position among the 805.
 
-`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose. These preferences stabilise the
-regression in `win_rate`. Source of the format: glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2. We have not seen either file.
+The file is `instruction_difficulty.csv` or `df_gamed.csv`. The latter also has preferences for outputs that were made verbose
+or concise on purpose. These preferences stabilise the regression in `win_rate`. We have not seen either file.
+Source of the format: glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Send one question to a judge at an OpenAI-compatible address, and interpret the errors.
 
-The retries of the client library `openai` (extra `judge`) are off, and `crew` retries instead. The library's pauses cannot be
-interrupted, its retries are not counted, and it does not retry an answer that is not JSON.
+`crew` retries; the retries of the client library `openai` (extra `judge`) are off. The library's pauses could not be interrupted,
+its retries are not counted, and it does not retry an answer that is not JSON.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def _hand_on(self, least_n: int) -> None:
-        """While at least `least_n` verdicts wait, pass the oldest to `keep`. If `keep` fails, they are not passed again."""
+        """While at least `least_n` verdicts wait, pass the oldest to `keep`. If `keep` fails, these are not passed again."""
         while len(self._waiting) >= least_n:
             verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
             self._flushed_at = time.monotonic()

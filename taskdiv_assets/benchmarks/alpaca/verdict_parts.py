@@ -68,7 +68,7 @@ def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Ver
     """Return the verdict that a judge's reply contains.
 
     If `weighted`, the preference is the probability of the model's letter as the first token, relative to both letters. Otherwise
-    it is 1 if the judge wrote the model's letter, and 0 if it wrote the other one.
+    the preference is 1 if the judge wrote the model's letter, and 0 if it wrote the other letter.
     """
     key, answer = key_of(pair), reply.text[:ANSWER_CHARS]
     refusal = reply.refusal or ("stopped by a content filter" if reply.finish_reason == "content_filter" else "")
