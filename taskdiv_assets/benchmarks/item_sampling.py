@@ -74,8 +74,8 @@ def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> 
 def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, int]) -> float | None:
     """Return the standard error that sampling causes in a mean over tasks.
 
-    Return None if a task has several items but fewer than two scores. The formula is for a stratified sample without replacement.
-    Source: Cochran, Sampling Techniques, 3rd edition, 5.3. That all tasks have the same weight is our choice.
+    Return None if a task has fewer than two scores, but more items than scores. The formula is for a stratified sample without
+    replacement. Source: Cochran, Sampling Techniques, 3rd edition, 5.3. That all tasks have the same weight is our choice.
     """
     if any(len(values) < min(LEAST_ITEMS, sizes[task]) for task, values in scores.items()):
         return None

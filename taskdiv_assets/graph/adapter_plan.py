@@ -47,7 +47,10 @@ def plan_adapters(
     base_model: str,  # identity of the base model
     held: Collection[str] = (),  # ids of prompts with the text of a special token in the prompt or in the answer
 ) -> list[AdapterPlan]:
-    """Return one plan per training seed, in the order of `seeds`. Strategies that choose equal prompts get equal identities."""
+    """Return one plan per training seed, in the order of `seeds`.
+
+    The strategy is not a part of the identities, so strategies that choose the same prompts share their adapters.
+    """
     plans = []
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]

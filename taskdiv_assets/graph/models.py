@@ -79,8 +79,9 @@ class Models:
     def decision(self) -> dict[str, str]:
         """Number format and attention of the base model, with reasons.
 
-        They are chosen once and stored with the model, and chosen again only if the settings of the model change. By default, the
-        model of the lab (the built-in demo) is float32 on every machine: it is so small that no other format is faster.
+        They are chosen once and stored with the model. They are chosen again only if the settings of the model change. By
+        default, the model of the lab (the built-in demo) is float32 on every machine: no other format is faster for so small a
+        model.
         """
         footer = self._footer(Unit("base_model"))
         requested = self.experiment.base.dtype

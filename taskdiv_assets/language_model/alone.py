@@ -32,9 +32,9 @@ def why_not_causal(
     lm: LanguageModel,
     most_n: int | None = None,  # largest number of tokens of the test text
 ) -> str:
-    """Return why a model is not causal: the first logits of a test text depend on later tokens. Return "" if they do not.
+    """Return why a model is not causal; empty if it is causal, or if its logits are not finite.
 
-    Logits that are not finite cannot be compared; "" is returned for them too.
+    A model is not causal if the first logits of a test text depend on later tokens.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""Decide which texts may share a batch of a model whose numbers depend on the batch's length.
+"""Decide which texts may share a batch of a model whose results depend on the batch's length.
 
 LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all rows by the longest row. A switch is a
-length in tokens beyond which the model uses other frequencies. Models whose numbers change with padding before or after a text
+length in tokens beyond which the model uses other frequencies. Models whose results change with padding before or after a text
 (`counted`) need texts of one length in each batch.
 """
 

@@ -1,11 +1,11 @@
-"""Form batches so that a model's numbers for a prompt do not depend on the other prompts.
+"""Form batches so that a model's results for a prompt do not depend on the other prompts.
 
-Three properties of a batch could change a prompt's numbers. First, the padding: its amount follows from the prompt's own length.
+Three properties of a batch could change a prompt's results. First, the padding: its amount follows from the prompt's own length.
 Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one kernel only, and
 `rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a remainder
 differently. So the number of rows is chosen such that no remainder is left (`RowSteps`).
 
-On a CPU in float32 with one thread, a prompt's numbers are therefore bit-identical in any pool. Mixtures of experts are an
+On a CPU in float32 with one thread, a prompt's results are therefore bit-identical in any pool. Mixtures of experts are an
 exception, because an expert multiplies rows of several prompts at once.
 """
 
@@ -47,7 +47,7 @@ class Shapes(NamedTuple):
 
 CPU_SHAPES = Shapes()
 GPU_SHAPES = Shapes(tokens=65_536, logits=2**25)  # each step reads all weights once, whatever the number of rows
-# Part of the identity of all numbers that are computed with these shapes.
+# Part of the identity of all results that are computed with these shapes.
 FIXED_SHAPES = {
     "cpu": list(CPU_SHAPES),
     "gpu": list(GPU_SHAPES),
@@ -138,7 +138,7 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """The allowed numbers of rows of a batch. With these, a prompt's numbers do not depend on the row in which the prompt is."""
+    """The allowed numbers of rows of a batch. With these, a prompt's results do not depend on the row in which the prompt is."""
 
     step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
     least: int  # the number of rows of a smaller batch is a multiple of this, the same for all prompts of one length
@@ -169,7 +169,7 @@ def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shape
 
 
 def keeps_bits(lm: LanguageModel) -> bool:
-    """Return True on a CPU in float32. A prompt's numbers then do not depend on other prompts (exceptions: see the module)."""
+    """Return True on a CPU in float32. A prompt's results then do not depend on other prompts (exceptions: see the module)."""
     return lm.device.type == "cpu" and lm.dtype == "float32"
 
 
@@ -202,7 +202,7 @@ def groups(
 
 
 def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
-    """Group prompts of similar length, longest first, in fewer groups than `groups`. Rounding depends on the other prompts."""
+    """Group prompts of similar length, longest first. There are fewer groups than from `groups`, but rounding depends on them."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     order = np.argsort(-sizes, kind="stable").tolist()
     batches = cut(order, lambda left: apart.run_n(sizes[left[: rows_of(int(sizes[left[0]]))]].tolist()))
@@ -243,7 +243,7 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 
 
 def rows_matter(lm: LanguageModel) -> bool:
-    """Return True if, in a test on this processor, a row's numbers are not bit-identical in a small and in a large batch.
+    """Return True if, in a test on this processor, a row's results are not bit-identical in a small and in a large batch.
 
     The test reads four tokens, then a fifth over the cache, in a batch of `RowSteps.step` rows and in one of eight times as many.
     """

@@ -1,10 +1,10 @@
-"""Measure how sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
+"""Measure how sure a model is of its own greedy continuation of each prompt, or of the prompt's own tokens.
 
 The statistics come batch by batch, so that `services.scoring` can store each batch. `taskdiv_assets.confidence` decides which
 statistic is called `confidence`.
 
 The decoding loop is ours, because transformers' `generate` keeps every row of a batch until the last row ends, and its
-continuous batching returns neither entropy nor margin. docs/CONFIDENCE.md has the measurements.
+continuous batching returns neither entropy nor margin. docs/CONFIDENCE.md contains measurements.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
 
 
 def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
-    """Decode one batch, padded on the left, greedily, and return the statistics of each row.
+    """Decode one batch greedily, and return the statistics of each row. The batch is padded on the left.
 
     Ended rows are dropped, down to a multiple of `drop_step` rows. If `drop_step` is None, all rows stay.
     """

@@ -178,7 +178,7 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """Return True if the last `new_n` tokens contain an end token or the end of a stop text. Remove all tokens after that."""
+        """Return True if the last `new_n` tokens contain an end token or the end of a stop text. Remove all tokens after it."""
         before_n = len(tokens) - new_n
         may_stop = self._has_stop(tokens[-self.window - new_n :])
         for end in range(before_n + 1, len(tokens) + 1):

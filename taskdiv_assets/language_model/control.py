@@ -109,7 +109,10 @@ class _Reader:
     def checked(
         self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
     ) -> list[int]:
-        """Return `ids`, or new tokens if `ids` may contain special tokens from data. Raise ValueError if new tokens do so too."""
+        """Return `ids`, or new tokens if `ids` may contain special tokens from data.
+
+        Raise ValueError if the new tokens may also contain such special tokens.
+        """
         wanted_n = self._of_frame(tokenizer, parts, options)
         if self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts):
             ids = self._as_text(tokenizer, parts, options)

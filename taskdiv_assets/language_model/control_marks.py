@@ -91,7 +91,7 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:  # None: no such file
-    """Return the special tokens in a tokenizer's files; raise ValueError if a file is damaged. `read` maps file name to bytes."""
+    """Return the special tokens in a tokenizer's files; raise ValueError if a file is damaged. `read` returns a file's bytes."""
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         try:

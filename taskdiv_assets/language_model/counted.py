@@ -1,4 +1,4 @@
-"""Test for each model whether padding changes the model's numbers for a text.
+"""Test for each model whether padding changes the model's results for a text.
 
 MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
 over padding. No configuration states this, so a model reads a few short texts alone, and padded as in our batches.
@@ -30,7 +30,7 @@ WINDOWS = (
     "sliding_window", "window_size", "local_attention", "attention_window_size", "attention_chunk_size", "attention_window",
 )  # fmt: skip
 # The probe's text is longer than a window of up to this size. With a larger window, a prefix is never shared, because the probe
-# cannot show whether a gap changes numbers.
+# cannot show whether a gap changes results.
 WINDOW_AT_MOST = 512
 # Smallest deviation that is not rounding, relative to the logits' spread. Rounding is 1e-7 to 1e-6 in float32, 1e-2 in 16 bits.
 FLOOR, FLOOR_OF_16_BITS = 1e-5, 3e-2
@@ -38,14 +38,14 @@ NOISE_TIMES = 4  # padding may change logits by this factor times the change tha
 
 
 class Counted(NamedTuple):
-    """The kinds of padding that change a model's numbers."""
+    """The kinds of padding that change a model's results."""
 
     gap: bool = False  # between a prefix that is read once and its continuation; False if no prefixes are shared
     left: bool = False  # before a text
     right: bool = False  # after a text
 
 
-# Types of models whose numbers change with padding. Earlier versions of this package padded their texts, so stored results differ
+# Types of models whose results change with padding. Earlier versions of this package padded their texts, so stored results differ
 # from today's. Identities need this list, since they are computed before a model is loaded. The probe decides how texts are read.
 # Decoders of translators, and encoders that are configured as decoders, count positions by places of the cache.
 BY_PLACE = (
@@ -59,7 +59,7 @@ COUNTS: Mapping[str, Counted] = {
 }
 
 LARGE = 20_000_000  # parameters
-# Types whose numbers do not change with padding. Our tests run the probe on a small model of each type.
+# Types whose results do not change with padding. Our tests run the probe on a small model of each type.
 CLEAN = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3")
 
 EVERYTHING = Counted(gap=True, left=True, right=True)  # the safe answer if the test failed
@@ -68,7 +68,10 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers. A failed test gives EVERYTHING; any other result is cached by model."""
+    """Return which padding changes a model's results.
+
+    A large model of a type in CLEAN is not tested. A failed test gives EVERYTHING; any other result is cached by model.
+    """
     if lm.model.config.model_type in CLEAN and is_large(lm):
         return Counted(gap=can_share(lm) and _is_beyond_reach(lm))
     if lm.model not in _KNOWN:
@@ -92,14 +95,14 @@ def probed(lm: LanguageModel) -> Counted | None:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return a model's entries in an identity: which padding changes its numbers (COUNTS), and the switches in its context."""
+    """Return what identities contain about a model: which padding changes its results (COUNTS), and the switches (`apart`)."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
 
 
 def unexpected(lm: LanguageModel) -> str:
-    """Return a message if padding changes the model's numbers and `notes_of` states the opposite; else an empty text."""
+    """Return a message if padding changes the model's results and `notes_of` states the opposite; else an empty text."""
     found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
     other = [name for name, is_counted in found.items() if is_counted and not noted[name]]
     if not other:
@@ -124,7 +127,7 @@ def _window_n(lm: LanguageModel) -> int:
 
 
 def _is_beyond_reach(lm: LanguageModel) -> bool:
-    """Return True if the probe's text is too short to show whether a gap changes numbers."""
+    """Return True if the probe's text is too short to show whether a gap changes results."""
     return WINDOW_AT_MOST < _window_n(lm) < (context_tokens(lm) or NO_LIMIT)
 
 
@@ -146,7 +149,10 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Run the test. Return None if a pass over the text alone fails or has a non-finite logit. Raise if memory runs out."""
+        """Run the test. Return None if a pass over the text alone fails or has a non-finite logit.
+
+        Raise the error if memory runs out.
+        """
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}

@@ -114,7 +114,7 @@ def _unit(vectors: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.
 
 
 def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]:
-    """Return the shards of a pool, in the order of its rows. The number in a shard's name is the row where it starts.
+    """Return the shards of a pool, in the order of its rows. The number in a shard's name is the shard's first row.
 
     >>> plan_shards(5, 3)
     [Shard(name='shard-000000000.npy', start=0, rows_n=3), Shard(name='shard-000000003.npy', start=3, rows_n=2)]

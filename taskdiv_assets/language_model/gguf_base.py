@@ -36,7 +36,7 @@ def is_gguf(path: str) -> bool:
 
 
 def check_local(path: Path) -> None:
-    """Raise ValueError if a folder's file names, or a GGUF file's header, show that it is not a usable base model."""
+    """Raise ValueError if a folder's file names, or a GGUF file's header, are not those of a usable base model."""
     if is_gguf(str(path)):
         check_gguf(path)
     else:

@@ -1,7 +1,8 @@
 """Read the header of a GGUF file without its weights: metadata, and the place of every tensor.
 
-gguf's own reader needs 43 s for the 262,144 tokens of Gemma 3, because it keeps every value as arrays; `taskdiv plan` reads a
-header at every call. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+gguf's own reader needs 43 s for the 262,144 tokens of Gemma 3, because it keeps every value as arrays. That is too slow for
+`taskdiv plan`, which reads a header at every call.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations

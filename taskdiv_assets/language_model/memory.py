@@ -59,7 +59,7 @@ class Room:
     def rows_of(self, rows_n: int, width: int) -> int:
         """Return the number of rows for a batch: at most `rows_n`, and at most the rows of `width` tokens that the limit allows.
 
-        If there is a limit and at least `step` rows fit, the number is a multiple of `step`. It is at least 1.
+        The number is at least 1. If there is a limit and at least `step` rows fit, the number is a multiple of `step`.
         """
         if self.tokens_at_most is None:
             return rows_n

@@ -3,7 +3,7 @@
 The method of `batching` fills the batch of each padded length up to a fixed number of rows. At 350,000 parameters this costs
 almost nothing. At 268 million, scoring 32 prompts by that method took 5.5 times as long as `generate`. By the method of this
 module, the linear layers process all tokens of a batch as one row. Only attention is computed for each length separately, by
-the same calls as in the other method. So a prompt's numbers are bit-identical with both methods and in any pool.
+the same calls as in the other method. So a prompt's results are bit-identical with both methods and in any pool.
 
 `can_pack` chooses the method. It accepts a large model if our tests compare both methods for models of its type. The model must
 use torch's attention, and its widths must leave no remainder (`RowSteps`). On this processor, a row must be bit-identical among
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Logits = torch.Tensor  # (rows, vocabulary)
 
-# Types whose texts are read without padding, so that numbers stored earlier stay the same.
+# Types whose texts are read without padding, so that results stored earlier stay the same.
 EXACT_TYPES = ("gemma3_text",)
 # Products of fewer rows are filled up to LEAST_ROWS, because 1 and 2 rows use other kernels.
 LEAST_ROWS, MANY_ROWS = 4, 64

@@ -61,8 +61,8 @@ def families(
     """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
     Prefixes may be nested, such as an instruction alone, and this instruction with worked examples. Texts with the longer prefix
-    form their own family if it saves more tokens than the shorter prefix would. The other texts with the shorter prefix form a
-    family if this saves more tokens in total.
+    form their own family if the longer prefix saves more tokens than the shorter one. The other texts with the shorter prefix
+    form a family if this saves more tokens in total.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])

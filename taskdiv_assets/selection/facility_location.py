@@ -168,7 +168,7 @@ class _Far:
         self._keep(np.arange(len(points)))
 
     def best(self) -> int:
-        """Refresh bounds until the largest gain is exact; return the first row that has this gain."""
+        """Refresh bounds until the largest total gain is exact; return the first row that has this gain."""
         total = self.near.gains + self.gains
         while self.is_stale[best := int(total.argmax())]:
             least = min(REFRESH_ROWS, len(total))
@@ -221,7 +221,10 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
 
 
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
-    """Return how much each of `rows` would add to f. Each array of `levels`, (n,), contains the current level of every prompt."""
+    """Return how much each of `rows` would add to f, in squared grid steps.
+
+    Each array of `levels`, (n,), contains the current level of every prompt.
+    """
     gains = np.empty((len(levels), len(rows)))
     for some in blocks(len(rows), len(points)):
         block = points[rows[some]] @ points.T
@@ -246,6 +249,7 @@ def certificates(
     """Return the measures of an order's first picks, for each budget, in one pass over all similarities.
 
     Let S be the first k picks. Since f is submodular, f of any k prompts is at most f(S) plus the k largest gains over S.
+    Raise ValueError if a budget or the order is out of range, or the pool has no embeddings.
     """
     order = check_order("the order to certify", order, len(pool.prompt_ids))
     wanted = [whole_number("budget", budget_n, "prompts", least=1) for budget_n in budgets]

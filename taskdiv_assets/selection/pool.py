@@ -66,7 +66,7 @@ class SelectionPool:
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
         """Return each task's mean confidence; it is 1 for a task without prompts.
 
-        Raise ValueError if the mean confidence of a task with prompts is not in (0, 1].
+        Raise ValueError if the mean confidence of a task with prompts is missing or not in (0, 1].
         """
         if self.task_confidence is None:
             raise ValueError("the pool has no task_confidence; materialise task_confidence first.")
@@ -85,7 +85,7 @@ class SelectionPool:
 
 
 def parse_prompt_ids(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:  # (n,)
-    """Convert prompt ids of 16 hex digits to 64-bit numbers, which sort in the same order. Raise ValueError for any other id.
+    """Convert prompt ids of 16 lower-case hex digits to 64-bit numbers, which sort in the same order. Other ids raise ValueError.
 
     >>> parse_prompt_ids(["00000000000000ff"]).tolist()
     [255]

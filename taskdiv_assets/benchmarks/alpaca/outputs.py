@@ -25,7 +25,7 @@ class ModelOutput(NamedTuple):
 
 
 def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], generator: str) -> bytes:
-    """Return the content of a file FILE_NAME, one object per instruction. AlpacaEval's tables name the model `generator`."""
+    """Return the content of a file FILE_NAME, one object per instruction. `generator` names the model in AlpacaEval's tables."""
     if len(instructions) != len(outputs):
         raise ValueError(
             f"{len(outputs)} outputs for {len(instructions)} instructions; expected one for each, in the same order"

@@ -181,7 +181,7 @@ def _tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """Load the base model, and set its own dropout to 0. For full training use float32, since 16 bits lose small steps."""
+    """Load the base model, and set the dropout of its layers to 0. For full training use float32: 16 bits lose small steps."""
     if tuning.quantization == "nf4":
         lm = load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
     elif tuning.method == "full" and base.dtype != "float32":
@@ -232,7 +232,7 @@ def _freeze_imports() -> None:
 
 
 def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int) -> Any:
-    """Return the model to train: the base model, or the base model with a new adapter, initialised from its own random stream."""
+    """Return the model to train: the base model, or the base model with a new adapter. The seed initialises the adapter."""
     import torch
 
     if tuning.method == "full":

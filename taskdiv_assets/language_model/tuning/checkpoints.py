@@ -29,7 +29,7 @@ class Checkpoint(NamedTuple):
 
 @dataclass
 class Keeper:
-    """The place and the frequency of checkpoints. Results do not depend on them."""
+    """The place and the frequency of checkpoints. The results of a training do not depend on checkpoints."""
 
     read: Callable[[], Path | None]  # returns the last checkpoint as a local file, None if there is none
     write: Callable[[Path], None]  # stores a local file; it may move the file

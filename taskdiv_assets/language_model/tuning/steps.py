@@ -53,7 +53,9 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """Return one process's examples of a step. The longest go first, in turn to processes 0, …, n - 1, n - 1, …, 0 and so on.
+    """Return one process's examples of a step. Examples are dealt in order of falling length.
+
+    They go to the processes 0, …, n - 1, n - 1, …, 0 and so on.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])

@@ -148,7 +148,7 @@ def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused:
 
 
 def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return a pass as keyword arguments of the model. No mask is needed: causal attention never looks at padding at the end."""
+    """Return a pass as keyword arguments of the model. No mask is needed: causal attention ignores padding at the end."""
     import torch
 
     arrays = {name: array for name, array in batch._asdict().items() if array is not None}

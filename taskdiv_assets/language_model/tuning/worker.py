@@ -21,7 +21,7 @@ WATCH_S = 2.0
 
 
 def main(folder: Path) -> int:
-    """Run the training of the folder's request, and return the exit status. The first process writes the result or failure."""
+    """Run the training that `folder` requests, and return the exit status. The first process writes the result or failure."""
     import torch
 
     request = json.loads((folder / REQUEST).read_text())
