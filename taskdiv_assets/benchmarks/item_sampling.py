@@ -33,7 +33,7 @@ def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
-    """Share a total equally among tasks; no task gets more than its size. The remainder goes to the first names in sorted order.
+    """Share a total equally among tasks. No task gets more than its size. The first names that can get more get the remainder.
 
     >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
     {'a': 3, 'b': 9, 'c': 8}

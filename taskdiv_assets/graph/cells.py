@@ -30,7 +30,10 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, key: str) -> Self:
-        """Return the cell of a key such as `128|random`. Raise ValueError if the budget is not a positive whole number."""
+        """Return the cell of a key such as `128|random`.
+
+        Raise ValueError if the budget is not a positive whole number, or if the strategy is missing.
+        """
         budget, strategy = split_key(key)
         cell = cls(parse_budget(budget or strategy), strategy)
         if not budget:

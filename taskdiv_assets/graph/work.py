@@ -40,7 +40,10 @@ class Work:
         return Cell.parse(self.unit.key or "")
 
     def read(self, asset: str, key: str | None = None) -> pa.Table:
-        """Return a stored table. Raise StaleInputError if it is not fresh, UndeclaredInputError if `asset` is not in `reads`."""
+        """Return a stored table. Raise StaleInputError if the table is not fresh.
+
+        Raise UndeclaredInputError if `asset` is neither the asset of this unit nor in its `reads`.
+        """
         if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
             raise UndeclaredInputError(f"{self.unit.asset} reads {asset}; add {asset!r} to `reads` of its declaration")
         expected = self.lineage.fresh(Unit(asset, key))

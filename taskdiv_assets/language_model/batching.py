@@ -202,7 +202,10 @@ def groups(
 
 
 def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
-    """Group prompts of similar length, longest first. There are fewer groups than from `groups`, but rounding depends on them."""
+    """Group prompts of similar length, longest first. Rounding depends on the other prompts.
+
+    There are fewer groups than with the function `groups`.
+    """
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     order = np.argsort(-sizes, kind="stable").tolist()
     batches = cut(order, lambda left: apart.run_n(sizes[left[: rows_of(int(sizes[left[0]]))]].tolist()))

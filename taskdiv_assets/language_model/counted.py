@@ -1,4 +1,4 @@
-"""Test for each model whether padding changes the model's results for a text.
+"""Test whether padding changes a model's results for a text.
 
 MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
 over padding. No configuration states this, so a model reads a few short texts alone, and padded as in our batches.

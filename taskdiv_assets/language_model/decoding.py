@@ -132,7 +132,7 @@ def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
 
 
 def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Return the keys and values of prefixes, for a model that can share prefixes. `allows_gap` is True without a check."""
+    """Return the keys and values of prefixes, for a model that can share prefixes. The result states `allows_gap` unchecked."""
     decoding = Decoding(lm, batch, 0)
     decoding.next_logits()
     layers = decoding.cache.layers

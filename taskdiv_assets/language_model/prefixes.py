@@ -61,8 +61,8 @@ def families(
     """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
     Prefixes may be nested, such as an instruction alone, and this instruction with worked examples. Texts with the longer prefix
-    form their own family if the longer prefix saves more tokens than the shorter one. The other texts with the shorter prefix
-    form a family if this saves more tokens in total.
+    form their own family if the longer prefix saves at least as many tokens as the shorter one. The other texts with the shorter
+    prefix form a family, unless fewer tokens are then saved in total.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -90,9 +90,10 @@ def families(
 
 
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
-    """Return the families of `parts` whose longer prefix saves more than `prefix_n`, and one family of the other members.
+    """Return the families of `parts` whose longer prefix saves at least as many tokens as a prefix of `prefix_n` tokens would.
 
-    If this saves fewer tokens than `parts` alone, or the other members are fewer than `least_n`, return `parts`.
+    Also return one family of the other members. If this saves fewer tokens than `parts` alone, or the other members are fewer
+    than `least_n`, return `parts`.
     """
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}

@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
-    """Return a pool's embeddings on the grid. Raise ValueError for a pool without embeddings or a row of wrong length."""
+    """Return a pool's embeddings on the grid. Raise ValueError if the pool has none, or if a row is not L2-normalised."""
     if pool.embeddings is None:
         raise ValueError(f"{strategy} needs embeddings; materialise prompt_embeddings first.")
     by_id = np.argsort(pool.prompt_ids)

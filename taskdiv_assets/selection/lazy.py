@@ -1,4 +1,4 @@
-"""Exact greedy picks that do not compute every row for every pick. `k_center` and `dpp` use this module.
+"""Make exact greedy picks without computing every row for every pick. `k_center` and `dpp` use this module.
 
 Each row has a value that never rises as picks are added, so an old value is an upper bound of the current value. A few hundred
 candidates, the active rows, have current values. All other rows have bounds. The best active row has the largest current value.

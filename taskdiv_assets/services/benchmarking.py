@@ -132,9 +132,10 @@ def _scorer(work: Work, lm: LanguageModel, benchmark: ScoredSettings) -> Scorer:
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: ScoredSettings, folder: str) -> Mapping[str, Answer]:
-    """Return the answers that are stored with the scores for the other value of `strip`; {} if there are none.
+    """Return the answers that are stored with the scores for the other value of `strip`.
 
-    The model's answers do not depend on `strip`, which changes only how an answer is compared.
+    Return {} if there are none, or if they cannot be read. The model's answers do not depend on `strip`, which changes only how
+    an answer is compared.
     """
     if not isinstance(benchmark, Written):
         return {}

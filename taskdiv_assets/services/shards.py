@@ -52,7 +52,7 @@ def cut(
     prompt_ids: NDArray[np.str_],  # (n,) all prompts of the pool
     workers_n: int,
 ) -> list[Shard]:
-    """Cut rows into shards of at most SHARD_PROMPTS_N rows. Equal rows and numbers of workers give equal shards.
+    """Cut rows into shards of at most SHARD_PROMPTS_N rows. The same rows and number of workers always give the same shards.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]

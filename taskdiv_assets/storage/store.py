@@ -1,8 +1,8 @@
 """The store: all files of one experiment, such as tables and models, on any storage that fsspec supports.
 
 A table is a Parquet file that is written atomically, with a footer (`data_contracts.footer`) in its metadata. A folder contains
-one result with many files, such as a model; its name is the identity of the result. The manifest lists the files of a folder
-and is written last. So readers see a complete result or no result.
+one result with many files, such as a model. The folder's name is the identity of the result. The manifest lists the files of a
+folder and is written last. So readers see a complete result or no result.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Store(Files):
     # --- tables --------------------------------------------------------------------------------------------------
 
     def write_table(self, table: pa.Table, footer: Footer) -> str:
-        """Store a table with its footer atomically, and return its path. A note about an earlier rejected table is removed."""
+        """Store a table with its footer atomically, and return its path.
+
+        A note about an earlier table of this name that was rejected is removed.
+        """
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
         pq.write_table(
