@@ -1,6 +1,7 @@
-"""Headless Chromium for tests: Debian's browser driven by Playwright, nothing downloaded.
+"""Headless Chromium for tests: Debian's browser controlled by Playwright. Nothing is downloaded.
 
-While a browser is open its thread counts as one with a running event loop: `asyncio.run` refuses there, so it is closed early.
+While a browser is open, its thread counts as one with a running event loop, and `asyncio.run` fails in it. So the browser is
+closed early.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FLAGS = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser of its own; the test is skipped where there is none, and fails there if one is required."""
+    """Yield a new browser. Without Chromium, skip the test, or fail it if the browser is required."""
     program = shutil.which("chromium")
     if not program:
         absent("Chromium is not installed")
@@ -41,14 +42,14 @@ def chromium() -> Iterator[Browser]:
 
 
 def absent(what: str) -> NoReturn:
-    """Skip, or fail where the machine is one that must have it."""
+    """Skip the test, or fail it on a machine that must have a browser."""
     if os.environ.get("TASKDIV_REQUIRE_BROWSER") == "1":
         pytest.fail(f"{what}, and is required here (TASKDIV_REQUIRE_BROWSER=1)")
     pytest.skip(what)
 
 
 class Tab:
-    """A page, with everything that it wrote to the console and every address that it asked for since `forget`."""
+    """A page with all console messages and all requested addresses since `forget`."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -65,28 +66,28 @@ class Tab:
             self.errors.append(text)
 
     def forget(self) -> None:
-        """Drop what was collected so far."""
+        """Remove all collected messages and addresses."""
         for kept in (self.messages, self.errors, self.requests):
             kept.clear()
 
     def emulate(
         self, *, width: int, height: int = 1600, is_dark: bool = False, media: Literal["print", "screen"] = "screen"
     ) -> None:
-        """Another window, colour scheme or medium for the page that is open."""
+        """Change the window, the colour scheme or the medium of the open page."""
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.emulate_media(media=media, color_scheme="dark" if is_dark else "light")
 
     def overflow(self) -> int:
-        """Pixels that the page is wider than its window."""
+        """Return how many pixels the page is wider than its window."""
         root = "document.documentElement"
         return int(self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
 
     def unfold(self) -> None:
-        """Open all that is folded."""
+        """Open all folded sections."""
         self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
 
     def accessibility_faults(self) -> list[str]:
-        """Serious and critical faults that axe-core finds on the open page, with where and why."""
+        """Return the serious and critical faults that axe-core finds on the open page, each with its element and reason."""
         source = Path(sys.prefix) / "axe" / "axe_playwright_python" / "axe.min.js"
         if not source.is_file():
             absent(f"axe-core is not installed ({source}; `make test` puts it there)")
@@ -107,7 +108,7 @@ class Tab:
 def tab(
     browser: Browser, *, width: int = 1280, height: int = 1600, is_dark: bool = False, has_scripts: bool = True
 ) -> Iterator[Tab]:
-    """A page with no history, cookies or storage, in a window of its own."""
+    """Yield a page without history, cookies or storage, in its own window."""
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if is_dark else "light",

@@ -1,4 +1,4 @@
-"""Fixtures of tests in several folders, and the order in which tests run."""
+"""Fixtures for tests in several folders, and the order of tests."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ EVIDENCE = ("benchmarks", "evidence")  # folders of programs that measure; their
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of evidence programs, and keep the tests of a module together: two processes would build its fixtures twice."""
+    """Mark the tests of evidence programs, and keep the tests of a module in one process, so that its fixtures are built once."""
     if item.path.parent.name in EVIDENCE:
         item.add_marker(pytest.mark.evidence)
     if item.get_closest_marker("xdist_group") is None:
@@ -52,10 +52,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest groups.
+    """Start with the longest groups.
 
-    pytest 9.2 keeps a test's id as an object, and xdist 3.8 writes the group into the text that it was before: without the
-    first part, every process would build what a group shares.
+    pytest 9.2 stores a test's id as an object. xdist 3.8 adds the group to the text of the id, which earlier versions stored.
+    The first part of this function puts the group into the object. Without it, every process would build what a group shares.
     """
     for item in items:
         text = getattr(item, "_nodeid", None)
@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines how many tests were skipped because Chromium is missing."""
+    """Print at the end how many tests were skipped because Chromium is missing."""
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "Chromium" in str(report.longrepr)]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} browser test(s) were skipped: install Chromium to run them")
@@ -84,13 +84,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def golden(shared_folder: Path) -> Home:
-    """Return the finished miniature of the repository. Tests read it or copy it; none may change it."""
+    """Return the finished miniature in the repository. Tests read or copy it, but must not change it."""
     return make(shared_folder / "golden")
 
 
 @pytest.fixture(scope="session")
 def computed(shared_folder: Path) -> Home:
-    """Return the miniature as the real command with two workers computed it on this machine. None may change it."""
+    """Return the miniature as two workers of the real command computed it on this machine. Tests must not change it."""
     return compute(shared_folder / "computed")
 
 

@@ -1,6 +1,7 @@
-"""Clicks in Dagster's UI by what a reader sees: text and role, no ids or classes. For the UI's test and for its pictures.
+"""Clicks in Dagster's UI, for the UI's test and for its pictures.
 
-Every wait is for something on the page, since a busy machine takes seconds for what an idle one shows at once.
+Elements are found by visible text and role, not by id or class. Each function waits for something on the page, because a busy
+machine may need seconds to show it.
 """
 
 from __future__ import annotations
@@ -17,46 +18,46 @@ CHOOSE = "Select a partition or create one"
 
 
 def seen(page: Page, text: str) -> Locator:
-    """The first thing in sight with exactly this text: the UI keeps unseen copies of long names, to measure them."""
+    """Return the first visible element with exactly this text. The UI has invisible copies of long names to measure them."""
     return page.get_by_text(text, exact=True).filter(visible=True).first
 
 
 def open_group(page: Page, url: str, experiment: str) -> None:
-    """The asset graph of an experiment."""
+    """Open the asset graph of an experiment."""
     page.goto(f"{url}/locations/taskdiv/asset-groups/{experiment}")
     seen(page, "raw_pool").wait_for(timeout=SLOW_MS)
     settled(page)
 
 
 def open_asset(page: Page, url: str, experiment: str, asset: str, view: str = "overview") -> None:
-    """One asset, at one of its tabs."""
+    """Open one tab of the page of an asset."""
     page.goto(f"{url}/assets/{experiment}/{asset}?view={view}")
     page.get_by_role("button", name="Materialize").first.wait_for(timeout=SLOW_MS)
     settled(page)
 
 
 def open_cell(page: Page, url: str, experiment: str, asset: str, key: str) -> None:
-    """One partition of an asset."""
+    """Open one partition of an asset."""
     page.goto(f"{url}/assets/{experiment}/{asset}?view=partitions&partition={quote(key, safe='')}")
     seen(page, key).wait_for(timeout=SLOW_MS)
     settled(page)
 
 
 def open_job(page: Page, url: str, job: str) -> None:
-    """A job, such as `demo_cells`."""
+    """Open a job, such as `demo_cells`."""
     page.goto(f"{url}/locations/taskdiv/jobs/{job}")
     page.get_by_role("button", name="Materialize").first.wait_for(timeout=SLOW_MS)
     settled(page)
 
 
 def open_report(page: Page) -> None:
-    """Click the link with which the page of `strategy_report` begins: the report takes the UI's place in the tab."""
+    """Click the link at the top of the page of `strategy_report`. The report opens in the same tab."""
     page.get_by_role("link", name="Open the report").first.click()
     page.wait_for_url("**/index.html")
 
 
 def settled(page: Page) -> None:
-    """Wait until the page asks for nothing more, and nothing in sight says that it is loading."""
+    """Wait until the page has no open request, and no visible text says that it is loading."""
     page.wait_for_load_state("networkidle", timeout=SLOW_MS)
     page.wait_for_function(
         "() => ![...document.querySelectorAll('body *')].some(one => one.childElementCount === 0 && one.checkVisibility()"
@@ -66,7 +67,7 @@ def settled(page: Page) -> None:
 
 
 def materialise(page: Page) -> None:
-    """Press Materialize on the page that is open, and confirm if something before it was never materialised."""
+    """Click Materialize on the open page, and confirm if an upstream asset was never materialised."""
     page.get_by_role("button", name="Materialize").first.click()
     doubt, dialog, launched = (
         page.get_by_text("Are you sure?"),
@@ -80,30 +81,30 @@ def materialise(page: Page) -> None:
 
 
 def launch_note(page: Page) -> Locator:
-    """What the UI says in its corner once a run is launched."""
+    """Return the message in the corner of the UI after a run was launched."""
     return page.get_by_text("Launched run").first
 
 
 def name_partition(page: Page, key: str) -> None:
-    """Type the name of a new partition, in a dialog of its own; `save_partition` ends it."""
+    """Type the name of a new partition in its dialog. `save_partition` closes the dialog."""
     page.get_by_text("Add a partition", exact=True).click()
     page.get_by_placeholder("name").fill(key)
 
 
 def save_partition(page: Page) -> None:
-    """Save a new partition. It is not selected by that."""
+    """Save a new partition. This does not select it."""
     page.get_by_role("button", name="Save").click()
     page.get_by_placeholder("name").wait_for(state="hidden", timeout=SLOW_MS)
 
 
 def unfold_budgets(page: Page) -> None:
-    """Open the list of budgets while nothing is selected."""
+    """Open the list of budgets when nothing is selected."""
     page.get_by_text(CHOOSE).first.click()
     page.get_by_placeholder("Filter partitions").wait_for()
 
 
 def tick(page: Page, keys: Iterable[str]) -> None:
-    """Tick entries of the list that is unfolded."""
+    """Tick entries of the open list."""
     for key in keys:
         page.get_by_placeholder("Filter partitions").fill(key)
         page.get_by_text(key, exact=True).filter(visible=True).last.click()
@@ -111,7 +112,6 @@ def tick(page: Page, keys: Iterable[str]) -> None:
 
 
 def choose_cells(page: Page, budget: str, strategies: Iterable[str]) -> None:
-    """Select one budget and some strategies in the dialog."""
     unfold_budgets(page)
     tick(page, [budget])
     fold(page)
@@ -122,12 +122,12 @@ def choose_cells(page: Page, budget: str, strategies: Iterable[str]) -> None:
 
 
 def fold(page: Page) -> None:
-    """Close the list that is unfolded, by a click beside it."""
+    """Close the open list by a click beside it."""
     page.get_by_text("Launch runs to").click()
     page.get_by_placeholder("Filter partitions").wait_for(state="hidden")
 
 
 def launch_backfill(page: Page) -> None:
-    """Launch what is selected: a backfill, or one run where it is one partition."""
+    """Launch the selection: a backfill, or one run for one partition."""
     page.get_by_role("button", name="Launch").last.click()
     page.get_by_text("Partition selection").wait_for(state="hidden", timeout=SLOW_MS)

@@ -1,4 +1,4 @@
-"""A real `dagster dev` over a home: webserver, daemon and code location, ended with their whole process group."""
+"""A real `dagster dev` on a home: webserver, daemon and code location. The whole process group is ended after use."""
 
 from __future__ import annotations
 

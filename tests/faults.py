@@ -1,7 +1,7 @@
-"""A proxy in front of an S3 server that fails as real ones do: seeded, counted, and with a log of every request.
+"""A proxy for an S3 server that fails like real servers. Faults depend on a seed and are counted, and every request is recorded.
 
-It also gives what moto lacks: S3 decides a conditional put in one step, where moto looks first and writes then, so changes go
-through one at a time.
+The proxy also corrects moto. S3 checks and writes a conditional put in one step, but moto checks first and writes later. So the
+proxy forwards one change at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length",
 
 
 class Request(NamedTuple):
-    """One request as it came."""
+    """One received request."""
 
     method: str
     path: str  # /bucket/key
@@ -45,13 +45,13 @@ class Request(NamedTuple):
 
 
 class Proxy:
-    """Forwards every request to a server, but for the faults.
+    """A proxy that forwards every request to a server, except where a fault occurs.
 
     Args:
-        server: its address.
-        rates: share of requests, of those that a kind can befall, by kind.
-        seed: of the draws.
-        delay_s: before each request is looked at.
+        server: address of the server.
+        rates: share of requests with a fault, by kind; only requests that can have this kind of fault count.
+        seed: seed of the faults.
+        delay_s: delay of each request.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Proxy:
         self._http.server_close()
 
     def draw(self, method: str, body_n: int) -> str | None:
-        """Which fault befalls a request, if any."""
+        """Return the fault of a request; None without a fault."""
         can = {
             BUSY: True,
             DROPPED: True,
@@ -101,7 +101,7 @@ class Proxy:
                 self.counts[request.fault] += 1
 
     def listings(self) -> list[Request]:
-        """Requests that list objects."""
+        """Return the requests that list objects."""
         return [one for one in self.requests if one.method == "GET" and "list-type" in one.query]
 
 
@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.close()
 
     def _forward_half(self, body: bytes, body_n: int) -> None:
-        """Begin the same request at the server, and hang up in the middle of its body."""
+        """Start the same request at the server, and close the connection in the middle of its body."""
         with socket.create_connection((str(self.of.server.hostname), self.of.server.port), timeout=60) as server:
             lines = [f"{self.command} {self.path} HTTP/1.1", *(f"{n}: {v}" for n, v in self.headers.items())]
             server.sendall("\r\n".join([*lines, "", ""]).encode() + body)
@@ -192,4 +192,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: `requests` has them."""
+        """Print nothing. `requests` has all requests."""

@@ -1,7 +1,7 @@
-"""A finished miniature without computing it: the store in `tests/stores`, its report, and Dagster's record of every result.
+"""A finished miniature that need not be computed: the store in `tests/stores`, its report, and Dagster's record of every result.
 
-Tests that only need finished results start from a copy. Tests that compare a disturbed run with an undisturbed one use
-`computed`, because two machines may differ in the last bit. `tests/test_graph.py` computes a part in this process, in every run.
+Tests that only need finished results use a copy. Tests that compare a disturbed run with an undisturbed one use `computed`,
+because two machines may differ in the last bit. `tests/test_graph.py` computes a part in this process, in every run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ STORES = Path(__file__).parent / "stores"
 
 
 def unpack(name: str, folder: Path) -> None:
-    """Unpack one of the stores that are in the repository."""
+    """Unpack one of the stores in the repository."""
     with tarfile.open(STORES / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
 
 
 @contextmanager
 def variables_of(home: Home) -> Iterator[None]:
-    """Set this process's environment to a home."""
+    """Set the environment of this process to a home."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in home.variables().items():
             patch.setenv(name, value)
@@ -94,7 +94,7 @@ def compute(folder: Path) -> Home:
 
 @contextmanager
 def once(folder: Path) -> Iterator[Home | None]:
-    """Yield an empty home to the first test process that asks for the folder, and None to those that come later."""
+    """Yield an empty home to the first test process that requests the folder, and None to later ones."""
     with FileLock(f"{folder}.lock"):
         if (folder / "done").exists():
             yield None

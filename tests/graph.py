@@ -1,4 +1,4 @@
-"""The definitions of one experiment over a Dagster instance of the tests, run job by job in this process."""
+"""The definitions of one experiment with a Dagster instance for tests, run job by job in this process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Graph:
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
-    """Return the error message of the first step that failed, or an empty text."""
+    """Return the error message of the first failed step; empty if no step failed."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

@@ -1,4 +1,4 @@
-"""What Dagster's UI asks of its webserver when a user clicks: budgets, backfills, runs, checks."""
+"""The requests that Dagster's UI sends to its webserver when a user clicks: budgets, backfills, runs, checks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ CELL_ASSETS = ("allocation", "annotation_batch", "adapter", "benchmark_scores")
 
 
 class Run(NamedTuple):
-    """A run as its page shows it."""
-
     run_id: str
     status: str
     tags: dict[str, str]
@@ -21,7 +19,7 @@ class Run(NamedTuple):
 
 
 def add_budget(ui: Ui, experiment: str, key: str) -> None:
-    """What the partition dialog sends."""
+    """Add a budget as the partition dialog does."""
     added = ui.query(
         """mutation($name: String!, $key: String!, $selector: RepositorySelector!) { addDynamicPartition(
             partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector) { __typename } }""",
@@ -33,7 +31,7 @@ def add_budget(ui: Ui, experiment: str, key: str) -> None:
 
 
 def delete_budget(ui: Ui, experiment: str, key: str) -> None:
-    """What the partitions page sends."""
+    """Delete a budget as the page of partitions does."""
     ui.query(
         """mutation($name: String!, $keys: [String!]!, $selector: RepositorySelector!) { deleteDynamicPartitions(
             partitionsDefName: $name, partitionKeys: $keys, repositorySelector: $selector) { __typename } }""",
@@ -44,7 +42,7 @@ def delete_budget(ui: Ui, experiment: str, key: str) -> None:
 
 
 def budgets(ui: Ui, experiment: str) -> set[str]:
-    """Budgets that the partition dialog offers."""
+    """Return the budgets in the partition dialog."""
     query = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
         partitionKeysByDimension { name partitionKeys } } } }"""
     node = ui.query(query, key={"path": [experiment, "allocation"]})["assetNodeOrError"]
@@ -52,7 +50,7 @@ def budgets(ui: Ui, experiment: str) -> set[str]:
 
 
 def launch_backfill(ui: Ui, experiment: str, keys: list[str] | None, *assets: str) -> str:
-    """What "Launch backfill" sends, for some partitions or (None) for all; its id."""
+    """Launch a backfill of some partitions, or of all if `keys` is None, and return its id."""
     chosen: dict[str, Any] = {"allPartitions": True} if keys is None else {"partitionNames": keys}
     launched = ui.query(
         """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
@@ -64,7 +62,6 @@ def launch_backfill(ui: Ui, experiment: str, keys: list[str] | None, *assets: st
 
 
 def backfill_status(ui: Ui, backfill: str) -> str:
-    """How a backfill stands."""
     query = (
         """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
     )
@@ -72,7 +69,7 @@ def backfill_status(ui: Ui, backfill: str) -> str:
 
 
 def runs(ui: Ui, **tags: str) -> list[Run]:
-    """Runs that carry all of some tags, the newest first, as the filter of the runs page finds them."""
+    """Return the runs that have all of these tags, the newest first."""
     found = ui.query(
         """query($filter: RunsFilter) { runsOrError(filter: $filter, limit: 500) { ... on Runs { results {
             runId status tags { key value } assetSelection { path } } } } }""",
@@ -90,7 +87,7 @@ def runs(ui: Ui, **tags: str) -> list[Run]:
 
 
 def materialisations(ui: Ui, experiment: str, asset: str) -> Counter[str | None]:
-    """How often each partition of an asset was materialised."""
+    """Return how often each partition of an asset was materialised."""
     query = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
         assetMaterializations(limit: 1000) { partition } } } }"""
     found = ui.query(query, key={"path": [experiment, asset]})["assetOrError"]
@@ -98,7 +95,7 @@ def materialisations(ui: Ui, experiment: str, asset: str) -> Counter[str | None]
 
 
 def log(ui: Ui, run_id: str) -> list[str]:
-    """What a run's page shows: messages, and the sentence of a step that failed."""
+    """Return the messages on the page of a run, with the sentence of a failed step."""
     query = """query($id: ID!) { runOrError(runId: $id) { ... on Run { eventConnection { events {
         ... on MessageEvent { message } ... on ExecutionStepFailureEvent { failureMetadata { description } } } } } } }"""
     events = ui.query(query, id=run_id)["runOrError"]["eventConnection"]["events"]
@@ -106,7 +103,7 @@ def log(ui: Ui, run_id: str) -> list[str]:
 
 
 def metadata(ui: Ui, experiment: str, asset: str, partition: str | None = None) -> dict[str, str]:
-    """Texts, paths and Markdown of the newest materialisation."""
+    """Return texts, paths and Markdown of the newest materialisation."""
     query = """query($key: AssetKeyInput!, $partitions: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
         assetMaterializations(limit: 1, partitions: $partitions) { metadataEntries { label
         ... on TextMetadataEntry { text } ... on PathMetadataEntry { path } ... on UrlMetadataEntry { url }

@@ -1,4 +1,4 @@
-"""A separate `$TASKDIV_HOME` with its Dagster home, and the `taskdiv` command over it, in this process or in a new one."""
+"""A separate `$TASKDIV_HOME` with its Dagster home, and the `taskdiv` command for it, in this process or in a new one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Home:
         )
 
     def say(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command in this process, which saves the seconds that a new interpreter takes to import."""
+        """Run the command in this process, which saves the seconds of imports in a new interpreter."""
         from taskdiv_assets import cli
         from taskdiv_assets.commands import consoles
 
@@ -59,7 +59,7 @@ class Home:
         return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
     def start(self, *arguments: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
-        """Start the command in a process group of its own, so that it can be killed whole."""
+        """Start the command in its own process group, so that the whole group can be killed."""
         return subprocess.Popen(
             [sys.executable, "-m", "taskdiv_assets.cli", *arguments],
             env={**os.environ, **self.variables()},

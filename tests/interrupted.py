@@ -1,4 +1,4 @@
-"""Send a signal to a running `taskdiv`: how long it takes to end, what it prints, and which processes it leaves."""
+"""Send a signal to a running `taskdiv`, and record its time to end, its output, and the processes that it leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDS_WITHIN_S = 15.0  # 2 to 4 s on two idle cores
 
 
 class Stopped(NamedTuple):
-    """How a run ended after its signal."""
+    """The end of a run after its signal."""
 
     code: int
     wall_s: float

@@ -1,4 +1,4 @@
-"""How tests ask a judge: pairs with a known better output, a server that finds it, and a client without patience."""
+"""Helpers that ask a judge: pairs with a known better output, a server that finds it, and a client that does not wait long."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def pairs(n: int) -> list[Pair]:
 
 
 def fair(number: int, body: dict[str, Any]) -> Act:
-    """Names the letter of the output that holds GOOD, wherever it stands."""
+    """Return the letter of the output that contains GOOD, in either order of the outputs."""
     user = body["messages"][1]["content"]
     found = re.search(rf"\[begin ([mM]) \w+\]\n[^\n]*{GOOD}", user)
     assert found is not None
@@ -29,7 +29,7 @@ def fair(number: int, body: dict[str, Any]) -> Act:
 
 
 def always(*acts: Act) -> Callable[[int, dict[str, Any]], Act]:
-    """These in turn, the last one for good."""
+    """Return a script that answers with these acts in turn, and then always with the last one."""
     return lambda number, body: acts[min(number, len(acts) - 1)]
 
 
@@ -42,7 +42,7 @@ def ask(
 
 
 def ask_one(act: Act, *more: Act, pair: Pair | None = None, **more_options: Any) -> tuple[Verdict, int]:
-    """The verdict on one pair, and the calls that the server saw."""
+    """Return the verdict on one pair, and the number of calls that the server received."""
     with serving(always(act, *more)) as server:
         [verdict] = ask(server, [pair or pairs(1)[0]], **more_options)
         return verdict, len(server.bodies)

@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks as OpenAI's chat completions do, or misbehaves as told."""
+"""An HTTP server with the API of OpenAI's chat completions. Tests can make it return errors or wrong answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass
 class Act:
-    """What the server does with one request."""
+    """The server's response to one request."""
 
     body: bytes = b""
     status: int = 200
@@ -25,7 +25,7 @@ class Act:
 
 
 def completion(content: str | None, finish_reason: str = "stop", **fields: Any) -> Act:
-    """A completion as OpenAI sends it; `fields` go into the choice, `refusal` into its message."""
+    """Return a completion as OpenAI sends it. `fields` are fields of the choice, except `refusal`, a field of the message."""
     message = {"role": "assistant", "content": content, "refusal": fields.pop("refusal", None)}
     choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None, **fields}
     whole = {"id": "c1", "object": "chat.completion", "created": 1, "model": "j", "choices": [choice]}
@@ -34,18 +34,16 @@ def completion(content: str | None, finish_reason: str = "stop", **fields: Any) 
 
 
 def top(*tokens: tuple[str, float]) -> dict[str, Any]:
-    """The log-probabilities of a first token."""
     listed = [{"token": token, "logprob": nats, "bytes": None} for token, nats in tokens]
     return {"content": [{**listed[0], "top_logprobs": listed}]}
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Act:
-    """An error as OpenAI sends it."""
     return Act(json.dumps({"error": {"message": message, "code": code, "type": "x"}}).encode(), status, headers)
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers each request by `script(number from 0, body)`, and remembers what came."""
+    """A server that answers each request by `script(number from 0, body)`, and records the bodies."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -61,7 +59,7 @@ class ChatServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Print nothing if a client closes the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,7 +96,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(script: Callable[[int, dict[str, Any]], Act]) -> Iterator[ChatServer]:
-    """A server while the block runs."""
     server = ChatServer(script)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The real AlpacaEval files, and temporary ones made of rows."""
+"""The published AlpacaEval files, and temporary files made of rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def leaderboard(data: Path) -> dict[str, dict[str, str]]:
 
 
 def written(path: Path, rows: Sequence[Mapping[str, Any]] | Any) -> str:
-    """A file with rows, in the format of its ending."""
+    """Write rows to a file in the format of its ending, and return the path."""
     name = path.name
     if name.endswith(".parquet"):
         import pyarrow as pa

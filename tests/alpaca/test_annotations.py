@@ -14,7 +14,7 @@ from tests.alpaca.shared import MODELS, annotation_file, annotation_rows, output
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """An annotation as the package writes it."""
+    """Return an annotation as alpaca-eval writes it, with some fields changed."""
     base = {
         "instruction": "Q",
         "output_1": "reference",

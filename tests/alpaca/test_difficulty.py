@@ -1,4 +1,4 @@
-"""AlpacaEval's files of difficulties, made up in the package's format, and the regression that uses them."""
+"""AlpacaEval's files of difficulties, in the format of alpaca-eval, and the regression that uses them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_file_of_other_instructions_and_one_that_is_not_there_are_refused(tmp_
 
 
 def sample(n: int) -> tuple[Any, ...]:
-    """A judge that follows the regression with difficulties; longer outputs go with easy instructions."""
+    """Simulate a judge that follows the regression with difficulties. Easy instructions have longer outputs."""
     rng = np.random.default_rng(7)
     difficulty = rng.normal(size=n)
     reference = rng.integers(2000, 3000, n)

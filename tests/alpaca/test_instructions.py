@@ -1,4 +1,4 @@
-"""Instructions from every format, from the hub's cache, and from sources that are not as they should be."""
+"""Instructions in every format, from the hub's cache, and from invalid sources."""
 
 import gzip
 import hashlib
@@ -102,7 +102,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def hub_process(cache: Path) -> subprocess.CompletedProcess[str]:
-    """`read_instructions("hub")` in a process that may not use the network, with the library's real cache."""
+    """Run `read_instructions("hub")` in a process without network, with the hub's cache in `cache`."""
     code = "from taskdiv_assets.benchmarks.alpaca.instructions import *\nprint(read_instructions('hub')[1])"
     variables = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):

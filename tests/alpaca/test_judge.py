@@ -1,4 +1,4 @@
-"""The judge against a real HTTP server: what it asks, what it keeps when it is stopped, and what it never tells."""
+"""The judge with a real HTTP server: requests, verdicts kept after an interruption, and secrets that it never prints."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from tests.alpaca.chat_server import Act, completion, error, serving
 
 
 def assert_no_threads() -> None:
-    """The judge's threads end soon after it, even those that wait for a minute to pass."""
+    """Check that the judge's threads end within 2 s, also those that wait for a minute to pass."""
     end = time.monotonic() + 2
     while time.monotonic() < end and any(thread.name.startswith("judge-") for thread in threading.enumerate()):
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The judge against a real HTTP server that misbehaves: what is repeated, what cannot be counted, and what ends it all."""
+"""The judge with an HTTP server that fails: repeated requests, failures that are not counted, and errors that end the scoring."""
 
 import re
 
@@ -30,7 +30,7 @@ TROUBLES = {  # what the server does, and what the verdict says
 
 
 def options_for(name: str) -> ClientOptions:
-    """Little patience only where the server tries it: tests may run on a busy machine."""
+    """Return a short time-out only for the case that tests time-outs, because the machine may be busy."""
     return QUICK._replace(timeout_s=0.5) if name == "time-out" else QUICK
 
 

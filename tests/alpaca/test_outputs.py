@@ -1,4 +1,4 @@
-"""Outputs in AlpacaEval's own format: what pandas reads, as its package does, and what its leaderboard holds."""
+"""Outputs in AlpacaEval's format: as pandas reads them for alpaca-eval, and as the leaderboard stores them."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The question: balanced over the real instructions, reproducible, and safe from outputs that imitate it."""
+"""The judge's prompts: balanced over the real instructions, reproducible, and safe from outputs that imitate the prompt."""
 
 import hashlib
 import math
@@ -18,7 +18,7 @@ texts = st.text(max_size=60)
 
 
 def sections(user: str) -> dict[str, str]:
-    """What a reader who goes by the code of the first marked line finds between marked lines."""
+    """Return the texts between the marked lines that have the code of the first marked line."""
     code = re.search(r"^\[begin instruction (\w+)\]$", user, re.MULTILINE)
     assert code is not None
     found = re.findall(rf"^\[begin (\w+) {code[1]}\]\n(.*?)\n\[end \1 {code[1]}\]$", user, re.MULTILINE | re.DOTALL)
@@ -27,7 +27,7 @@ def sections(user: str) -> dict[str, str]:
 
 
 def found_pair(pair: Pair) -> Pair:
-    """The pair as a reader finds it in the prompt."""
+    """Return the pair that a reader finds in the prompt of `pair`."""
     prompt = prompt_of(pair)
     parts = sections(prompt.user)
     model, reference = ("m", "M") if prompt.is_model_first else ("M", "m")

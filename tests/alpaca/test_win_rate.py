@@ -1,4 +1,4 @@
-"""Win rates against the published leaderboard, against simulations with known answers, and by their properties."""
+"""Win rates compared with the published leaderboard and with simulations, and general properties of win rates."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ TOLERANCE = {"alpaca-7b": 0.5, "gpt4": 3.5, "text_davinci_001": 0.5}
 
 
 def published(data: Path, model: str) -> tuple[Floats, Ints, Ints]:
-    """Preferences in 0..1 and characters (model, reference) of the published annotations, those without verdict left out."""
+    """Return preferences in 0..1 and lengths (model, reference) of the published annotations that have a verdict."""
     rows = [row for row in annotation_rows(data, model) if row["preference"] not in (None, -1)]
     y = np.array([0.5 if row["preference"] == 0 else row["preference"] - 1 for row in rows])
     return y, np.array([row["output_2_chars"] for row in rows]), np.array([row["output_1_chars"] for row in rows])
@@ -54,7 +54,7 @@ def test_length_controlled_rates_are_near_the_leaderboard_s(shared_data: Path, m
 
 
 def simulated(rng: np.random.Generator, n: int, a: float, b: float, mean: float = 150.0) -> tuple[Floats, Ints, Ints]:
-    """Preferences of a judge that follows the regression with these coefficients."""
+    """Simulate a judge that follows the regression with these coefficients."""
     reference = rng.integers(400, 800, n)
     model = reference + np.maximum(rng.normal(mean, 200, n).astype(np.int64), -reference)
     difference = model - reference

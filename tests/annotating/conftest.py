@@ -1,4 +1,4 @@
-"""A user's own pool of prompts without answers. Its lists are made once, and every test that writes takes a copy."""
+"""A pool of a user's own prompts without answers. Its lists are made once; each test that writes gets a copy."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def make_list(experiment: Experiment, key: str) -> None:
 
 @pytest.fixture(scope="session")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Return the home of `own`, a campaign with lists of 6 and 12 prompts, and of other experiments. Nothing is sent out."""
+    """Return a home with `own`, a campaign with lists of 6 and 12 prompts, and with other experiments. Nothing is exported."""
     home = Home(tmp_path_factory.mktemp("lists"))
     with (home.folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -135,7 +135,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture
 def own(lists: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """Return a copy of that home, and set the environment of this process to it."""
+    """Return a copy of the home `lists`, and set the environment of this process to the copy."""
     for name in ("results", "dagster"):
         shutil.copytree(lists.folder / name, tmp_path / name)
     home = Home(tmp_path)
@@ -156,7 +156,7 @@ def experiment(own: Home) -> Experiment:
 
 
 def opened(home: Home, name: str) -> tuple[Experiment, Store]:
-    """Return another experiment of the home as it is stored."""
+    """Return an experiment of the home as it is stored, and its store."""
     path = str(home.folder / f"results/{name}/experiment.yaml")
     return experiment_file.parse(*experiment_file.read_text(path)), Store(name)
 

@@ -1,10 +1,10 @@
-"""Run one `taskdiv` command again and again, killed just before the first change it makes on the disk, the second, … .
+"""Run a `taskdiv` command many times. Kill it before its first change on the disk, then before its second change, and so on.
 
     python kill_at_every_step.py HOME WORK ARGUMENT…
 
-Each run starts from a copy of HOME in WORK/<step>, with `$OUT` in the arguments standing for a folder inside it. What the
-kill left is copied to WORK/<step>-killed, and the command is run once more, to its end. The process forks after its imports,
-so that a step takes a tenth of a second; the kill is a real SIGKILL, at the interpreter's own audit events.
+Each run starts with a copy of HOME in WORK/<step>. In the arguments, `$OUT` is a folder in this copy. The state after the kill
+is copied to WORK/<step>-killed. Then the command is run again without a kill. The process forks after its imports, so that a
+step takes a tenth of a second. The kill is a SIGKILL in an audit hook of the interpreter.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ assert exporting and pd and pq
 
 
 def is_change(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
-    """True before something below the folder changes, and when its folder is synced: the write before is done then."""
+    """Return True before a change below the folder, and before a sync of its folder, when the previous write is complete."""
     if event not in CHANGES or not isinstance(arguments[0], str) or not arguments[0].startswith(folder):
         return False
     return event != "open" or bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or Path(arguments[0]).is_dir()
 
 
 def run(folder: Path, arguments: list[str], kill_at: int | None) -> int:
-    """Run the command in a child; its wait status."""
+    """Run the command in a child process, and return the wait status of the child."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
@@ -58,7 +58,7 @@ def run(folder: Path, arguments: list[str], kill_at: int | None) -> int:
 
 
 def main() -> None:
-    """Kill at each step in turn until the command comes to its end."""
+    """Kill the command at each step in turn until one run ends without a kill."""
     home, work, *given = sys.argv[1:]
     for step in range(1, 200):
         folder = Path(work).resolve() / str(step)

@@ -1,4 +1,4 @@
-"""What comes back from annotators, as spreadsheet programs and people save it."""
+"""Answer files as spreadsheet programs and people save them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of pool goes the whole way: read, listed, exported, answered, imported; the files are those that real programs wrote."""
+"""Each kind of pool is read, listed, exported, answered and imported. Real programs wrote the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes out, once and whole: the ledger, interruptions, files for spreadsheet programs."""
+"""Exports: no prompt is sent twice, interruptions, the ledger, and files for spreadsheet programs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ids_in(path: Path) -> list[str]:
 
 
 def sent(home: Path, name: str = "own") -> list[list[str]]:
-    """Prompts of each entry of a ledger that sent some."""
+    """Return the prompt ids of each ledger entry that sent prompts."""
     notes = [json.loads(path.read_text()) for path in sorted(home.glob(f"results/{name}/exports/*.json"))]
     return [note["prompt_ids"] for note in notes if note["prompt_ids"]]
 

@@ -1,4 +1,4 @@
-"""Answers into the store: what is refused and reported, what is kept, which answer counts, whose they are."""
+"""Imports of answers: rejected and reported rows, stored answers, the answer that counts, and the annotator of each answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Exports that Label Studio 1.23.2 itself made of our own list, imported and annotated through its API.
+"""Exports that Label Studio 1.23.2 made of our list, which was imported and annotated through its API.
 
-`good` holds corrected, repeated and skipped annotations, `good-all` the tasks that nobody annotated as well, `problems` an
-annotation without a text and one with two.
+`good` has corrected, repeated and skipped annotations. `good-all` also has the tasks without annotations. `problems` has one
+annotation without a text and one with two texts.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ ODD = st.sampled_from(
 
 
 def places(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place of a JSON value."""
+    """Yield the path of each value inside a JSON value."""
     yield path
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         yield from places(value, (*path, key))

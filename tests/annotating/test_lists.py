@@ -1,4 +1,4 @@
-"""What a list holds: the user's own ids and columns, several lists in one file, and what the terminal says of it."""
+"""The content of lists: the user's own ids and columns, several lists in one file, and the output of the command."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ FORMATS = {"csv": "csv", "jsonl": "jsonl", "label-studio": "json"}
 
 
 def said(*arguments: str) -> str:
-    """Output of a command that does its work."""
+    """Return the output of a command that must succeed."""
     result = CliRunner().invoke(app, ["annotations", *arguments])
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def refused(*arguments: str) -> str:
-    """The sentence of a command that refuses."""
+    """Return the error message of a command that must fail with code 2."""
     result = CliRunner().invoke(app, ["annotations", *arguments])
     assert result.exit_code == 2, result.output
     return " ".join(result.output.split())
 
 
 def rows_in(path: Path) -> list[dict[str, str]]:
-    """Rows of a list in any format."""
+    """Return the rows of a list in any format."""
     if path.suffix == ".csv":
         return list(csv.DictReader(path.read_text("utf-8-sig").splitlines(keepends=True)))
     if path.suffix == ".jsonl":

@@ -1,4 +1,4 @@
-"""Answers as they come back: under either id, from spreadsheet programs, with other names and encodings; and what is kept."""
+"""Returned answers: with prompt ids or own ids, from spreadsheet programs, with other column names and encodings."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def read(text: str, names: Names = TICKET, encoding: str | None = None) -> Answe
 
 
 def bring(home: Home, text: str, names: Names = TICKET) -> dict[str, str]:
-    """Store answers; what counts by ticket afterwards."""
+    """Import answers, and return all known answers by ticket."""
     experiment, store = opened(home, "tickets")
     import_answers(REGISTRY.look(experiment, store), read(text, names), None)
     return by_ticket(home)
 
 
 def by_ticket(home: Home) -> dict[str, str]:
-    """Known answers by the user's own ids."""
+    """Return the known answers by the user's own ids."""
     _, store = opened(home, "tickets")
     own_of = pool_ids(store).own_of
     return {own_of[prompt_id]: answer for prompt_id, answer in known_answers(store).items() if answer is not None}

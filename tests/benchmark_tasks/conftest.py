@@ -1,4 +1,4 @@
-"""Small real models and adapters that the tests of benchmarks share."""
+"""Small real models and adapters for the tests of benchmarks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ TASKS = ["first", "last", "max", "upper"]  # learnt in 120 steps, but for `last`
 
 @pytest.fixture(scope="session")
 def pool() -> Pool:
-    """A lab of four tasks."""
     return Pool(reader="lab", tasks=TASKS, largest_n=40, smallest_n=10)
 
 
 @pytest.fixture(scope="session")
 def lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model of that lab, trained until it is right on some items and wrong on others."""
+    """Return the folder of a base model of that lab, which is right on some items and wrong on others."""
     from taskdiv_assets.language_model.lab_model import train
 
     folder = tmp_path_factory.mktemp("lab_model")
@@ -32,13 +31,13 @@ def lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def load_lab(lab_folder: Path) -> Callable[[], LanguageModel]:
-    """Loads the lab's base afresh."""
+    """Return a function that loads the lab's base model from its files."""
     return lambda: load(lab_folder, dtype="float32", attention="sdpa")
 
 
 @pytest.fixture(scope="session")
 def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, int], Path]:
-    """Writes a LoRA adapter with random weights for a base: large enough to change answers."""
+    """Return a function that writes a LoRA adapter of a base model. Its random weights are large enough to change answers."""
 
     def make(base: Path, seed: int) -> Path:
         import torch
@@ -59,5 +58,5 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, in
 
 @pytest.fixture(scope="session")
 def lab_adapters(lab_folder: Path, make_adapter: Callable[[Path, int], Path]) -> dict[int, Path]:
-    """Two adapters of the lab's base, by training seed."""
+    """Return two adapters of the lab's base model, by training seed."""
     return {seed: make_adapter(lab_folder, seed) for seed in (3, 7)}

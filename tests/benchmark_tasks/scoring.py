@@ -1,4 +1,4 @@
-"""Scores of a model, and of several adapters over it, in one call."""
+"""Functions that score a base model, or several adapters of one base model, in one call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def score(
     pool: Pool,
     template: str = "{prompt}",
 ) -> dict[int, Scored]:
-    """Return the results of several adapters over one base, which is restored afterwards; arguments as for `Scorer`."""
+    """Return the results of several adapters of one base model, which is restored afterwards. For the arguments, see `Scorer`."""
     scorer = Scorer(lm, benchmark, pool=pool, template=template)
     found = {}
     with loaded_adapters(lm, adapters) as activate:
@@ -33,5 +33,4 @@ def score(
 
 
 def score_base(lm: LanguageModel, benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> Scored:
-    """Return the results of a model without adapters."""
     return Scorer(lm, benchmark, pool=pool, template=template).score()

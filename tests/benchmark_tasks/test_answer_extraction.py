@@ -1,6 +1,6 @@
-"""How lm-eval's stock BBH tasks read an answer out of a model's text, tried on the paper's own chains of thought.
+"""The extraction of answers by lm-eval's stock BBH tasks, tested on the paper's own chains of thought.
 
-Where the stock reading is wrong, the tests say so: the project keeps the number that the field reports.
+Some extracted answers are wrong. The tests state this, because the project keeps the numbers that are usually reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHOICES = "Which?\nOptions:\n(A) red car\n(B) red\n(C) blue"
 
 
 class Case(NamedTuple):
-    """A question, what the model writes, and what is right."""
+    """A question, the text that the model writes, and the right answer."""
 
     question: str
     text: str
@@ -35,7 +35,7 @@ Scored = Callable[..., list[dict[str, tuple[object, float]]]]
 
 @pytest.fixture
 def scored(tmp_path: Path) -> Scored:
-    """Scores texts by a stock task: for each filter, what it reads and whether that is right."""
+    """Return a function that scores texts by a stock task. It returns each filter's extracted answer and score."""
 
     def score(task_name: str, prompting: str, cases: Sequence[Case]) -> list[dict[str, tuple[object, float]]]:
         examples = [{"input": case.question, "target": case.gold} for case in cases]
@@ -60,7 +60,7 @@ def scored(tmp_path: Path) -> Scored:
 
 @pytest.fixture(scope="session")
 def worked(shared_data: Path) -> dict[str, list[Case]]:
-    """The paper's three worked examples of every task, cut out of its prompts."""
+    """Return the paper's three worked examples of every task, taken from the paper's prompts."""
     cases = {}
     with gzip.open(shared_data / "bbh" / "bbh_cot_prompts.jsonl.gz", "rt", encoding="utf-8") as file:
         for line in file:

@@ -1,4 +1,4 @@
-"""BBH with its real rows and a real pretrained model; the model is tiny, so prompts are cut and answers are wrong."""
+"""BBH with its real rows and a real pretrained model. The model is tiny, so prompts are cut and answers are wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TWO = ["boolean_expressions", "word_sorting"]
 
 
 def benchmark(source: Path | str, **settings: object) -> BbhBenchmark:
-    """Two items of two tasks."""
+    """Return settings for two items of each of two tasks."""
     return BbhBenchmark.model_validate(
         {"name": "bbh", "source": str(source), "tasks": TWO, "limit": 2, "max_new_tokens": 8} | settings
     )
@@ -32,19 +32,17 @@ def benchmark(source: Path | str, **settings: object) -> BbhBenchmark:
 
 @pytest.fixture(scope="session")
 def rows_file(shared_data: Path) -> Path:
-    """All rows of BBH."""
     return shared_data / "bbh" / "bbh.parquet"
 
 
 @pytest.fixture
 def stories(shared_data: Path) -> LanguageModel:
-    """A pretrained Llama of 260,032 parameters."""
     return load(shared_data / "models" / "stories260K", dtype="float32", attention="sdpa")
 
 
 @pytest.fixture
 def json_folder(rows_file: Path, tmp_path: Path) -> Path:
-    """The same rows as the original JSON files of two tasks."""
+    """Return a folder with the rows of two tasks in the format of the original JSON files."""
     rows = pq.read_table(rows_file).to_pylist()
     for name in TWO:
         examples = [{"input": row["input"], "target": row["target"]} for row in rows if row["task"] == name]
@@ -53,7 +51,7 @@ def json_folder(rows_file: Path, tmp_path: Path) -> Path:
 
 
 def prompts_of(settings: BbhBenchmark) -> dict[str, list[tuple[str, object]]]:
-    """What the model would be asked: text and generation settings of each request, by lm-eval's task name."""
+    """Return the text and the generation settings of each request, by lm-eval's task name."""
     tasks = bbh.suite(settings).task_dict["tasks"]
     for task in tasks.values():
         task.build_all_requests(limit=settings.limit)

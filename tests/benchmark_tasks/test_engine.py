@@ -1,4 +1,4 @@
-"""From a benchmark's questions to its table: what lm-eval says of the same requests, adapters, interruptions, scripted answers."""
+"""From the questions of a benchmark to its table: comparisons with lm-eval, adapters, interruptions, scripted answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Load = Callable[[], LanguageModel]
 
 @pytest.fixture(scope="module")
 def load_stories(shared_data: Path) -> Load:
-    """A real model with a real tokenizer, whose context of 512 is too short for many prompts."""
+    """Return a function that loads a real model. Its context of 512 tokens is too short for many prompts."""
     return lambda: load(shared_data / "models" / "stories260K", dtype="float32", attention="sdpa")
 
 
@@ -71,7 +71,7 @@ def request(kind: str, *args: Any) -> Any:
 
 
 def by_lm_eval(lm: LanguageModel, requests: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """lm-eval's own loop, one request at a time."""
+    """Return the responses of lm-eval's own loop, one request at a time."""
     some = {key: one for key, one in requests.items() if one.request_type == kind}
     with quiet_harness():
         harness = Encoder(lm).harness
@@ -107,7 +107,7 @@ STORY = "Once upon a time, there was a little girl named Lily. She loved to play
 
 
 def odd_requests() -> dict[str, Any]:
-    """What the benchmarks at hand do not ask."""
+    """Return requests of kinds that the real benchmarks do not contain."""
     some = [
         request("loglikelihood", "", " Once upon a time"),
         request("loglikelihood", "", "<s>Once"),
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_told(stories: LanguageModel) -> None:
 
 
 def bytes_of(scored: Scored) -> tuple[bytes, bytes, Any]:
-    """Tables as they would be stored."""
+    """Return the bytes of the tables as they would be stored, and the notes."""
     import pyarrow as pa
 
     files = []
@@ -188,7 +188,7 @@ def bytes_of(scored: Scored) -> tuple[bytes, bytes, Any]:
 
 
 class KilledError(Exception):
-    """Stands for a kill."""
+    """Error that simulates a kill."""
 
 
 def test_a_run_that_is_killed_gives_the_same_bytes(
@@ -307,7 +307,7 @@ def test_the_lab_s_answers_are_those_of_each_question_alone(load_lab: Load) -> N
 
 @pytest.fixture(scope="module")
 def all_of_mmlu(stories: LanguageModel, shared_data: Path) -> Scorer:
-    """All 14,042 questions, without worked examples."""
+    """Return a scorer for all 14,042 questions, without worked examples."""
     from lm_eval import utils
 
     with pytest.MonkeyPatch.context() as patch:
@@ -318,13 +318,13 @@ def all_of_mmlu(stories: LanguageModel, shared_data: Path) -> Scorer:
 
 
 class NoAnswers:
-    """In place of the model's side, which scripted answers do without: 56,168 requests would be made tokens for nothing."""
+    """Replacement of `Answerer` for scripted answers. Without it, 56,168 requests would be tokenised for no use."""
 
     cut: frozenset[str] = frozenset()
 
 
 def letters_of(archive_file: Path) -> dict[str, Counter[str]]:
-    """Right letters by subject, from the CSV files by Python alone."""
+    """Return the number of right letters by subject, read from the CSV files by the standard library alone."""
     letters = {}
     with tarfile.open(archive_file) as archive:
         for subject in SUBJECTS:
@@ -335,7 +335,7 @@ def letters_of(archive_file: Path) -> dict[str, Counter[str]]:
 
 
 def scripted(scorer: Scorer, is_likely: Callable[[Any, int], bool]) -> dict[str, float]:
-    """Right answers by subject, where the script finds one letter of each question likelier than the others."""
+    """Return the number of right answers by subject if `is_likely` decides which letter of a question is likelier."""
     answers = {
         key: Answer(None, -1.0 if is_likely(item.doc, place) else -2.0, False)
         for item in scorer.questions.items

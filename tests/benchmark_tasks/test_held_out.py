@@ -1,4 +1,4 @@
-"""The benchmark `held_out`: its scores against a recount by plain transformers, one item at a time."""
+"""The benchmark `held_out`: its scores compared with a second computation by transformers, one item at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BARE = ("", "")  # the lab's tokenizer knows no other words
 
 
 def rows_of(texts: Sequence[tuple[str, str, str]], frame: Frame = BARE) -> list[Row]:
-    """Rows of (task, prompt, answer), with the template around the prompt."""
+    """Return a row for each (task, prompt, answer), with the template around the prompt."""
     return [
         Row(f"{n:04x}", task, around(frame[0], prompt, frame[1]), answer)
         for n, (task, prompt, answer) in enumerate(texts)
@@ -41,7 +41,7 @@ def rows_of(texts: Sequence[tuple[str, str, str]], frame: Frame = BARE) -> list[
 def recount(
     lm: LanguageModel, prompt: str, answer: str, room: int, frame: Frame
 ) -> tuple[tuple[float, float, float], float]:
-    """The second definition: one row, one pass of transformers, and the metrics written out; with bits as the last number."""
+    """Compute the metrics of one row a second time, with one forward pass of transformers. The last number is in bits."""
     import torch
 
     tokenizer: Any = lm.tokenizer

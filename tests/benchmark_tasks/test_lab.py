@@ -1,4 +1,4 @@
-"""The lab's benchmark, on a model that is trained here in seconds."""
+"""The lab's benchmark with a model that is trained here in seconds."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ Load = Callable[[], LanguageModel]
 
 
 def verdicts_in(scored: Scored) -> dict[str, float]:
-    """Scores by item."""
     table = scored.table
     return dict(zip(table["item_id"].to_pylist(), table["score"].to_pylist(), strict=True))
 
 
 def generated_verdicts(lm: LanguageModel, items: list[LabItem], template: str) -> dict[str, float]:
-    """The second definition of exact match: let transformers write greedily, and compare with answer and end."""
+    """Compute exact match a second time: let transformers generate greedily, and compare with the answer and the end token."""
     import torch
 
     verdicts = {}

@@ -1,4 +1,4 @@
-"""The benchmark `mmlu`: its prompts, its settings, and scores that are counted a second time without lm-eval."""
+"""The benchmark `mmlu`: its prompts, its settings, and scores that are computed a second time without lm-eval."""
 
 from __future__ import annotations
 
@@ -27,25 +27,23 @@ TWO = ["abstract_algebra", "marketing"]
 
 @pytest.fixture(scope="session")
 def rows_file(shared_data: Path) -> Path:
-    """All rows of MMLU."""
     return shared_data / "mmlu" / "mmlu.parquet"
 
 
 @pytest.fixture
 def fast_templates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile each template once instead of once a text: of 83 s for all of MMLU, 3 remain."""
+    """Compile each template once instead of once for each text. For all of MMLU, this takes 3 s instead of 83 s."""
     from lm_eval import utils
 
     monkeypatch.setattr(utils.env, "from_string", functools.cache(utils.env.from_string))
 
 
 def benchmark(source: Path | str, **settings: object) -> MmluBenchmark:
-    """Two subjects."""
     return MmluBenchmark.model_validate({"name": "mmlu", "source": str(source), "tasks": TWO} | settings)
 
 
 def cells_of(archive_file: Path) -> dict[str, list[list[str]]]:
-    """The CSV files by name, read without our code."""
+    """Return the rows of each CSV file by name, read without our code."""
     cells = {}
     with tarfile.open(archive_file) as archive:
         for member in archive.getmembers():
@@ -56,7 +54,7 @@ def cells_of(archive_file: Path) -> dict[str, list[list[str]]]:
 
 
 def prompts_of(settings: MmluBenchmark) -> list[str]:
-    """The text of each question that the model would read, once and not once a letter."""
+    """Return the text of each question, without a copy for each letter."""
     prompts = []
     with quiet_harness():
         for task in mmlu.suite(settings).task_dict["tasks"].values():
@@ -133,9 +131,9 @@ def test_mistakes_are_told_in_one_sentence() -> None:
 
 
 def scores_of(suite: Suite, is_likely: Callable[[Any, int], bool], rng: random.Random) -> dict[str, dict[int, float]]:
-    """Accuracy of each question by subject, by lm-eval's task objects alone.
+    """Return the accuracy of each question by subject, computed by lm-eval's task objects alone.
 
-    Requests are answered in a random order and put back by the request, as a model does that sorts them by length.
+    The requests are answered in random order, as by a model that sorts them by length.
     """
     requests = []
     with quiet_harness():

@@ -1,4 +1,4 @@
-"""Rows of MMLU from each kind of local source, and every way in which one can be wrong."""
+"""Rows of MMLU from each kind of local source, and from invalid sources."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ ALL = list(SUBJECTS)
 
 
 def as_csv(*rows: Sequence[str]) -> bytes:
-    """Rows in the original layout."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
 
 
 def files_of(dev: bytes = as_csv(GOOD, GOOD), test: bytes = as_csv(GOOD)) -> dict[str, bytes]:
-    """One subject's two files."""
+    """Return the two files of one subject."""
     return {"dev/anatomy_dev.csv": dev, "test/anatomy_test.csv": test}
 
 
 def write_archive(path: Path, files: dict[str, bytes], mode: Any = "w") -> Path:
-    """A tar archive of the files."""
     with tarfile.open(path, mode) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
@@ -45,7 +43,6 @@ def write_archive(path: Path, files: dict[str, bytes], mode: Any = "w") -> Path:
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
-    """The same files on disk."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
@@ -54,7 +51,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture(scope="session")
 def original_files(shared_data: Path) -> dict[str, bytes]:
-    """The 114 CSV files, read by tarfile alone."""
+    """Return the 114 CSV files, read by tarfile alone."""
     with tarfile.open(shared_data / "mmlu" / "mmlu_csv.tar.gz") as archive:
         members = {member.name: archive.extractfile(member) for member in archive.getmembers()}
         return {name: file.read() for name, file in members.items() if file is not None}
@@ -166,7 +163,7 @@ def test_odd_members_of_an_archive_are_passed_over(tmp_path: Path) -> None:
 
 
 def parquet_of(path: Path, **columns: Sequence[object]) -> Path:
-    """A Parquet file of one subject, with some columns in place of good ones."""
+    """Write a Parquet file of one subject, with `columns` in place of valid columns."""
     cells = dict(zip(("question", "A", "B", "C", "D", "answer"), ([cell] * 2 for cell in GOOD), strict=True))
     pq.write_table(pa.table({"subject": ["anatomy"] * 2, "split": ["dev", "test"], **cells, **columns}), path)
     return path
@@ -216,7 +213,7 @@ MISTAKES: list[tuple[Callable[[Path], Path], str]] = [
 
 @pytest.fixture(autouse=True)
 def usual_limit() -> Iterator[None]:
-    """Answers of annotators may be long, so reading them raises Python's limit for the whole process."""
+    """Restore Python's limit of CSV fields, which the import of long answers raises for the whole process."""
     limit = csv.field_size_limit(131_072)
     yield
     csv.field_size_limit(limit)

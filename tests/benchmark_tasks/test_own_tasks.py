@@ -1,4 +1,4 @@
-"""Tasks of lm-eval that a user brings in a folder: every kind of them, what is refused, and what their identity is."""
+"""Tasks of lm-eval in a user's folder: each kind of task, rejected tasks, and the identity of tasks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ WRITTEN: dict[str, Any] = {
 
 
 def add(folder: Path, like: dict[str, Any], rows: list[dict[str, Any]], **changes: Any) -> None:
-    """A task's YAML and its data, which it names by their absolute path."""
+    """Write the YAML file of a task and its data. The YAML file names the data by an absolute path."""
     task = like | changes
     data = folder / f"{task['task']}.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -95,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What `datasets` makes of the rows lies elsewhere than a user's."""
+    """Put the cache of `datasets` into a temporary folder."""
     import datasets
 
     with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +120,7 @@ def scores(scored: Scored, metric: str) -> list[float]:
 
 
 def by_lm_eval(lm: LanguageModel, folder: Path, tasks: list[str], **settings: Any) -> dict[str, Any]:
-    """The command's own function, over the same model."""
+    """Return the result of lm-eval's own function for the same model."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -336,7 +336,7 @@ def test_a_folder_that_changes_is_read_again(tmp_path: Path) -> None:
 
 
 def relative(folder: Path, name: str, **changes: Any) -> HarnessBenchmark:
-    """A task whose YAML lies in a folder of its own and names its data from there."""
+    """Return a task whose YAML file names its data by a relative path."""
     add(folder, CHOICE, ANIMALS, task=name)
     (folder / "data").mkdir(exist_ok=True)
     (folder / f"{name}.jsonl").rename(folder / "data" / f"{name}.jsonl")

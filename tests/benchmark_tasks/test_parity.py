@@ -62,7 +62,7 @@ def write_bbh(rows_file: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the working folder in which the names of the hub are folders."""
+    """Return the working folder, in which folders with the names of the hub's data sets replace the hub."""
     import datasets
     from lm_eval import utils
 

@@ -1,4 +1,4 @@
-"""A part of a benchmark: how many items of each task, which, and what that costs in certainty."""
+"""Samples of a benchmark: the number of items of each task, the chosen items, and the standard error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_each_task_gets_as_many_as_the_next_as_far_as_it_has_them(sizes: dict[st
 
 
 def by_pouring(sizes: dict[str, int], total_n: int) -> dict[str, int]:
-    """The second definition: one item at a time to the task that has fewest, the first by name among equals."""
+    """Compute the shares a second time: give one item at a time to the smallest share, the first by name among equals."""
     shares = dict.fromkeys(sizes, 0)
     for _ in range(min(total_n, sum(sizes.values()))):
         shares[min((task for task in sizes if shares[task] < sizes[task]), key=lambda task: (shares[task], task))] += 1

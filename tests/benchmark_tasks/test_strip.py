@@ -1,4 +1,4 @@
-"""Answers that only blanks around them make wrong: counted, and scored as right where the experiment says `strip: true`."""
+"""Answers that are wrong only because of blanks around them. They are counted, and count as right with `strip: true`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stories(shared_data: Path) -> LanguageModel:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Five items of one task, all with the answer False."""
+    """Return a folder with five items of one task. The answer to each item is False."""
     folder = tmp_path / "bbh"
     folder.mkdir()
     examples = [{"input": f"not ( True ) and {n}", "target": "False"} for n in range(5)]
@@ -55,7 +55,7 @@ def bbh(source: Path, **settings: object) -> BbhBenchmark:
 
 
 def scored(lm: LanguageModel, benchmark: Any, texts: tuple[str, ...] = TEXTS) -> tuple[Scorer, Scored]:
-    """Scores of given texts, item by item."""
+    """Return the scorer, and the scores of the given texts, one text for each item."""
     scorer = Scorer(lm, benchmark, pool=POOL)
     items = sorted(scorer.questions.items, key=lambda item: item.item_id)  # as tables have them
     answers = {item.keys[0]: Answer(text) for item, text in zip(items, texts, strict=True)}
@@ -92,7 +92,7 @@ def test_answers_without_blanks_are_the_same_either_way(stories: LanguageModel, 
 
 class TestOwnTasks:
     def folder(self, tmp_path: Path, kind: str) -> Path:
-        """A task of the user's own that compares exactly, or one of multiple choice."""
+        """Return the folder of a user's own task: one that compares texts exactly, or one of multiple choice."""
         folder = tmp_path / "own"
         folder.mkdir()
         (folder / "rows.jsonl").write_text("\n".join(json.dumps({"q": f"{n}?", "a": "yes"}) for n in range(5)))

@@ -1,4 +1,4 @@
-"""What the functions of a task write: their own texts, and those of their module that they name; nothing else of the module."""
+"""The source text of a task's functions: the functions, and the parts of their module that they name, but nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured comparisons, side by side in one run: `make bench`. One thread a process, set before numpy loads."""
+"""Benchmarks that compare the project with other programs: `make bench`. Each process has one thread, set before numpy loads."""
 
 import os
 

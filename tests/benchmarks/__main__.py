@@ -1,6 +1,6 @@
-"""`python -m tests.benchmarks`: each part against what one would write or use otherwise, in one run, as ratios.
+"""`python -m tests.benchmarks`: compare each part of the project with an alternative in one run, and report the ratios.
 
-A part is a module here with TITLE and `part(scale)`; it writes one section of docs/BENCHMARKS.md and leaves the others.
+A part is a module here with TITLE and `part(scale)`. It writes one section of docs/BENCHMARKS.md and keeps the other sections.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SELECTION = ("apportionment", "k_center", "facility_location", "dpp", "growth", 
 
 
 def main() -> None:
-    """Measure, print, and write each part's section as soon as it is there."""
+    """Measure each part, print its results, and write its section at once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--only", action="append", choices=[*PARTS, "selection"], help="a part, or all of selection; may stand twice"

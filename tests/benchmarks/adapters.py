@@ -1,9 +1,9 @@
-"""Scoring k adapters of one base on the lab's held-out items: ours, and two ways of lm-eval, each in a process of its own.
+"""Scoring k adapters of one base model on the lab's held-out items: by our code, and in two ways by lm-eval.
 
     python -m tests.benchmarks.adapters WAY REQUEST RESULT
 
-What is timed is the life of the process, seen from outside: imports, loading, scoring, and writing what was found.
-lm-eval reads the items from JSON files by plain task files, without a function of this project.
+Each side runs in its own process. The measured time is that of the whole process: imports, loading, scoring and writing the
+results. lm-eval reads the items from JSON files by task files that use no function of this project.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Scored = list[Found]  # by adapter
 
 
 class Lab(NamedTuple):
-    """What every side is given: folders."""
+    """The inputs of every side of the comparison."""
 
     base: Path
     adapters: tuple[Path, ...]
@@ -37,19 +37,19 @@ class Lab(NamedTuple):
     tasks: tuple[str, ...]  # of the lab; None of them is left out
 
     def of(self, adapters_n: int) -> Lab:
-        """The same with the first adapters only."""
+        """Return a copy with only the first adapters."""
         return self._replace(adapters=self.adapters[:adapters_n])
 
 
 class Timed(NamedTuple):
-    """One life of a process."""
+    """The duration and the scores of one process."""
 
     wall_s: float
     scored: Scored
 
 
 def prepare(folder: Path, base: Path, tasks: Sequence[str] | None, adapters_n: int) -> Lab:
-    """Adapters of random weights, and the items as files for lm-eval."""
+    """Write adapters with random weights, and the items as files for lm-eval."""
     from taskdiv_assets.pools.lab import held_out_items
 
     by_task: dict[str, list[dict[str, str]]] = {}
@@ -99,7 +99,7 @@ def _adapter(base: Path, folder: Path, seed: int) -> Path:
 
 
 def ours(lab: Lab) -> Scored:
-    """One loaded base, all adapters."""
+    """Score all adapters with one loaded base model."""
     import torch
 
     from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
@@ -116,7 +116,7 @@ def ours(lab: Lab) -> Scored:
 
 
 def harness_loop(lab: Lab) -> Scored:
-    """lm-eval in one process: a fresh HFLM an adapter; imports, and its index of these tasks, once."""
+    """Score with lm-eval in one process: a new HFLM for each adapter, but imports and the index of tasks only once."""
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -133,7 +133,7 @@ def harness_loop(lab: Lab) -> Scored:
 
 
 def call_arguments(lab: Lab, output: Path) -> list[str]:
-    """What one writes behind `lm_eval` for one adapter."""
+    """Return the arguments of `lm_eval` for one adapter."""
     return [
         "run", "--model", "hf",
         "--model_args", f"pretrained={lab.base},peft={lab.adapters[0]},dtype=float32",
@@ -143,13 +143,13 @@ def call_arguments(lab: Lab, output: Path) -> list[str]:
 
 
 def read_samples(output: Path) -> Found:
-    """What a call of lm-eval's command line wrote."""
+    """Return the samples that one call of lm-eval's command line wrote."""
     lines = [line for file in output.rglob("samples_*.jsonl") for line in file.read_text().splitlines()]
     return _read([json.loads(line) for line in lines])
 
 
 def _read(samples: Sequence[Mapping[str, Any]]) -> Found:
-    """Its samples: numbers in memory, texts in files."""
+    """Convert lm-eval's samples. They contain numbers in memory, and texts in files."""
     found = {}
     for sample in samples:
         ((nats, is_greedy),) = sample["filtered_resps"]
@@ -162,7 +162,7 @@ def _names(lab: Lab) -> list[str]:
 
 
 def timed_process(way: str, lab: Lab) -> Timed:
-    """`ours` or `harness_loop` in a new interpreter."""
+    """Run `ours` or `harness_loop` in a new interpreter."""
     with tempfile.TemporaryDirectory() as folder:
         request, result = Path(folder) / "request.json", Path(folder) / "result.json"
         request.write_text(json.dumps(lab._asdict(), default=str))
@@ -173,14 +173,14 @@ def timed_process(way: str, lab: Lab) -> Timed:
 
 
 def timed_call(lab: Lab) -> Timed:
-    """lm-eval's command line, for the first adapter."""
+    """Run lm-eval's command line for the first adapter."""
     with tempfile.TemporaryDirectory() as folder:
         wall_s = _run([sys.executable, "-W", "ignore", "-m", "lm_eval", *call_arguments(lab, Path(folder))])
         return _told("lm_eval", 1, Timed(wall_s, [read_samples(Path(folder))]))
 
 
 def _run(command: Sequence[str]) -> float:
-    """Seconds of wall time. RuntimeError with its last words where it fails."""
+    """Run a command, and return its wall time in seconds. If it fails, raise RuntimeError with the end of its stderr."""
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)

@@ -1,4 +1,4 @@
-"""Apportionment: counts of one budget, and the full stratified order of ten million prompts."""
+"""Apportionment: the counts of one budget, and the complete stratified order of ten million prompts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ its picks are measured and scaled."""
 
 
 def one_sort(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """The least that an order of all rows can be: one argsort of as many 64-bit numbers."""
+    """Sort as many 64-bit numbers with one argsort. An order of all rows cannot be cheaper."""
     return np.argsort(inputs["prompt_ids"])
 
 
 def literal_queue(costs: NDArray[np.int64], sizes: NDArray[np.int64], budget_n: int) -> NDArray[np.int64]:
-    """The apportionment as it is defined: a priority queue, one pick at a time."""
+    """Compute the apportionment by its definition: a priority queue, one pick at a time."""
     counts = np.zeros(len(costs), np.int64)
     queue = [(0, int(cost), order) for order, cost in enumerate(costs) if sizes[order] > 0]
     heapq.heapify(queue)
@@ -40,7 +40,6 @@ def literal_queue(costs: NDArray[np.int64], sizes: NDArray[np.int64], budget_n: 
 
 
 def part(scale: Scale) -> page.Part:
-    """Counts, then orders."""
     arrays = data.task_pool(scale.many_n, scale.tasks_n)
     path = data.save(scale.folder, f"tasks_{scale.many_n}", arrays)
     sizes = np.bincount(arrays["tasks"], minlength=scale.tasks_n)
@@ -55,7 +54,7 @@ def part(scale: Scale) -> page.Part:
 
 
 def _counts(scale: Scale, costs: NDArray[np.int64], sizes: NDArray[np.int64], queue_s: float) -> str:
-    """`allocate` at three budgets."""
+    """Measure `allocate` at three budgets."""
     if not (allocate(costs, sizes, scale.heap_n) == literal_queue(costs, sizes, scale.heap_n)).all():
         raise RuntimeError("allocate and the priority queue differ: times of different results say nothing.")
     rows = []
@@ -68,7 +67,7 @@ def _counts(scale: Scale, costs: NDArray[np.int64], sizes: NDArray[np.int64], qu
 
 
 def _orders(scale: Scale, path: Path, queue_s: float) -> str:
-    """`rank` at full depth, against one sort of as many numbers."""
+    """Measure `rank` at full depth, compared with one sort of as many numbers."""
     n = scale.many_n
     names = ("selected.task_diversity", "selected.weighted_task_diversity", "apportionment.one_sort")
     equal, weighted, sort = take_turns([Side(name, path, n, turns_n=2) for name in names])

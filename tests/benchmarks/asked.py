@@ -1,7 +1,7 @@
-"""What the sides of `evaluators` are asked: lm-eval's requests of real benchmarks, and models that take them.
+"""The loads of `evaluators`: lm-eval's requests of real benchmarks, and models for them.
 
-A model of random weights reads 4,096 tokens, so that worked examples fit; its tokenizer is learnt from the benchmarks' own
-texts, so that prompts have as many tokens as a real one makes of them.
+A model with random weights has a context of 4,096 tokens, so that worked examples fit. Its tokenizer is trained on the texts of
+the benchmarks, so that prompts have as many tokens as with a real tokenizer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENDINGS_N = 4
 
 
 class Load(NamedTuple):
-    """One benchmark for one model."""
+    """The requests of one benchmark for one model."""
 
     name: str
     lm: LanguageModel
@@ -34,7 +34,7 @@ class Load(NamedTuple):
 
 
 def lab(base: Path, tasks: Sequence[str] | None = None) -> Load:
-    """The lab's held-out items, an answer each."""
+    """Return the requests of the lab's held-out items, with one answer for each item."""
     from taskdiv_assets.benchmarks import suite_of
     from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
     from taskdiv_assets.experiment.pool_settings import Pool
@@ -46,7 +46,7 @@ def lab(base: Path, tasks: Sequence[str] | None = None) -> Load:
 
 
 def mmlu(data: Path, lm: LanguageModel, items_n: int) -> Load:
-    """The first questions of some subjects, with five worked examples."""
+    """Return the requests of the first questions of some subjects, with five worked examples."""
     from taskdiv_assets.benchmarks import mmlu as package
     from taskdiv_assets.experiment.benchmark_settings import MmluBenchmark
 
@@ -55,7 +55,7 @@ def mmlu(data: Path, lm: LanguageModel, items_n: int) -> Load:
 
 
 def bbh(data: Path, lm: LanguageModel, items_n: int) -> Load:
-    """The first questions of some tasks, with three worked chains of thought."""
+    """Return the requests of the first questions of some tasks, with three worked chains of thought."""
     from taskdiv_assets.benchmarks import bbh as package
     from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark
 
@@ -70,7 +70,7 @@ def bbh(data: Path, lm: LanguageModel, items_n: int) -> Load:
 
 
 def endings(rows: Sequence[tuple[str, str]], lm: LanguageModel) -> Load:
-    """Which ending belongs to a context? Its own, and those of the next rows.
+    """Return requests that ask which ending belongs to a context: its own ending, or those of the next rows.
 
     Args:
         rows: contexts with their endings.
@@ -88,7 +88,7 @@ def endings(rows: Sequence[tuple[str, str]], lm: LanguageModel) -> Load:
 
 
 def dolly_rows(data: Path, rows_n: int) -> list[tuple[str, str]]:
-    """Questions of Dolly on a long text of its own, with answers of some sentences."""
+    """Return Dolly's questions on a long context, with answers of some sentences."""
     found = []
     with gzip.open(data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
         for row in map(json.loads, lines):
@@ -105,12 +105,12 @@ def _load(name: str, lm: LanguageModel, suite: Any, extent: Any, *, as_trained: 
 
 
 def stories(data: Path) -> LanguageModel:
-    """260,032 trained parameters, a context of 512 tokens."""
+    """Return a model with 260,032 trained parameters and a context of 512 tokens."""
     return load(data / "models" / "stories260K", dtype="float32", attention="sdpa")
 
 
 def reader(data: Path) -> LanguageModel:
-    """Random weights with a tokenizer of the benchmarks' texts."""
+    """Return a model with random weights and a tokenizer that is trained on the texts of the benchmarks."""
     import pyarrow.parquet as pq
 
     questions = pq.read_table(data / "mmlu" / "mmlu.parquet", columns=["question"])["question"].to_pylist()
@@ -119,7 +119,7 @@ def reader(data: Path) -> LanguageModel:
 
 
 def with_tokenizer(shape: Shape, texts: Iterable[str]) -> LanguageModel:
-    """A random Llama, and byte pairs learnt from some texts; all of its tokens have a text but the end."""
+    """Return a random Llama with byte pairs that are trained on `texts`. Each token except the end token has a text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

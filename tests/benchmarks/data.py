@@ -1,9 +1,9 @@
-"""The pools that the selection benchmarks read: synthetic rows that look like mean-pooled hidden states.
+"""The pools of the selection benchmarks: synthetic rows that resemble mean-pooled hidden states.
 
-Such rows share a common direction, lie in clusters of very unequal size and spread, and vary in few directions more
-than in the others. Here: row = common + cluster + noise, the variance of noise and clusters falls as 1 / j over the
-directions, a random rotation hides the axes, 1% of the rows repeat another row exactly; L2-normalised, then float16.
-Fixed by the seed, for one version of numpy.
+Such rows have a common direction, and are in clusters of very different size and spread. A few directions have most of the
+variance. Here, row = common + cluster + noise. The variances of noise and clusters fall as 1 / j over the directions. A random
+rotation hides the axes, and 1% of the rows are exact copies of other rows. Rows are L2-normalised and converted to float16.
+With one version of numpy, the seed determines all values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it keeps 
 
 
 def embedded_pool(n: int, d: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Ids (n,) and float16 rows (n, d) of length 1, in random order."""
+    """Return ids (n,) and float16 rows (n, d) of length 1, in random order."""
     random = np.random.default_rng([seed, d])
     clusters_n = max(2, n // PROMPTS_A_CLUSTER)
     shares = 1 / np.arange(1, clusters_n + 1) ** 0.8
@@ -46,7 +46,7 @@ def embedded_pool(n: int, d: int, seed: int = 0) -> dict[str, NDArray[Any]]:
 
 
 def task_pool(n: int, tasks_n: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Ids (n,) and task codes (n,) of very unequal tasks: sizes fall as 1 / rank^0.7."""
+    """Return ids (n,) and task codes (n,). The sizes of the tasks fall as 1 / rank^0.7."""
     random = np.random.default_rng(seed)
     shares = 1 / np.arange(1, tasks_n + 1) ** 0.7
     tasks = random.choice(tasks_n, n, p=shares / shares.sum()).astype(np.int32)
@@ -58,14 +58,14 @@ def _ids(n: int, random: np.random.Generator) -> NDArray[np.uint64]:
 
 
 def save(folder: Path, name: str, arrays: Inputs) -> Path:
-    """Put a pool into a file for the processes that read it."""
+    """Save a pool to a file for other processes."""
     path = folder / f"{name}.npz"
     np.savez(path, **arrays)  # numpy's stub takes a name for its option
     return path
 
 
 def load(path: Path, rows_n: int | None = None) -> Inputs:
-    """The first rows of a saved pool; all by default. Embeddings come twice, as float16 and (`rows`) as float32."""
+    """Return the first rows of a saved pool (default: all). Embeddings are returned as float16 and, in `rows`, as float32."""
     with np.load(path) as stored:
         arrays = {name: np.ascontiguousarray(stored[name][:rows_n]) for name in stored.files}
     if "embeddings" in arrays:

@@ -1,4 +1,4 @@
-"""Loading the definitions against importing Dagster alone."""
+"""The time to load the definitions, compared with importing Dagster alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TITLE = "Definitions"
 
 
 def part(scale: Scale) -> page.Part:
-    """In fresh processes, as Dagster loads a code location."""
+    """Measure in new processes, because Dagster loads a code location in a new process."""
     ours, other = paired(
         lambda: fresh_interpreter("import taskdiv_assets.definitions"), lambda: fresh_interpreter("import dagster")
     )

@@ -1,4 +1,4 @@
-"""dpp against the greedy that one would write in numpy."""
+"""dpp compared with a simple greedy implementation in numpy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ The first {k:,} prompts of {n:,}, greedy log det(I + X X′ / 0.1). "objective" 
 
 
 def numpy_greedy(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """A pick at a time in float32: one matrix-vector product over the pool, one rank-one update of the (d, d) inverse."""
+    """Pick greedily in float32: one matrix-vector product and one rank-one update of the (d, d) inverse for each pick."""
     rows = inputs["rows"]
     inverse = np.eye(rows.shape[1], dtype=np.float32)
     gains = np.einsum("ij,ij->i", rows, rows)
@@ -33,7 +33,6 @@ def numpy_greedy(inputs: Inputs, depth: int) -> NDArray[np.int64]:
 
 
 def part(scale: Scale) -> page.Part:
-    """Both sides at every width."""
     bodies = [ABOUT.format(k=scale.k_center_n, n=scale.prompts_n)]
     for d in scale.widths:
         path, k = scale.pool(d), scale.k_center_n
@@ -49,6 +48,6 @@ def part(scale: Scale) -> page.Part:
 
 
 def objective(rows: NDArray[np.float32], picks: NDArray[np.int64]) -> float:
-    """log det(I + X X' / s2) of the picks, by its equal over the d dimensions."""
+    """Return log det(I + X X' / s2) of the picks, computed by the equal determinant over the d dimensions."""
     chosen = rows[picks].astype(np.float64)
     return float(np.linalg.slogdet(np.eye(rows.shape[1]) + chosen.T @ chosen / NOISE)[1])

@@ -1,4 +1,7 @@
-"""Scoring adapters against lm-eval: k adapters in one process, and requests a second; what was said is compared before times."""
+"""Scoring adapters compared with lm-eval: k adapters in one process, and requests a second.
+
+Responses are compared before times.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ CALLS, LOOP = "`lm_eval`, a call an adapter", "`lm_eval` in a loop"
 
 
 class Measured(NamedTuple):
-    """Turns of one side on one load."""
+    """The measurements of one side on one load."""
 
     side: str
     seconds: list[float]  # of the processor
@@ -60,12 +63,11 @@ class Measured(NamedTuple):
 
     @property
     def median_s(self) -> float:
-        """Median over the turns."""
         return float(np.median(self.seconds))
 
 
 def part(scale: Scale) -> page.Part:
-    """Adapters of the lab's base; requests of the lab and, where the real data are at hand, of other benchmarks."""
+    """Measure adapters of the lab's base model, and requests of the lab and, if the real data exist, of other benchmarks."""
     from importlib.metadata import version
 
     import torch
@@ -81,7 +83,7 @@ def part(scale: Scale) -> page.Part:
 
 
 def _own_cache(folder: Path) -> mock._patch_dict:
-    """What `datasets` keeps of the items goes with them."""
+    """Put the cache of `datasets` into a folder that is removed with the items."""
     return mock.patch.dict(os.environ, {"HF_DATASETS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"})
 
 
@@ -109,7 +111,9 @@ def _adapters(folder: Path, base: Path, scale: Scale) -> Iterator[str]:
 
 
 def processes_take_turns(lab: Lab, turns_n: int) -> tuple[list[Timed], list[Timed], list[Timed], list[Timed]]:
-    """A call an adapter; ours for the first adapter, and for all; the loop for all. Turns are spread over the calls.
+    """Measure a call for each adapter, our code for the first and for all adapters, and lm-eval's loop for all adapters.
+
+    The turns of the other sides are spread over the calls.
 
     Raises:
         RuntimeError: a side found other numbers than ours.
@@ -132,7 +136,7 @@ def processes_take_turns(lab: Lab, turns_n: int) -> tuple[list[Timed], list[Time
 
 
 def check_found(side: str, ours: Mapping[str, Sequence[object]], other: Mapping[str, Sequence[object]]) -> float:
-    """How far another side's log-likelihoods are off, an item each; RuntimeError where it found something else."""
+    """Return the largest difference of a log-likelihood. Raise RuntimeError if the other side found something else."""
     as_tuples = [{key: (float(nats), bool(greedy)) for key, (nats, greedy) in it.items()} for it in (ours, other)]
     return off_by(side, *as_tuples, [[key] for key in ours])
 
@@ -165,7 +169,7 @@ def off_by(side: str, ours: Responses, other: Responses, items: Sequence[Sequenc
 def _adapters_table(
     adapters_n: int, calls: Sequence[Timed], one: Sequence[Timed], several: Sequence[Timed], loops: Sequence[Timed]
 ) -> str:
-    """Ratios are to ours with as many adapters; the calls of all adapters are added up."""
+    """Return the table of times. A ratio is to our time with as many adapters. The times of the calls are added."""
     one_s, several_s = ([timed.wall_s for timed in some] for some in (one, several))
     call_s, loop_s = ([timed.wall_s for timed in some] for some in (calls, loops))
     ratio = sum(call_s) / np.median(several_s)
@@ -206,7 +210,7 @@ def _speed(base: Path, scale: Scale) -> Iterator[str]:
 
 
 def _loads(base: Path, scale: Scale) -> Iterator[tuple[str, Load]]:
-    """One after the other, with what has to be known of it."""
+    """Yield each load with a description."""
     yield "an answer of some tokens each", asked.lab(base)
     data = shared_data()
     if data is None:
@@ -237,7 +241,7 @@ def _loads(base: Path, scale: Scale) -> Iterator[tuple[str, Load]]:
 
 
 def sides(load: Load) -> dict[str, Way]:
-    """Ours first."""
+    """Return all sides, ours first."""
     theirs = {f"HFLM, batch size {n}": partial(evaluators.harness, batch_n=n) for n in BATCHES}
     return {OURS: evaluators.ours, AGAIN: evaluators.Again(), **theirs}
 
@@ -271,7 +275,7 @@ def _best_s(seconds: Mapping[str, Sequence[float]]) -> float:
 
 
 def _rows(load: Load, found: Sequence[Measured]) -> Iterator[list[str]]:
-    """Ours, a further adapter, and every batch size; the best one is marked."""
+    """Yield a row for our code, for a further adapter, and for each batch size. The best batch size is marked."""
     ours, _again, *theirs = found
     best = min(theirs, key=lambda one: one.median_s)
     is_text = isinstance(next(iter(load.requests.values())).args[1], dict)

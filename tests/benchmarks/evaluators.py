@@ -1,8 +1,8 @@
-"""Answering lm-eval's requests by a loaded model: ours and lm-eval's HFLM; and the memory it takes, in a fresh process.
+"""Answering lm-eval's requests with a loaded model: by our code and by lm-eval's HFLM. The memory is measured in a new process.
 
     python -m tests.benchmarks.evaluators BATCH DATA ITEMS RESULT
 
-Both take lm-eval's own requests and give its own responses, so encoding is in both times.
+Both sides receive lm-eval's requests and return lm-eval's responses, so both times include encoding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Way = Callable[[Load], tuple[float, Responses]]  # processor seconds, and what w
 
 
 def ours(load: Load) -> tuple[float, Responses]:
-    """All that the first adapter pays: encoding and planning included."""
+    """Answer as for the first adapter: the time includes encoding and planning."""
     started = time.process_time()
     answers = _run(Answerer(load.lm, load.requests, as_trained=load.as_trained))
     responses = {key: answers[key].response for key in load.requests}
@@ -37,13 +37,13 @@ def ours(load: Load) -> tuple[float, Responses]:
 
 
 class Again:
-    """What every further adapter pays: the plan is made before the clock starts, once."""
+    """A side that answers as for a further adapter: the plan is made once, before the clock starts."""
 
     def __init__(self) -> None:
         self.of: dict[int, Answerer] = {}
 
     def __call__(self, load: Load) -> tuple[float, Responses]:
-        """One adapter's answers."""
+        """Return the time and the responses for one adapter."""
         if id(load) not in self.of:
             self.of[id(load)] = Answerer(load.lm, load.requests, as_trained=load.as_trained)
         started = time.process_time()
@@ -60,7 +60,7 @@ def _run(answerer: Answerer) -> Answers:
 
 
 def harness(load: Load, batch_n: int) -> tuple[float, Responses]:
-    """lm-eval's own loops at one batch size; HFLM is made before the clock starts."""
+    """Answer by lm-eval's own loops at one batch size. HFLM is created before the clock starts."""
     from lm_eval.models.huggingface import HFLM
 
     requests = list(load.requests.values())
@@ -75,14 +75,14 @@ def harness(load: Load, batch_n: int) -> tuple[float, Responses]:
 
 
 class Extra(NamedTuple):
-    """Memory above the loaded model, and what was said."""
+    """Memory in addition to the loaded model, and the responses."""
 
     mib: float
     responses: Responses
 
 
 def measure_memory(data: Path, items_n: int, batch_n: int | None) -> Extra:
-    """MMLU by the model of random weights in a new interpreter; None: ours."""
+    """Answer MMLU with the model of random weights in a new interpreter. If `batch_n` is None, use our code."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         arguments = [str(batch_n or 0), str(data), str(items_n), str(result)]

@@ -38,7 +38,7 @@ Picks = NDArray[np.int64]
 
 
 def apricot(inputs: Inputs, depth: int) -> Picks:
-    """All similarities; `lazy`, its default."""
+    """Use all similarities, and `lazy`, apricot's default optimizer."""
     from apricot import FacilityLocationSelection
 
     similarities = inputs["rows"] @ inputs["rows"].T
@@ -48,7 +48,7 @@ def apricot(inputs: Inputs, depth: int) -> Picks:
 
 
 def apricot_graph(inputs: Inputs, depth: int) -> Picks:
-    """The similarities of each prompt's closest, as a CSR matrix."""
+    """Use the similarities of each prompt's nearest neighbours, as a CSR matrix."""
     from apricot import FacilityLocationSelection
 
     model = FacilityLocationSelection(depth, metric="precomputed", optimizer="lazy")
@@ -56,7 +56,7 @@ def apricot_graph(inputs: Inputs, depth: int) -> Picks:
 
 
 def submodlib(inputs: Inputs, depth: int) -> Picks:
-    """All similarities; its lazy greedy."""
+    """Use all similarities, and submodlib's lazy greedy."""
     from submodlib import FacilityLocationFunction
 
     similarities = inputs["rows"] @ inputs["rows"].T
@@ -67,7 +67,7 @@ def submodlib(inputs: Inputs, depth: int) -> Picks:
 
 
 def submodlib_graph(inputs: Inputs, depth: int) -> Picks:
-    """The similarities of each prompt's closest, as a CSR matrix; its own way of making them took longer."""
+    """Use the similarities of each prompt's nearest neighbours, as a CSR matrix. submodlib's own computation took longer."""
     from submodlib import FacilityLocationFunction
 
     graph = _graph(inputs["rows"])
@@ -81,7 +81,7 @@ def _maximised(function: Any, depth: int) -> Picks:
 
 
 def _graph(rows: NDArray[np.float32]) -> Any:
-    """CSR (n, n): row s holds the prompts that have s among their closest, with their cosines."""
+    """Return a CSR matrix (n, n): row s has the cosines of the prompts that have s among their nearest neighbours."""
     from sklearn.neighbors import kneighbors_graph
 
     graph = kneighbors_graph(rows, NEIGHBOURS, mode="distance", metric="cosine", include_self=True)
@@ -90,7 +90,6 @@ def _graph(rows: NDArray[np.float32]) -> Any:
 
 
 def part(scale: Scale) -> page.Part:
-    """All sides at every width and number of picks."""
     bodies = [ABOUT.format(n=scale.prompts_n)]
     for d in scale.widths:
         rows = data.load(scale.pool(d))["rows"]
@@ -134,7 +133,7 @@ def _lines(scale: Scale, d: int, k: int, rows: NDArray[np.float32]) -> Iterator[
 
 
 def objective(rows: NDArray[np.float32], picks: Picks) -> float:
-    """F(S): the sum over all prompts of the largest cosine to any pick, at least 0."""
+    """Return F(S): the sum over all prompts of the largest cosine to any pick, at least 0."""
     covered = np.zeros(len(rows), np.float32)
     for some in np.array_split(picks, max(1, len(picks) // 256)):
         np.maximum(covered, (rows @ rows[some].T).max(axis=1), out=covered)

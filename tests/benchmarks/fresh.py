@@ -1,8 +1,8 @@
-"""One side of a comparison in a process of its own, so that no side sees another's memory, caches or compiled code.
+"""One side of a comparison in its own process, so that it does not use the memory, caches or compiled code of another side.
 
-A side is a function (inputs, depth) -> what it picked. The process loads the inputs, runs the side once on a few
-rows (imports, numba's compilation), and only then starts the clock and notes its memory. The clock is the process's own
-(user and system time): with one thread it is what a wall clock shows on an idle machine, and a neighbour moves it less.
+A side is a function (inputs, depth) → picks. The process loads the inputs, and runs the side once on a few rows, because of
+imports and numba's compilation. Then it records its memory and starts the clock. The clock measures the user and system time of
+the process. With one thread, this equals the wall time on an idle machine, and other processes change it less.
 
     python -m tests.benchmarks.fresh MODULE:FUNCTION INPUTS DEPTH ROWS RESULT
 """
@@ -28,7 +28,7 @@ WARM_ROWS, WARM_DEPTH = 400, 20
 
 
 class Outcome(NamedTuple):
-    """What one side took, and picked."""
+    """The time, the memory and the picks of one side."""
 
     seconds: float  # of processor time
     wall_s: float
@@ -48,7 +48,7 @@ class Side(NamedTuple):
 
 
 def take_turns(sides: Sequence[Side]) -> list[Outcome]:
-    """The fastest run of each; first all sides once, then all that want a second turn, and so on."""
+    """Return the fastest run of each side. First all sides run once, then all sides with a second turn, and so on."""
     best: list[Outcome | None] = [None] * len(sides)
     for turn in range(max(side.turns_n for side in sides)):
         for i, side in enumerate(sides):
@@ -59,7 +59,7 @@ def take_turns(sides: Sequence[Side]) -> list[Outcome]:
 
 
 def run(side: Side) -> Outcome:
-    """Run a side in a new interpreter. RuntimeError with its last words where it fails."""
+    """Run a side in a new interpreter. If it fails, raise RuntimeError with the end of its stderr."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.npz"
         arguments = [side.function, str(side.inputs), str(side.depth), str(side.rows_n or 0), str(result)]
@@ -98,7 +98,7 @@ def _measure(function: str, inputs: Path, depth: int, rows_n: int | None) -> Out
 
 
 def _forget_peak() -> None:
-    """Start the peak anew: Linux hands the peak of the parent process on to its children, and loading has its own."""
+    """Reset the peak of the memory. A child process inherits the peak of its parent, and loading has its own peak."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 

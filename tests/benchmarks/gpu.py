@@ -1,7 +1,7 @@
-"""`make bench-gpu`: a model of Llama-2-7B's shape on a CUDA card, measured and written to docs/GPU.md.
+"""`make bench-gpu`: a model with the shape of Llama-2-7B is measured on a CUDA card. The results are written to docs/GPU.md.
 
-Weights are random and made on the card; nothing is downloaded. Each part survives what goes wrong in it, and the page is
-written anew after each. `--miniature` runs every part on a CPU with a tiny model, to see that the script works.
+The weights are random and created on the card. Nothing is downloaded. An error ends only its part, and the page is written
+after each part. `--miniature` runs every part on a CPU with a tiny model, to check the script.
 
     python -m tests.benchmarks.gpu [--price 2.50] [--prompts 512] [--output PATH] [--miniature]
 """
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 class Sizes(NamedTuple):
-    """How large everything is."""
+    """The sizes of all measurements."""
 
     shape: random_llama.Shape = random_llama.LLAMA_2_7B
     device: str = "cuda"
@@ -54,7 +54,7 @@ MINIATURE = Sizes(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and write the page after each part; 1 where a part failed or there is no card."""
+    """Measure, print, and write the page after each part. Return 1 if a part failed or there is no card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--miniature", action="store_true", help="a tiny model on a CPU; writes no file by itself")
     parser.add_argument("--output", type=Path, help="default: docs/GPU.md, for a miniature none")
@@ -76,7 +76,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(sizes: Sizes, price: float, output: Path | None) -> Found:
-    """All parts in turn."""
     found = Found(_hardware(sizes), price, sizes.device == "cpu", sizes._asdict())
 
     def part(name: str, call: Callable[[], Result]) -> Result | None:
@@ -104,7 +103,7 @@ def run(sizes: Sizes, price: float, output: Path | None) -> Found:
 
 
 def _release(sizes: Sizes) -> None:
-    """Hand back what no one holds any more."""
+    """Free the memory of objects that are no longer used."""
     import torch
 
     gc.collect()
@@ -131,14 +130,14 @@ def _measure(lm: LanguageModel, sizes: Sizes, found: Found, part: Callable[[str,
 
 
 def _collect(results: Iterable[Result], into: list[Result]) -> None:
-    """Keep each result as it comes: what follows may fail."""
+    """Append each result at once, because a later one may fail."""
     for result in results:
         print(f"  {result}", flush=True)
         into.append(result)
 
 
 def _or_problem(name: str, call: Callable[[], Result], problems: list[str]) -> Result | None:
-    """None where a part fails, and one line that says how: the other parts are worth having."""
+    """Return the result of a part. If the part fails, append a line to `problems` and return None."""
     try:
         return call()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Write docs/GPU.md from the measurements so far; a missing one is called missing."""
+"""The text of docs/GPU.md from the measurements made so far. The text says which measurements are missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ recomputed in the backward pass: the target is for this share."""
 
 @dataclass
 class Found:
-    """What a run has so far; `sizes` are those of `gpu.Sizes`."""
+    """The measurements of a run so far. `sizes` are those of `gpu.Sizes`."""
 
     hardware: str
     price: float
@@ -54,7 +54,6 @@ class Found:
 
 
 def text(found: Found) -> str:
-    """The whole page."""
     shape = found.sizes["shape"]
     about = (
         f"Made by `make bench-gpu` on one card: a Llama with hidden size {shape.hidden:,}, {shape.layers} layers, {shape.heads} heads "
@@ -170,7 +169,7 @@ def _drift(found: Found) -> str:
 
 
 def _least(found: Found) -> float | None:
-    """None where any training is missing: the least of some is not the least of all."""
+    """Return the smallest share; None if a training is missing, because the smallest of some is not the smallest of all."""
     shares = [it.worked_share for it in found.tuned]
     known = [share for share in shares if share is not None]
     return min(known) if known and len(known) == len(shares) else None

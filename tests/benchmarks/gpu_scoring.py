@@ -1,4 +1,4 @@
-"""A pool of Dolly-like prompts scored end to end on a card, by us and by transformers; and what other companions change."""
+"""A pool of prompts like Dolly's, scored on a card by our code and by transformers; the effect of other prompts in a batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS, PLAIN = "ours", "`generate(output_logits=True)`, order given"
 
 
 class Scored(NamedTuple):
-    """One side's seconds; None and the reason where it did not come through."""
+    """The seconds of one side; None and the reason if the side failed."""
 
     name: str
     seconds: float | None
@@ -34,7 +34,7 @@ class Scored(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """By how much a prompt's mean log-probability (nats) moved between two scorings."""
+    """The change of the mean log-probability of a prompt (nats) between two scorings."""
 
     what: str
     median: float
@@ -43,18 +43,18 @@ class Drift(NamedTuple):
 
 
 def dolly_lengths(prompts_n: int, longest_n: int, seed: int = 0) -> NDArray[np.int64]:
-    """Tokens of prompts at even steps through Dolly's distribution, in random order."""
+    """Return token counts of prompts at equal steps of Dolly's distribution, in random order."""
     return lengths_like(DOLLY_TOKENS, prompts_n, longest_n, seed)
 
 
 def lengths_like(tokens: Mapping[float, int], texts_n: int, longest_n: int, seed: int = 0) -> NDArray[np.int64]:
-    """Tokens of texts at even steps through a distribution, in random order.
+    """Return token counts of texts at equal steps of a distribution, in random order.
 
     Args:
-        tokens: that a share of the texts has at most, by share.
-        texts_n: how many lengths.
-        longest_n: tokens at most.
-        seed: of the order.
+        tokens: for each share of the texts, the largest number of tokens that this share has.
+        texts_n: number of texts.
+        longest_n: largest number of tokens.
+        seed: seed of the order.
     """
     shares = (np.arange(texts_n) + 0.5) / texts_n
     logs = np.interp(shares, list(tokens), np.log(list(tokens.values())))
@@ -65,7 +65,7 @@ def lengths_like(tokens: Mapping[float, int], texts_n: int, longest_n: int, seed
 def end_to_end(
     lm: LanguageModel, prompts: Sequence[str], new_n: int, *, continuous_rows_n: int | None, log: Callable[[str], None]
 ) -> Iterator[Scored]:
-    """Each side over all prompts, after a few prompts to warm up; a side that fails is named, and the next one runs."""
+    """Measure each side on all prompts after a few prompts as warm-up. A side that fails is reported, and the next side runs."""
     sides: list[tuple[str, scorers.Way]] = [
         (OURS, lambda lm, prompts, new_n: confidence.score(lm, prompts, max_new_tokens=new_n, log=log).columns),
         (PLAIN, scorers.generate),
@@ -88,7 +88,7 @@ def _scored(lm: LanguageModel, prompts: Sequence[str], new_n: int, name: str, wa
 
 
 def drifts(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> list[Drift]:
-    """All prompts scored together, again, and in four pools; with their continuations and by their own tokens."""
+    """Score all prompts together, again, and in four pools; with their continuations and by their own tokens."""
     found = []
     for of, what in (("continuation", f"own continuation, {new_n} tokens"), ("prompt", "the prompt's own tokens")):
         score = partial(_mean_logs, lm, new_n=new_n, of=of)

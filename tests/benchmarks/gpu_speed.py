@@ -1,8 +1,9 @@
-"""How fast a card could be, and how fast our decoding is on it: copies, products, then generating and prefill by batch size.
+"""The speed limits of a card and the speed of our decoding on it: copies, products, generation and prefill by batch size.
 
-Bounds count what cannot be avoided. A decoding step reads every weight that is multiplied once (not the table of input
-embeddings) and the keys and values of all tokens so far, at the rate of a copy. Prefill multiplies every matrix with every
-token, the head with the last one only; attention itself is not counted. Both rates are of the same card, in the same run.
+The bounds count only necessary operations. A decoding step must read, at the rate of a copy, each weight that is multiplied
+(not the table of input embeddings), and the keys and values of all earlier tokens. Prefill multiplies every matrix with every
+token, but the head with the last token only. The attention itself is not counted. Both rates are measured on the same card in
+the same run.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ BISECTIONS_N = 2  # sizes tried between the largest batch that fits and the smal
 
 
 class Rates(NamedTuple):
-    """What the card does at best."""
+    """The highest measured rates of the card."""
 
     copied: float  # bytes a second, read and written
     multiplied: float  # operations a second, in the model's number format
 
 
 class Speed(NamedTuple):
-    """One batch size: tokens a second, and their share of the bound; None where memory ran out."""
+    """Tokens a second at one batch size, and their share of the bound; None if memory ran out."""
 
     rows: int
     generated: float | None = None
@@ -39,7 +40,7 @@ class Speed(NamedTuple):
 
 
 def seconds(lm: LanguageModel, call: Callable[[], object], repeats_n: int = 1) -> float:
-    """The fastest of some calls, each waited for."""
+    """Return the time of the fastest call. Each call is complete before its time is taken."""
     best = np.inf
     for _ in range(repeats_n):
         _wait(lm)
@@ -58,7 +59,7 @@ def _wait(lm: LanguageModel) -> None:
 
 
 def free_memory(lm: LanguageModel) -> None:
-    """Hand back what torch keeps for later."""
+    """Free the memory that torch keeps for later use."""
     if lm.device.type == "cuda":
         import torch
 
@@ -66,7 +67,7 @@ def free_memory(lm: LanguageModel) -> None:
 
 
 def measure_rates(lm: LanguageModel, copy_mib: int, square_n: int) -> Rates:
-    """A copy of so many MiB, and a product of two square matrices."""
+    """Measure a copy of `copy_mib` MiB and a product of two square matrices."""
     import torch
 
     source = torch.ones(copy_mib * 2**20, dtype=torch.uint8, device=lm.device)
@@ -78,11 +79,11 @@ def measure_rates(lm: LanguageModel, copy_mib: int, square_n: int) -> Rates:
 
 
 def by_batch(lm: LanguageModel, rates: Rates, sizes: Sequence[int], prompt_n: int, steps_n: int) -> Iterator[Speed]:
-    """Speeds at growing batch sizes until memory ends, then at some sizes in between.
+    """Yield speeds at growing batch sizes until memory runs out, then at some sizes in between.
 
     Args:
         lm: the model.
-        rates: of its card.
+        rates: rates of the card.
         sizes: rows of a batch, growing.
         prompt_n: tokens of each prompt.
         steps_n: tokens that each row generates.
@@ -105,7 +106,7 @@ def by_batch(lm: LanguageModel, rates: Rates, sizes: Sequence[int], prompt_n: in
 
 
 def _measured_or_none(lm: LanguageModel, rates: Rates, rows_n: int, prompt_n: int, steps_n: int) -> Speed | None:
-    """None where memory ran out."""
+    """Return `measured`; None if memory ran out."""
     found = None
     try:
         found = measured(lm, rates, rows_n, prompt_n, steps_n)
@@ -117,7 +118,7 @@ def _measured_or_none(lm: LanguageModel, rates: Rates, rows_n: int, prompt_n: in
 
 
 def measured(lm: LanguageModel, rates: Rates, rows_n: int, prompt_n: int, steps_n: int) -> Speed:
-    """Our own decoding of one batch: one token is prefill, the others are generated."""
+    """Measure our decoding of one batch: the first token is prefill, the others are generated."""
     import torch
 
     batch = _batch(lm, rows_n, prompt_n)
@@ -136,7 +137,7 @@ def measured(lm: LanguageModel, rates: Rates, rows_n: int, prompt_n: int, steps_
 
 
 def _batch(lm: LanguageModel, rows_n: int, prompt_n: int) -> Batch:
-    """Random prompts with one place of padding: longer prompts always have some."""
+    """Return random prompts with one padding token each, because batches of long prompts always have some padding."""
     import torch
 
     random = torch.Generator().manual_seed(0)
@@ -147,7 +148,7 @@ def _batch(lm: LanguageModel, rows_n: int, prompt_n: int) -> Batch:
 
 
 def step_bytes(lm: LanguageModel, rows_n: int, tokens_n: float) -> float:
-    """What one decoding step has to read: weights, and keys and values of so many tokens a row."""
+    """Return the bytes that one decoding step reads: the weights, and the keys and values of `tokens_n` tokens of each row."""
     weights = sum(weight.numel() for weight in lm.model.parameters()) - _embedding(lm).numel()
     config: Any = lm.model.config
     numbers_a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
@@ -155,7 +156,7 @@ def step_bytes(lm: LanguageModel, rows_n: int, tokens_n: float) -> float:
 
 
 def prefill_operations(lm: LanguageModel, rows_n: int, prompt_n: int) -> float:
-    """Multiplications and additions of all matrices with a batch of prompts."""
+    """Return the number of multiplications and additions of all matrices with a batch of prompts."""
     head = lm.model.get_output_embeddings().weight.numel()
     weights = sum(weight.numel() for weight in lm.model.parameters() if weight.dim() > 1)
     inner = weights - _embedding(lm).numel() - head

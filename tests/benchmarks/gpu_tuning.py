@@ -1,9 +1,11 @@
-"""LoRA over a model of a 7B's shape on a card, its base in 16 and in 4 bits: tokens a second, memory, share of the bound.
+"""LoRA with a model of a 7B's shape on a card: tokens a second, memory, share of the bound.
 
-The bound counts what cannot be avoided, at the rate of the card's own product. A frozen weight is multiplied twice with each
-token, forward and for the gradient of what comes in (4 operations a weight and token); LoRA's weights three times (6); the head
-with tokens that carry loss only. Attention itself is not counted. Where activations are computed again, the worked share counts
-the second forward pass too (2 more a weight and token): it says how busy the card is, not how far training is from the bound.
+The base model is in 16 and in 4 bits. The bound counts only necessary operations, at the measured rate of a matrix product. A
+frozen weight is multiplied twice with each token: in the forward pass, and for the gradient of the layer's input (4 operations
+for each weight and token). LoRA's weights are multiplied three times (6 operations), and the head only with tokens that carry
+loss. The attention itself is not counted. If activations are computed again, the worked share also counts the second forward
+pass (2 more operations for each weight and token). The worked share shows how busy the card is, not how far the training is
+from the bound.
 """
 
 from __future__ import annotations
@@ -44,16 +46,16 @@ GIB = 2**30
 
 
 class Tuned(NamedTuple):
-    """What came of one training; None where it did not come through, and why not.
+    """The result of one training; None and the reason if the training failed.
 
     Attributes:
-        what: the base's numbers, and the examples.
-        tokens_s: real tokens a second, in forward, backward and optimiser; padding is not counted.
-        share: of the bound.
-        worked_share: the same with what was computed again.
-        peak_gib: of the card's memory, model included.
-        choices: how rows and activations were decided.
-        problem: why there is no figure.
+        what: number format of the base model, and the examples.
+        tokens_s: real tokens a second in forward pass, backward pass and optimiser; padding is not counted.
+        share: share of the bound.
+        worked_share: the same share, including operations that were repeated.
+        peak_gib: largest use of the card's memory, including the model.
+        choices: the choices of rows and activations.
+        problem: reason why there is no result.
     """
 
     what: str
@@ -66,8 +68,6 @@ class Tuned(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Sizes of the trainings."""
-
     long_n: int = 2_048  # tokens of an example, and of a row, at most
     batch_size: int = 16
     steps_n: int = 8
@@ -86,7 +86,6 @@ class Stopwatch:
     peak_gib: float = 0.0
 
     def on_step(self, done: int, steps_n: int, loss: float, tokens_n: int) -> None:
-        """Told after each step."""
         import torch
 
         if done not in (UNTIMED_N, steps_n):
@@ -107,14 +106,14 @@ class Stopwatch:
 def trainings(
     folder: Path, shape: Shape, dtype: str, attention: str, multiplied: float | None, work: Work
 ) -> Iterator[Tuned]:
-    """Both kinds of base over Dolly's lengths, packed, and over full rows; one that fails is named, and the next one runs.
+    """Train with both number formats, on Dolly's lengths (packed) and on full rows. If a training fails, the next one runs.
 
     Args:
-        folder: of a saved model of this shape.
-        shape: of the model.
+        folder: folder of a saved model with this shape.
+        shape: shape of the model.
         dtype: number format of its weights.
         attention: attention implementation.
-        multiplied: operations a second of the card's own product; None where that was not measured.
+        multiplied: operations a second in a matrix product on this card; None if this was not measured.
         work: sizes.
     """
     lengths = lengths_like(DOLLY_TOKENS, work.batch_size * work.steps_n, work.long_n)
@@ -148,7 +147,7 @@ def _trained_or_not(
 def trained(
     what: str, base: Base, shape: Shape, lengths: NDArray[np.int64], tuning: Tuning, multiplied: float | None
 ) -> Tuned:
-    """One training through `tune`, as an experiment would run it."""
+    """Train once by `tune`, as an experiment does."""
     import torch
 
     watch = Stopwatch(torch.cuda.is_available())
@@ -166,7 +165,7 @@ def trained(
 
 
 def examples(lengths: Sequence[int] | NDArray[np.int64], vocabulary_n: int) -> tuple[list[Example], float]:
-    """Random examples of these lengths, the EOS included, and the share of their tokens that carry loss."""
+    """Return random examples of these lengths, including the EOS, and the share of their tokens that carry loss."""
     answers = np.maximum(np.rint(ANSWER_SHARE * np.asarray(lengths)).astype(int) - 1, 1)
     prompts = np.asarray(lengths) - answers - 1
     words_n = vocabulary_n - 1  # the last one is the EOS
@@ -176,12 +175,12 @@ def examples(lengths: Sequence[int] | NDArray[np.int64], vocabulary_n: int) -> t
 
 
 def operations(shape: Shape, rank: int, learnt_share: float, *, is_again: bool) -> float:
-    """Multiplications and additions a token, LoRA on all linear layers but the head.
+    """Return the multiplications and additions for each token, with LoRA on all linear layers except the head.
 
     Args:
-        shape: of the model.
-        rank: of the adapter.
-        learnt_share: of the tokens that carry loss.
+        shape: shape of the model.
+        rank: rank of the adapter.
+        learnt_share: share of the tokens that carry loss.
         is_again: activations are computed again in the backward pass.
     """
     wide, narrow = shape.intermediate, shape.hidden

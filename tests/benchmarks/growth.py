@@ -1,4 +1,4 @@
-"""How the time of the greedy strategies grows with the pool and with the number of picks."""
+"""The growth of the time of greedy strategies with the pool and with the number of picks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ first rows of one pool."""
 
 
 def part(scale: Scale) -> page.Part:
-    """One table along n at a fixed k, one along k at a fixed n."""
+    """Return one table over n at a fixed k, and one over k at a fixed n."""
     d, largest = scale.widths[0], scale.growth_rows[-1]
     middle_k, middle_n = scale.growth_depths[1], scale.growth_rows[-2]
     path = scale.pool(d, largest)

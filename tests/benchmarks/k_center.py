@@ -1,4 +1,4 @@
-"""k-center against other libraries' greedy core-sets and against what one would write in numpy."""
+"""k-center compared with greedy core-sets of other libraries and with simple implementations in numpy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ours after as many picks (1.00: equally good; the first pick differs between sid
 
 
 def plain_loop(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """A pick at a time: subtract, square, sum, running minimum, argmax."""
+    """Pick one row at a time: subtract, square, sum, running minimum, argmax."""
     rows = inputs["rows"]
     picks = np.zeros(depth, np.int64)
     closest = np.full(len(rows), np.inf, np.float32)
@@ -34,7 +34,7 @@ def plain_loop(inputs: Inputs, depth: int) -> NDArray[np.int64]:
 
 
 def one_product_a_pick(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """The largest cosine to any pick so far, by one matrix-vector product a pick."""
+    """Keep the largest cosine to any pick so far. Each pick needs one matrix-vector product."""
     rows = inputs["rows"]
     picks = np.zeros(depth, np.int64)
     closest = np.full(len(rows), -np.inf, np.float32)
@@ -52,7 +52,7 @@ def scikit_activeml(inputs: Inputs, depth: int) -> NDArray[np.int64]:
 
 
 def small_text_next(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """One pick of small-text where the first `depth` rows are picked already: it measures all of them anew."""
+    """Make one pick by small-text after the first `depth` rows are picked. It computes the distances to all of them again."""
     greedy_coreset = _small_text_coreset()
     rows = inputs["rows"]
     everything, picked = np.arange(len(rows)), np.arange(depth)
@@ -60,7 +60,7 @@ def small_text_next(inputs: Inputs, depth: int) -> NDArray[np.int64]:
 
 
 def small_text_picks(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """The first picks, from row 0."""
+    """Return the first picks, which start with row 0."""
     greedy_coreset = _small_text_coreset()
     rows = inputs["rows"]
     first = np.array([0])
@@ -69,7 +69,7 @@ def small_text_picks(inputs: Inputs, depth: int) -> NDArray[np.int64]:
 
 
 def _small_text_coreset() -> Callable[..., NDArray[np.int64]]:
-    """small-text stands in a folder of its own: it brings a top-level package `tests`, which would hide ours."""
+    """Import small-text from its own folder, because its top-level package `tests` would hide ours."""
     sys.path.append(str(Path(sys.prefix) / "small_text"))
     from small_text.query_strategies.coresets import greedy_coreset
 
@@ -77,7 +77,6 @@ def _small_text_coreset() -> Callable[..., NDArray[np.int64]]:
 
 
 def part(scale: Scale) -> page.Part:
-    """All sides at every width."""
     bodies = [ABOUT.format(k=scale.k_center_n, n=scale.prompts_n)]
     for d in scale.widths:
         bodies.append(f"d = {d:,}:\n\n" + page.comparison(list(_lines(scale, d)), "radius / ours"))
@@ -108,7 +107,7 @@ def _lines(scale: Scale, d: int) -> Iterator[page.Line]:
 
 
 def _small_text(scale: Scale, d: int, quality: Callable[[Outcome], float]) -> page.Line:
-    """small-text measures all picks anew for every pick: five of its picks are timed, the others lie between them."""
+    """Measure five picks of small-text, and interpolate: each pick computes the distances to all earlier picks again."""
     path, k = scale.pool(d), scale.k_center_n
     at = np.linspace(1, k, 5).astype(int)
     taken = [run(Side("k_center.small_text_next", path, int(depth))) for depth in at]
@@ -125,7 +124,7 @@ def _small_text(scale: Scale, d: int, quality: Callable[[Outcome], float]) -> pa
 
 
 def radius(rows: NDArray[np.float32], picks: NDArray[np.int64]) -> float:
-    """Largest distance from any row to its closest pick."""
+    """Return the largest distance from any row to its nearest pick."""
     lengths = (rows.astype(np.float64) ** 2).sum(axis=1)
     closest = np.full(len(rows), np.inf)
     for some in np.array_split(picks, max(1, len(picks) // 256)):

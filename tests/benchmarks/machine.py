@@ -1,4 +1,4 @@
-"""How far k-center and the similarity graph are from what this machine's arithmetic and memory allow."""
+"""The times of k-center and of the similarity graph, compared with the limits of this machine's arithmetic and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ product per pick, n·k·d·4 bytes, at the copy's rate."""
 
 
 def part(scale: Scale) -> page.Part:
-    """The two rates, then our time beside the bound."""
+    """Return the two rates, and our times beside the bounds."""
     gflops, gbytes = _product_rate(scale.square_n), _copy_rate(scale.copy_mib)
     rows = []
     n, k = scale.prompts_n, scale.k_center_n
@@ -38,7 +38,7 @@ def part(scale: Scale) -> page.Part:
 
 
 def _product_rate(square_n: int) -> float:
-    """Billions of operations a second in a product of float32 matrices."""
+    """Return billions of operations a second in a product of float32 matrices."""
     left = np.random.default_rng(0).standard_normal((square_n, square_n), np.float32)
     right = left[::-1].copy()  # the product of an array with itself turned would be made in half the operations
     out = np.empty_like(left)
@@ -46,7 +46,7 @@ def _product_rate(square_n: int) -> float:
 
 
 def _copy_rate(mib: int) -> float:
-    """Billions of bytes a second, read and written, in a copy."""
+    """Return billions of bytes a second in a copy, read and written."""
     source = np.ones(mib * 2**18, np.float32)
     target = np.zeros_like(source)
     return 2 * source.nbytes / best_of(lambda: np.copyto(target, source)) / 1e9

@@ -1,4 +1,7 @@
-"""Dagster's share of a cell: the demo's cells as a worker of `taskdiv run` carries them out, timed inside and outside our stages."""
+"""Dagster's share of the time of a cell.
+
+The demo's cells run as in a worker of `taskdiv run`. The time inside our code is measured separately.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ STRATEGIES = ("random", "task_diversity", "weighted_task_diversity", "min_margin
 
 
 def part(scale: Scale) -> page.Part:
-    """Cells of the demo's smallest and largest budget."""
+    """Measure cells of the demo's smallest and largest budget."""
     with tempfile.TemporaryDirectory() as folder:
         name = "demo_quick" if scale.lab_steps else "demo"
         strategies = STRATEGIES[: 1 if scale.lab_steps else len(STRATEGIES)]
@@ -55,7 +58,7 @@ def part(scale: Scale) -> page.Part:
 
 
 class Inside:
-    """Seconds that the stages take, by asset, while `produce` is what Dagster iterates over."""
+    """Wrapper of `produce` that records the seconds of each asset."""
 
     def __init__(self, produce: Callable[..., Iterator[Any]]) -> None:
         self._produce = produce
@@ -73,7 +76,7 @@ class Inside:
 
 
 def measure(experiment: str, keys: list[str]) -> dict[str, list[dict[str, float]]]:
-    """Cells by budget, and all of them once more; one that is not counted comes first, for the imports."""
+    """Run the cells twice, and return the times by budget. A cell that is not counted runs first, because of imports."""
     from taskdiv_assets.commands.workers import Task, execute
     from taskdiv_assets.orchestration import factory
     from taskdiv_assets.orchestration.produce import produce

@@ -1,4 +1,4 @@
-"""docs/BENCHMARKS.md: one section a part, each with the hardware and day of its own run, so that a part can be rerun alone."""
+"""docs/BENCHMARKS.md: one section for each part, with the hardware and the day of its run, so that each part can be run alone."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Line(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a part writes."""
+    """A title and the text that a part writes."""
 
     title: str
     body: str
 
 
 def comparison(lines: Sequence[Line], quality: str = "") -> str:
-    """A Markdown table; the first line is ours, ratios are the side's over ours, targets say whether they are met."""
+    """Return a Markdown table. The first line is ours. A ratio is a side's value over ours. Targets are marked as met or not."""
     ours, *_ = lines
     heads = ["side", "seconds", "time / ours", "extra MiB", "memory / ours", quality, "target", "met", "how"]
     rows = [_cells(line, ours) for line in lines]
@@ -73,12 +73,11 @@ def _cells(line: Line, ours: Line) -> list[str]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def write(path: Path, parts: Sequence[Part], order: Sequence[str]) -> None:
-    """Replace the sections of these parts, keep the others, in the given order of titles; unknown sections go."""
+    """Replace the sections of these parts, sort all sections by `order`, and remove sections that `order` does not contain."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", old, re.DOTALL | re.MULTILINE))
     sections |= {part.title: f"\n{_run_on()}\n\n{part.body.strip()}\n\n" for part in parts}

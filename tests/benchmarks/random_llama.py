@@ -1,6 +1,7 @@
-"""A Llama of any shape with random weights, made where it runs, and a tokenizer of as many words: nothing is downloaded.
+"""A Llama of any shape with random weights, created on its device, and a tokenizer of as many words. Nothing is downloaded.
 
-Speed and memory depend on shapes only. What such a model says means nothing, and it ends no text: no token is an end.
+Speed and memory depend on shapes only. The output of such a model has no meaning. It ends no text, because no token is an end
+token.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from taskdiv_assets.language_model.quiet import quiet
 
 
 class Shape(NamedTuple):
-    """Widths of a Llama without shared keys."""
+    """The widths of a Llama without shared keys."""
 
     hidden: int
     intermediate: int
@@ -33,7 +34,7 @@ MINIATURE = Shape(64, 192, 2, 4, 512, 512)  # on a CPU, 4 bits want widths that 
 
 
 def build(shape: Shape, device: str, seed: int = 0) -> LanguageModel:
-    """The model on the device, in the number format that the scorer would choose there."""
+    """Return the model on the device, in the number format that the scorer would choose there."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -58,7 +59,7 @@ def build(shape: Shape, device: str, seed: int = 0) -> LanguageModel:
 
 
 def save(lm: LanguageModel, folder: Path) -> None:
-    """As `loading.load` reads it, to be trained: the last word of the tokenizer becomes the end of a text."""
+    """Save the model for training, in the format of `loading.load`. The last word of the tokenizer becomes the end token."""
     with quiet():
         lm.model.save_pretrained(folder)
     _tokenizer(lm.model.config.vocab_size, has_end=True).save_pretrained(folder)
@@ -76,6 +77,6 @@ def _tokenizer(words_n: int, *, has_end: bool = False) -> Any:
 
 
 def random_prompts(lengths: Sequence[int], vocabulary_n: int, seed: int = 0) -> list[str]:
-    """Prompts of these numbers of tokens."""
+    """Return prompts with these numbers of tokens."""
     random = np.random.default_rng(seed)
     return [" ".join(f"w{index}" for index in random.integers(1, vocabulary_n, length)) for length in lengths]

@@ -1,4 +1,4 @@
-"""Making the report from stored tables, against reading those tables and nothing else."""
+"""The time to make the report from stored tables, compared with only reading these tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TURNS = 3
 
 
 def part(scale: Scale) -> page.Part:
-    """Both sides on a study of the demo's size, and on the largest."""
+    """Measure both on a study of the demo's size, and on the largest study."""
     rows = []
     for name, recipe in {
         "the demo's size": Recipe(),

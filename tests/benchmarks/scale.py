@@ -1,4 +1,4 @@
-"""How large the benchmarks are: as documented, or small enough to see in a minute that they run."""
+"""The sizes of the benchmarks: the documented sizes, or small sizes that check in a minute that the benchmarks run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.benchmarks import data
 
 
 class Scale(NamedTuple):
-    """Sizes of one run, and the folder in which its pools stand."""
+    """The sizes of one run, and the folder of its pools."""
 
     folder: Path
     prompts_n: int = 15_000
@@ -45,7 +45,7 @@ class Scale(NamedTuple):
     has_largest_report: bool = True
 
     def pool(self, d: int, n: int | None = None) -> Path:
-        """The file of an embedded pool, made at first use."""
+        """Return the file of an embedded pool. The first call creates the file."""
         rows_n = n or self.prompts_n
         name = f"pool_{rows_n}x{d}"
         path = self.folder / f"{name}.npz"
@@ -54,7 +54,7 @@ class Scale(NamedTuple):
 
 @contextmanager
 def scale(is_quick: bool) -> Iterator[Scale]:
-    """The sizes, with a folder that is gone afterwards."""
+    """Yield the sizes, with a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as name:
         full = Scale(Path(name))
         small = full._replace(

@@ -1,10 +1,10 @@
-"""Ways to score a pool, each whole: from prompts to every column of the confidence table that the way can give.
+"""Ways to score a pool completely: from prompts to each column of the confidence table that the way can compute.
 
-What one would write with transformers, at its best: statistics are taken by our own function (the fastest one we know), a row
-counts nothing after its end, and rows of one batch are padded to its longest prompt. Also our own scorer without the
-shapes that make a prompt's numbers independent of its batch, and with more of them than this processor asks for.
+The ways with transformers are as fast as we can write them: our fastest function computes the statistics, a row counts nothing
+after its end, and the rows of a batch are padded to its longest prompt. Variants of our scorer are also measured: without the
+shapes that make a prompt's numbers independent of its batch, and with more of these shapes than this processor needs.
 
-A way takes a model, prompts and the most new tokens, and gives columns, (n,) each, in the order of the prompts.
+A way takes a model, prompts and the largest number of new tokens. It returns columns (n,) in the order of the prompts.
 """
 
 from __future__ import annotations
@@ -29,64 +29,62 @@ PAGE_TOKENS = 32  # of continuous batching's cache
 
 
 def ours(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """The scorer as it is."""
     return confidence.score(lm, prompts, max_new_tokens=new_n).columns
 
 
 def ours_fixed_rows(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """The scorer as on a processor whose arithmetic of a row changes with the number of rows: nothing leaves a batch."""
+    """Score as on a processor whose result for a row depends on the number of rows: no row leaves a batch."""
     with mock.patch.object(confidence, "rows_matter", lambda lm: True):
         return ours(lm, prompts, new_n)
 
 
 def ours_free_shapes(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """The scorer with batches as wide as their longest prompt and of any number of rows: no bit is promised."""
+    """Score with batches as wide as their longest prompt, of any number of rows. Results need not be bit-identical."""
     with mock.patch.object(confidence, "keeps_bits", lambda lm: False):
         return ours(lm, prompts, new_n)
 
 
 def ours_of_prompt(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """The scorer on the prompts' own tokens."""
+    """Score the prompts' own tokens with our scorer."""
     return confidence.score(lm, prompts, max_new_tokens=new_n, of="prompt").columns
 
 
 def generate(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """`generate(output_logits=True)` over the prompts in the order given."""
+    """Use `generate(output_logits=True)` on the prompts in the given order."""
     return _in_batches(lm, prompts, new_n, False, _kept_logits)
 
 
 def generate_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int, *, rows_n: int = BATCH_ROWS) -> Columns:
-    """The same over the prompts sorted by length."""
+    """Do as `generate`, but sort the prompts by length."""
     return _in_batches(lm, prompts, new_n, True, _kept_logits, rows_n)
 
 
 def generate_recording(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """`generate` with a logits processor that takes statistics on the way, sorted: no logits are kept."""
+    """Use `generate` on sorted prompts, with a logits processor that computes statistics. No logits are kept."""
     return _in_batches(lm, prompts, new_n, True, _recorded)
 
 
 def forward(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """One pass over the prompts' own tokens, in the order given, with a mask."""
+    """Score the prompts' own tokens in one masked pass, in the given order."""
     return _in_batches(lm, prompts, new_n, False, _own_tokens)
 
 
 def forward_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """The same over the prompts sorted by length."""
+    """Do as `forward`, but sort the prompts by length."""
     return _in_batches(lm, prompts, new_n, True, _own_tokens)
 
 
 def continuous(
     lm: LanguageModel, prompts: Sequence[str], new_n: int, *, rows_n: int | None, tokens_n: int | None
 ) -> Columns:
-    """transformers' continuous batching: it gives the chosen tokens' log-probabilities, so no entropies and no margins.
+    """Use transformers' continuous batching. It returns only log-probabilities of chosen tokens, so no entropies and no margins.
 
     Args:
         lm: a causal language model.
         prompts: n rendered prompts.
-        new_n: tokens a continuation may have.
-        rows_n: prompts that are decoded at once; the cache is made for so many. None: as many as fit into most of the
-            free memory.
-        tokens_n: of one forward pass.
+        new_n: largest number of tokens of a continuation.
+        rows_n: prompts that are decoded at once; the cache has this size. None: as many as fit into most of the free memory.
+        tokens_n: tokens of one forward pass.
     """
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
@@ -111,7 +109,7 @@ def continuous(
 
 
 def _from_log_probabilities(logs: Sequence[Sequence[float]], last: Sequence[int], ends: Sequence[int]) -> Columns:
-    """Columns that follow from the chosen tokens' log-probabilities."""
+    """Return the columns that follow from the chosen tokens' log-probabilities."""
     columns = confidence.empty_columns(len(logs))
     for row, values in enumerate(logs):
         probabilities = np.maximum(np.exp(np.array(values)), SMALLEST)
@@ -131,7 +129,7 @@ def _in_batches(
     of_batch: Callable[[LanguageModel, Batch, int], Totals],
     rows_n: int = BATCH_ROWS,
 ) -> Columns:
-    """Batches of `rows_n` rows, padded to their longest prompt, through one way into columns."""
+    """Score batches of `rows_n` rows, padded to their longest prompt, by `of_batch`."""
     import torch
 
     rows, _ = tokenise(lm, prompts, None)
@@ -179,7 +177,7 @@ def _generate(lm: LanguageModel, batch: Batch, new_n: int, **options: Any) -> An
 
 
 class Recorder:
-    """Takes statistics of each step's logits for the rows that are still open; may stand among logits processors."""
+    """Recorder of statistics of each step's logits for the open rows. It can be used as a logits processor."""
 
     def __init__(self, lm: LanguageModel, rows_n: int) -> None:
         import torch
@@ -190,12 +188,12 @@ class Recorder:
         self.ends = torch.tensor(end_tokens(lm), device=lm.device)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """As a logits processor: scores come through as they are."""
+        """Record a step as a logits processor, and return the scores unchanged."""
         self.add(scores)
         return scores
 
     def add(self, logits: Any) -> None:
-        """Count a step's likeliest tokens, and close the rows in which one of them is an end."""
+        """Count the likeliest tokens of a step, and close the rows in which this token is an end token."""
         import torch
 
         step = statistics(logits)
@@ -224,7 +222,7 @@ def _own_tokens(lm: LanguageModel, batch: Batch, new_n: int) -> Totals:
 
 
 def furthest(left: Columns, right: Columns) -> NDArray[np.float64]:
-    """(n,) the largest difference between two ways' columns of each prompt, over those that both have; sums a token."""
+    """Return for each prompt the largest difference between the columns that both ways have, (n,). Sums are divided by tokens."""
     both = [name for name in FLOATS if name in left and name in right]
     sizes = {"sequence_log_probability": np.maximum(left["generated_n"], 1)}
     return np.max([np.abs(left[name] - right[name]) / sizes.get(name, 1) for name in both], axis=0)

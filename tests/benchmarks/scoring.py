@@ -1,4 +1,4 @@
-"""Confidence of whole pools against what transformers offers: prompts a second and memory, numbers compared before times."""
+"""Confidence of whole pools compared with transformers: prompts a second and memory. Numbers are compared before times."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ OURS = "ours"
 
 
 class Side(NamedTuple):
-    """One way to score, and how often; `prompts_n`: the first so many prompts only, and its time is scaled."""
+    """One way to score, and its number of turns.
+
+    If `prompts_n` is given, only the first prompts are scored, and the time is scaled.
+    """
 
     name: str
     way: scorers.Way
@@ -50,7 +53,7 @@ class Side(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """What came of one side; seconds for all prompts."""
+    """The result of one side. `seconds` is for all prompts."""
 
     side: Side
     seconds: float
@@ -59,7 +62,7 @@ class Timed(NamedTuple):
 
 
 def part(scale: Scale) -> page.Part:
-    """The lab's pool, Dolly where it is at hand, the prompts' own tokens on both, memory."""
+    """Measure the lab's pool, Dolly if it exists, the prompts' own tokens on both, and memory."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
@@ -132,7 +135,7 @@ def _real(scale: Scale) -> Iterator[str]:
 
 
 def _sides(turns_n: int, few_turns_n: int, continuous: Side) -> list[Side]:
-    """All ways to score continuations, ours first."""
+    """Return all ways to score continuations, ours first."""
     return [
         Side(OURS, scorers.ours, turns_n),
         Side("ours, fixed rows", scorers.ours_fixed_rows, few_turns_n),
@@ -153,7 +156,7 @@ def _prompt_sides(turns_n: int) -> list[Side]:
 
 
 def take_turns(lm: LanguageModel, prompts: Sequence[str], new_n: int, sides: Sequence[Side]) -> list[Timed]:
-    """Every side's best turn; in the first turn its numbers are compared with those of the first side.
+    """Return the best turn of each side. In the first turn, its numbers are compared with those of the first side.
 
     Raises:
         RuntimeError: a side found other numbers.
@@ -179,7 +182,7 @@ def take_turns(lm: LanguageModel, prompts: Sequence[str], new_n: int, sides: Seq
 
 
 def compare(name: str, ours: scorers.Columns, other: scorers.Columns) -> tuple[float, int]:
-    """The largest difference but for odd prompts, and their number; RuntimeError where too many are odd."""
+    """Return the largest difference without odd prompts, and the number of odd prompts. RuntimeError if too many are odd."""
     some_n = len(other["generated_n"])
     off_by = scorers.furthest({column: values[:some_n] for column, values in ours.items()}, other)
     is_odd = ~(off_by <= TOLERANCE)
@@ -191,7 +194,7 @@ def compare(name: str, ours: scorers.Columns, other: scorers.Columns) -> tuple[f
 
 
 def _table(found: Sequence[Timed], prompts_n: int, targets: dict[str, float]) -> str:
-    """Ratios are the side's seconds over ours."""
+    """Return the table of times. A ratio is a side's seconds over ours."""
     ours, *_ = found
     rows = []
     for timed in found:
@@ -217,7 +220,7 @@ def _is_met(is_met: bool) -> str:
 
 
 def _memory(scale: Scale) -> str:
-    """Ours at most 100 MiB where plain `generate` takes 1,000 or more: the targets are for the full number of steps."""
+    """Measure memory. At the full number of steps, ours must need at most 100 MiB, and plain `generate` at least 1,000."""
     sides = [
         (OURS, "ours"),
         ("`generate`", "generate"),

@@ -1,8 +1,8 @@
-"""How much memory scoring takes above the model: each way in a process of its own, the peak of resident memory.
+"""The memory that scoring needs in addition to the model. Each way runs in its own process; the peak of resident memory counts.
 
     python -m tests.benchmarks.scoring_memory WAY STEPS RESULT
 
-The process first scores two prompts for two tokens, so that imports and the libraries' own buffers are not counted.
+The process first scores two prompts with two new tokens, so that imports and the buffers of libraries are not counted.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ ROWS, PROMPT_TOKENS = 64, 32  # of one length, so that all stand in one batch
 
 
 class Extra(NamedTuple):
-    """What one way took, and found."""
+    """The memory and the columns of one way."""
 
     mib: float
     columns: scorers.Columns
 
 
 def measure(way: str, steps_n: int, *, has_holes: bool = True) -> Extra:
-    """One way in a new interpreter. RuntimeError with its last words where it fails.
+    """Run one way in a new interpreter. If it fails, raise RuntimeError with the end of its stderr.
 
     Args:
         way: a function of `scorers`.
-        steps_n: new tokens.
-        has_holes: False: freed arrays of a megabyte and more go back to the system at once.
+        steps_n: number of new tokens.
+        has_holes: if False, freed arrays of a megabyte or more are returned to the system at once.
     """
     variables = {**os.environ} | ({} if has_holes else {"MALLOC_MMAP_THRESHOLD_": "1000000"})
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Our own strategies as sides of a comparison."""
+"""Our strategies as sides of a comparison."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def dpp(inputs: Inputs, depth: int) -> NDArray[np.int64]:
 
 
 def facility_location(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """On the graph of the most similar prompts, the default."""
+    """Select with the graph of the nearest prompts, the default."""
     return rank("facility_location", _pool(inputs), seed=0, depth=depth)
 
 
 def facility_location_exact(inputs: Inputs, depth: int) -> NDArray[np.int64]:
-    """All similarities, streamed."""
+    """Select with all similarities, computed in blocks."""
     from taskdiv_assets.selection.strategies import facility_location
 
     return rank(facility_location(neighbours_n=None), _pool(inputs), seed=0, depth=depth)

@@ -1,4 +1,4 @@
-"""Real data, found as the tests find it; a part that wants it is left out where it is not there."""
+"""Real data, found as in the tests. A part that needs missing data is left out."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tests.benchmarks.fresh import ROOT
 
 
 def shared_data() -> Path | None:
-    """$TASKDIV_SHARED/data, or shared/data beside the repository; None where that is not there."""
+    """Return $TASKDIV_SHARED/data, or shared/data next to the repository; None if the folder does not exist."""
     folder = Path(os.environ.get("TASKDIV_SHARED", ROOT.parent / "shared")) / "data"
     return folder if folder.is_dir() else None
 
 
 def dolly_prompts(data: Path) -> list[str]:
-    """Dolly's 15,011 prompts in the file's order: instruction and context, with a blank line between them."""
+    """Return Dolly's 15,011 prompts in file order: instruction and context, with a blank line between them."""
     return [prompt for prompt, _ in dolly_examples(data)]
 
 
 def dolly_examples(data: Path) -> list[tuple[str, str]]:
-    """The same prompts with their answers."""
+    """Return the same prompts with their answers."""
     with gzip.open(data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     return [("\n\n".join(filter(None, (row["instruction"], row["context"]))), row["response"]) for row in rows]

@@ -1,4 +1,4 @@
-"""The benchmark of scoring in miniature: its sides say the same, which is what makes their times worth comparing."""
+"""The benchmark of scoring with small sizes. All sides give the same responses, so their times can be compared."""
 
 from __future__ import annotations
 

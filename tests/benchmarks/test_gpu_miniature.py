@@ -1,4 +1,4 @@
-"""`make bench-gpu` in miniature on a CPU: every part runs, none of it is called a measurement, running out is survived."""
+"""`make bench-gpu` with small sizes on a CPU: each part runs, nothing counts as a measurement, and lack of memory is handled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processor seconds of calls within this process, and the clock's seconds of fresh interpreters."""
+"""Processor seconds of calls in this process, and wall or processor seconds of new interpreters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.benchmarks.fresh import ROOT
 
 
 def best_of(call: Callable[[], object], repeats_n: int = 5) -> float:
-    """Fewest processor seconds of a call."""
+    """Return the fewest processor seconds of a call."""
     best = np.inf
     for _ in range(repeats_n):
         started = time.process_time()
@@ -23,7 +23,7 @@ def best_of(call: Callable[[], object], repeats_n: int = 5) -> float:
 
 
 def paired(ours: Callable[[], object], other: Callable[[], object], repeats_n: int = 5) -> tuple[float, float]:
-    """Fewest seconds of both sides, taking turns."""
+    """Return the fewest wall seconds of both sides, which take turns."""
     best = [np.inf, np.inf]
     for _ in range(repeats_n):
         for side, call in enumerate((ours, other)):
@@ -39,7 +39,7 @@ def fresh_interpreter(statement: str) -> None:
 
 
 def fresh_interpreter_s(statement: str) -> float:
-    """Processor seconds of a statement in a new process, imports included."""
+    """Return the processor seconds of a statement in a new process, including imports."""
     told = f"import time; {statement}; print(time.process_time())"
     ran = subprocess.run([sys.executable, "-c", told], cwd=ROOT, check=True, capture_output=True, text=True)
     return float(ran.stdout.split()[-1])

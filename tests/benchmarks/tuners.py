@@ -1,10 +1,10 @@
-"""Ways to train on the steps of a course: ours, a plain loop, and TRL's trainer as it comes, each in a process of its own.
+"""Ways to train on the steps of a course: ours, a plain loop, and TRL's trainer, each in its own process.
 
     python -m tests.benchmarks.tuners REQUEST RESULT
 
-All go through `tune`, with its last part, `fit`, exchanged: model, LoRA's first weights, examples, steps and layout are the same.
-A way gets ready outside the clock what it needs, and gives back what the clock is to time. The clock is the process's own (user
-and system time): with one thread it is what a wall clock shows on an idle machine.
+All ways use `tune` with another function in place of `fit`. So the model, LoRA's initial weights, examples, steps and layout
+are the same. A way prepares its data before the clock starts, and returns a function to be timed. The clock measures the user
+and system time of the process. With one thread, this equals the wall time on an idle machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WARM_N = 32  # examples of a first, short training: imports, and what libraries 
 
 
 class Given(NamedTuple):
-    """What `tune` gives to `fit`."""
+    """The arguments that `tune` passes to `fit`."""
 
     lm: LanguageModel
     model: Any
@@ -48,16 +48,16 @@ class Given(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """What one training took.
+    """The measurements of one training.
 
     Attributes:
-        seconds: of the processor, for all of `fit`.
-        stamps: seconds from the beginning to the end of each step.
-        losses: of each step, nats a completion token.
+        seconds: processor time of all of `fit`.
+        stamps: seconds from the start to the end of each step.
+        losses: loss of each step, nats a completion token.
         tokens_n: tokens of all examples, over all epochs.
-        row_tokens_n: the same with the padding of our layout.
-        peak_mib: highest resident memory of the process during `fit`: libraries and model count too.
-        choices: what `tune` decided.
+        row_tokens_n: the same, with the padding of our layout.
+        peak_mib: highest resident memory of the process during `fit`, including libraries and model.
+        choices: the choices of `tune`.
     """
 
     seconds: float
@@ -70,22 +70,22 @@ class Timed(NamedTuple):
 
     @property
     def step_s(self) -> float:
-        """Mean seconds of a step; the first one, before which everything is set up, is left out."""
+        """Mean seconds of a step. The first step is left out, because the setup precedes it."""
         return (self.stamps[-1] - self.stamps[0]) / (len(self.stamps) - 1)
 
     @property
     def padding(self) -> float:
-        """Share of our rows that is padding."""
+        """Share of padding in our rows."""
         return 1 - self.tokens_n / self.row_tokens_n
 
     @property
     def ends_s(self) -> float:
-        """Seconds that are no step's: before the first and after the last."""
+        """Seconds before the first step and after the last step."""
         return self.seconds - len(self.stamps) * self.step_s
 
 
 def ours(given: Given) -> Run:
-    """Training as it is; nothing is made before the clock starts."""
+    """Train by `fit`. Nothing is prepared before the clock starts."""
     lm, model, course, tuning, scratch, recompute = given
 
     def run(on_step: OnStep) -> None:
@@ -95,12 +95,12 @@ def ours(given: Given) -> Run:
 
 
 def plain(given: Given) -> Run:
-    """The loop that one would write: forward, cross entropy of all logits, backward, clip, AdamW. Tensors are there before."""
+    """Train by a simple loop: forward, cross entropy of all logits, backward, clip, AdamW. Tensors are prepared before."""
     return _loop(given, _all_logits)
 
 
 def plain_few(given: Given) -> Run:
-    """The same loop with the head on the tokens that carry loss only: as fast as we know how to be."""
+    """Train by the same loop, but compute the head only for tokens that carry loss. This is the fastest loop that we know."""
     return _loop(given, _completion_logits)
 
 
@@ -157,7 +157,7 @@ def _completion_logits(model: Any, batch: dict[str, Any]) -> Any:
 
 
 def sft(given: Given) -> Run:
-    """TRL's SFTTrainer as it comes: its own collation, loss and log, a padded row an example, in the course's order."""
+    """Train by TRL's SFTTrainer with its own collation, loss and log. Each example is a padded row, in the course's order."""
     course, tuning = given.course, given.tuning
     order = np.concatenate(course.steps)
     if len(order) != len(course.steps) * tuning.batch_size:
@@ -173,7 +173,7 @@ def sft(given: Given) -> Run:
 
 
 def sft_packed(given: Given) -> Run:
-    """TRL's own packing: rows of `max_length`, as many a step as hold the tokens of a step of ours."""
+    """Train with TRL's packing: rows of `max_length`. A step has as many rows as contain the tokens of one of our steps."""
     course, tuning = given.course, given.tuning
     order = np.concatenate(course.steps)
     step_tokens_n = course.lengths[order].sum() / len(course.steps)
@@ -221,7 +221,7 @@ def _trl(given: Given, order: Any, settings: Mapping[str, Any]) -> Run:
 
 
 def timed(way: str, base: Base, examples: Sequence[Example], tuning: Tuning) -> Timed:
-    """One training in this process, by a way of this module."""
+    """Train once in this process by a way of this module."""
     prepare: Callable[[Given], Run] = globals()[way]
     stamps: list[float] = []
     found: dict[str, Any] = {}
@@ -246,7 +246,7 @@ def timed(way: str, base: Base, examples: Sequence[Example], tuning: Tuning) -> 
 
 
 def measure(way: str, base: Base, examples: Sequence[Example], tuning: Tuning) -> Timed:
-    """One training in a new interpreter. RuntimeError with its last words where it fails."""
+    """Train once in a new interpreter. If it fails, raise RuntimeError with the end of its stderr."""
     with tempfile.TemporaryDirectory() as folder:
         request, result = Path(folder) / "request.json", Path(folder) / "result.json"
         asked = {"way": way, "base": [str(base.folder), base.dtype, base.attention], "examples": examples}

@@ -1,4 +1,7 @@
-"""Fine-tuning against a plain PyTorch loop over the same batches, and with and without packing: losses compared before times."""
+"""Fine-tuning compared with a plain PyTorch loop over the same batches, and with and without packing.
+
+Losses are compared before times.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ ALONE, TRL_PACKED = "ours, one example a row", "TRL, `packing=True`"
 
 
 class Side(NamedTuple):
-    """One way of `tuners`, and with what settings."""
+    """One way of `tuners` with its settings."""
 
     name: str
     way: str
@@ -49,7 +52,7 @@ class Side(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The turns of one side; what is not a time is the same in all."""
+    """The turns of one side. All values except times are the same in all turns."""
 
     side: Side
     turns: list[Timed]
@@ -61,7 +64,7 @@ class Found(NamedTuple):
 
 
 def part(scale: Scale) -> page.Part:
-    """The lab, and Dolly where it is at hand."""
+    """Measure the lab, and Dolly if it exists."""
     from importlib.metadata import version
 
     versions = {name: version(name) for name in ("torch", "trl", "peft", "transformers")}
@@ -109,10 +112,10 @@ def _sides(settings: Tuning) -> list[Side]:
 
 
 def take_turns(base: Base, examples: Sequence[Example], sides: Sequence[Side], turns_n: int) -> list[Found]:
-    """Every side so many times, each turn beginning with another one.
+    """Run every side `turns_n` times. Each turn starts with another side.
 
     Raises:
-        RuntimeError: a side's losses are not those of the first side.
+        RuntimeError: the losses of a side differ from those of the first side.
     """
     found = [Found(side, []) for side in sides]
     for turn in range(turns_n):
@@ -128,7 +131,7 @@ def take_turns(base: Base, examples: Sequence[Example], sides: Sequence[Side], t
 
 
 def off_by(left: Timed, right: Timed) -> float:
-    """The largest difference of a step's loss, nats a token."""
+    """Return the largest difference of a step's loss, nats a token."""
     return max(abs(a - b) for a, b in zip(left.losses, right.losses, strict=True))
 
 
@@ -142,7 +145,7 @@ def _said(examples: Sequence[Example], found: Sequence[Found]) -> str:
 
 
 def _overhead(found: Sequence[Found]) -> str:
-    """Ratios are to the plain loop."""
+    """Return the table of overheads. Ratios are to the plain loop."""
     plain = next(it for it in found if it.side.name == PLAIN)
     rows = []
     for it in found:
@@ -184,7 +187,7 @@ def _ratio(ratios: Sequence[float]) -> str:
 
 
 def _packing(found: Sequence[Found]) -> str:
-    """Rates are of all seconds; ratios of rates, ours over the side's."""
+    """Return the table of packing. Rates use all seconds. A ratio is our rate over the side's rate."""
     ours, *_ = found
     rows = []
     for it in found:

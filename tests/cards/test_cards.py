@@ -1,4 +1,4 @@
-"""Cards from facts: what the hub's own library reads from them, and names that try to break out of their place."""
+"""Cards from facts: the metadata that the hub's library reads from cards, and names with special characters."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def selection(**changes: Any) -> SelectionFacts:
 
 
 def matter(card: str) -> dict[str, Any]:
-    """Front matter by a reader of our own: what stands between the first two lines of dashes."""
+    """Return the front matter: the text between the first two lines of dashes."""
     lines = card.split("\n")
     assert lines[0] == "---"
     found: dict[str, Any] = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
@@ -113,7 +113,7 @@ def matter(card: str) -> dict[str, Any]:
 
 
 def rows_of(card: str) -> list[list[str]]:
-    """Cells of every table row, split at pipes that no backslash escapes."""
+    """Return the cells of every table row, split at pipes without a backslash."""
     return [re.split(r"(?<!\\)\|", line)[1:-1] for line in card.split("\n") if line.startswith("|")]
 
 
@@ -228,7 +228,7 @@ class TestDataCard:
 
 
 def check_hostile(card: str, plain: str, name: str) -> None:
-    """A card with hostile names has the shape of one with plain names."""
+    """Check that a card with hostile names has the same structure as a card with plain names."""
     assert matter(card)["license"] == "other" and matter(card).keys() == matter(plain).keys()
     assert [len(row) for row in rows_of(card)] == [len(row) for row in rows_of(plain)]
     body = without_blocks(card)

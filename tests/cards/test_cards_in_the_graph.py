@@ -1,4 +1,4 @@
-"""Cards in the store: who is named, what was scored, and that a folder stays what it was."""
+"""Cards in the store: their names and scores. A card does not change its folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Make = Callable[..., Graph]
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    """Variants of one experiment over one store."""
+    """Yield a function that makes variants of one experiment over one store."""
     home = Home(tmp_path_factory.mktemp("cards"))
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         for name, value in home.variables().items():
@@ -50,7 +50,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
 
 @pytest.fixture(scope="module")
 def graph(make: Make) -> Graph:
-    """A pool, its base, two equal selections, and the adapters of one of them."""
+    """Return a graph with a pool, its base model, two equal selections, and the adapters of one selection."""
     graph = make()
     run(graph, "pool", "raw_pool", "task_labels", "annotations", "base_model")
     for strategy in ("random", "task_diversity"):

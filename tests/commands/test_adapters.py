@@ -1,4 +1,4 @@
-"""`taskdiv adapters` over the miniature's trained adapters: which there are, where, and a copy that PEFT takes."""
+"""`taskdiv adapters` with the trained adapters of the miniature: list, path, and a copy that PEFT loads."""
 
 from __future__ import annotations
 

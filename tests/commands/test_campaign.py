@@ -1,6 +1,6 @@
 """A campaign from `taskdiv init` to its list, then edited, listed, shown, renamed and removed.
 
-The list is made once; tests work on copies of its home, in this process.
+The list is made once. The tests use copies of its home, in this process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write_questions(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home with a file from `init`, the graph of which was run to its list in this process."""
+    """Yield a home with a file from `init`. Its graph was run up to the list in this process."""
     home = Home(tmp_path_factory.mktemp("questions"))
     write_questions(home.folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture
 def home(made: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A copy of it, for this process too; the user's files stay in the folder where they were read."""
+    """Return a copy of the home `made`, and set the environment of this process to the copy."""
     copy = Home(tmp_path / "copy")
     shutil.copytree(made.folder, copy.folder)
     for name, value in copy.variables().items():

@@ -1,4 +1,4 @@
-"""What every command has: help under both names, an example where it is new, and the version."""
+"""Common properties of all commands: help under both names, an example for new commands, and the version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEW = (
 
 
 def commands() -> list[str]:
-    """Every command and group, as it is typed."""
+    """Return the names of all commands and groups, as users type them."""
     found, waiting = [], [("", typer.main.get_command(app))]
     while waiting:
         path, command = waiting.pop()

@@ -1,4 +1,4 @@
-"""`taskdiv init`: guesses from what a file holds, questions, and a file that is valid and never written over another."""
+"""`taskdiv init`: guesses from the content of a file, questions, and a valid experiment file that never replaces another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HAS_CHATS = "messages" in Columns.model_fields
 
 @pytest.fixture
 def here(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to type commands in."""
+    """Return an empty working folder."""
     monkeypatch.chdir(empty_home.folder)
     monkeypatch.setenv("COLUMNS", "200")
     return empty_home.folder
@@ -41,7 +41,7 @@ def init(*arguments: str, answers: Sequence[str] | None = None) -> Result:
 
 
 def look_of(rows_n: int, *columns: tuple[object, ...], is_whole: bool = True) -> FileLook:
-    """A look at a file: name, kind, filled, distinct, median length, samples of each column."""
+    """Return a FileLook. The arguments of a column are name, kind, filled, distinct, median length and samples."""
     return FileLook("x.csv", "CSV", None, ",", tuple(ColumnLook(*column) for column in columns), rows_n, is_whole)
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of experiment files: what the package reads, the schema takes; common mistakes it does not."""
+"""The JSON Schema of experiment files accepts all files that the package accepts, and rejects common mistakes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An interrupt ends a command without a traceback, also where a library logs it."""
+"""An interrupt ends a command without a traceback, even if a library logs the interrupt."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Samples of a pool: nested, right on the mean, honest about the rest."""
+"""Samples of a pool: larger samples contain smaller ones, means are unbiased, and intervals cover the means."""
 
 import math
 
@@ -18,7 +18,7 @@ TASKS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
 def skewed(seed: int, sizes: tuple[int, ...]) -> evidence.Pool:
-    """Tasks as real ones are: mostly sure with few exceptions, all alike, spread evenly, two-humped."""
+    """Return tasks with realistic distributions: high with few exceptions, almost constant, uniform, and bimodal."""
     random = np.random.default_rng(seed)
     draws = (
         lambda n: 1 - 0.7 * (random.random(n) < 0.08) * random.random(n),
@@ -89,7 +89,7 @@ class TestMeans:
 
 
 class TestCoverage:
-    """Intervals and expected distances against the whole pool, on tasks that are as skewed as real ones."""
+    """Intervals and expected distances compared with the whole pool, on tasks with realistic distributions."""
 
     @pytest.fixture(scope="class")
     def pool(self):

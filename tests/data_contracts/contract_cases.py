@@ -1,7 +1,7 @@
-"""For every contract a small table that keeps it, and for every rule a change that breaks it.
+"""For every contract a small table that meets it, and for every rule a change that breaks the rule.
 
-A case is a function that changes the good columns (lists by name) and parameters in place. That no rule is
-without one is a test of its own, so a new rule needs a new line here.
+A case is a function that changes the valid columns (lists by name) and parameters in place. A test checks that every rule has a
+case, so a new rule needs a new line here.
 """
 
 import copy
@@ -21,7 +21,7 @@ Break = Callable[[Columns, Parameters], None]
 
 
 class Good(NamedTuple):
-    """A table that keeps its contract, and what `validate` is told of other tables."""
+    """A table that meets its contract, and the parameters for `validate`."""
 
     columns: Columns
     parameters: Parameters
@@ -74,7 +74,7 @@ def _scores(seeds: list[int | None]) -> Columns:
 
 
 def _compared() -> Columns:
-    """Two definitions of the chosen source over samples, and a proxy over all prompts; budgets below and above the pool."""
+    """Return two definitions of the chosen source over samples, and a proxy over all prompts, at two budgets."""
     variants = [("chosen", "geometric_mean"), ("chosen", "mean_probability"), ("proxy", "mean_probability")]
     cells = [(*variant, budget_n, task) for variant in variants for budget_n in (3, 9) for task in SIZES]
     is_sampled = [source == "chosen" for source, *_ in cells]
@@ -265,18 +265,18 @@ GOOD: Mapping[str, Good] = {
 
 
 def table_of(name: str, columns: Columns) -> pa.Table:
-    """An Arrow table with the contract's schema; it lets nulls in required columns through."""
+    """Return an Arrow table with the schema of the contract. Nulls in required columns are not rejected."""
     schema = data_contracts.load(name).arrow_schema
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
 def good(name: str) -> Good:
-    """A copy of the good table and parameters, to be changed."""
+    """Return a copy of the valid table and parameters."""
     return copy.deepcopy(GOOD[name])
 
 
 def put(column: str, value: Any, row: int = 0) -> Break:
-    """A case: another value in one cell."""
+    """Return a case with another value in one cell."""
 
     def change(columns: Columns, _: Parameters) -> None:
         columns[column][row] = value
@@ -285,7 +285,7 @@ def put(column: str, value: Any, row: int = 0) -> Break:
 
 
 def parameter(**values: Any) -> Break:
-    """A case: other values of parameters."""
+    """Return a case with other values of parameters."""
 
     def change(_: Columns, parameters: Parameters) -> None:
         parameters.update(values)
@@ -294,7 +294,7 @@ def parameter(**values: Any) -> Break:
 
 
 def drop(*rows: int) -> Break:
-    """A case: some rows are gone."""
+    """Return a case without some rows."""
 
     def change(columns: Columns, _: Parameters) -> None:
         for values in columns.values():
@@ -304,7 +304,7 @@ def drop(*rows: int) -> Break:
 
 
 def repeat(row: int) -> Break:
-    """A case: one row stands there twice."""
+    """Return a case with one row twice."""
 
     def change(columns: Columns, _: Parameters) -> None:
         for values in columns.values():
@@ -314,13 +314,13 @@ def repeat(row: int) -> Break:
 
 
 def reverse(columns: Columns, _: Parameters) -> None:
-    """A case: the rows are in the opposite order."""
+    """Reverse the rows."""
     for values in columns.values():
         values.reverse()
 
 
 def everywhere(column: str, value: Any) -> Break:
-    """A case: the same value in all rows."""
+    """Return a case with the same value in all rows."""
 
     def change(columns: Columns, _: Parameters) -> None:
         columns[column] = [value] * len(columns[column])
@@ -329,25 +329,24 @@ def everywhere(column: str, value: Any) -> Break:
 
 
 def empty(columns: Columns, _: Parameters) -> None:
-    """A case: no rows."""
     for values in columns.values():
         values.clear()
 
 
 def two_metrics_with_two_prompts(columns: Columns, parameters: Parameters) -> None:
-    """A case: an item of the scores has two metrics, and each was asked with another text."""
+    """Give one item two metrics with different prompts."""
     put("item_id", "2", 1)(columns, parameters)
     put("metric", "f1", 1)(columns, parameters)
 
 
 def a_pseudo_value_far_away(columns: Columns, parameters: Parameters) -> None:
-    """A case: a metric whose single values may leave 0..1, and whose mean does so too."""
+    """Set a score outside 0..1 for a metric whose single values may be outside, so that the mean is outside too."""
     put("metric", "length_controlled_win_rate")(columns, parameters)
     put("score", 7.0)(columns, parameters)
 
 
 def a_mean_far_away(columns: Columns, parameters: Parameters) -> None:
-    """A case: a seed's mean of a metric whose single values may leave 0..1."""
+    """Set the mean of a seed outside 0..1, for a metric whose single values may be outside."""
     put("metric", "length_controlled_win_rate", 6)(columns, parameters)
     put("estimate", 7.0, 6)(columns, parameters)
 

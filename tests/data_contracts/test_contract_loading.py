@@ -1,4 +1,4 @@
-"""The contract files: valid ODCS, the tables that were agreed on, and cheap to read."""
+"""The contract files are valid ODCS, describe the agreed tables, and are quick to read."""
 
 import inspect
 import json
@@ -230,7 +230,7 @@ def test_the_catalogue_knows_order_and_partitions() -> None:
 
 
 def toy(tmp_path: Path, **changed: str) -> Path:
-    """A folder with the contract of one more table, `toy`, with some of its words exchanged."""
+    """Return a folder with the contract of one more table, `toy`, with some texts replaced."""
     text = text_of("base_model").replace("base_model", "toy").replace("value: 40", "value: 135")
     text = text.replace("value: none", "value: cell")
     for old, new in changed.items():

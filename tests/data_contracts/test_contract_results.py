@@ -1,4 +1,4 @@
-"""What a broken rule tells: counts, examples with the key, short texts; and what is refused, not skipped."""
+"""The result of a broken rule: counts, examples with the key, short texts. Invalid input raises an error and is not skipped."""
 
 import time
 from importlib.resources import files
@@ -16,7 +16,7 @@ from tests.data_contracts.contract_cases import good, put, table_of
 
 
 def broken(name: str, rule: str, *cells: tuple[str, object, int]) -> RuleResult:
-    """The result of one rule on the good table with some cells replaced."""
+    """Return the result of one rule on the valid table with some cells replaced."""
     columns, parameters = good(name)
     for column, value, row in cells:
         put(column, value, row)(columns, parameters)

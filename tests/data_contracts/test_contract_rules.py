@@ -1,4 +1,4 @@
-"""Every rule means something: a good table keeps all of them, and for each there is one that breaks it."""
+"""Every rule has an effect: a valid table meets all rules, and each rule has a table that breaks it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Views against the same thing said in plain Python."""
+"""Views compared with equal computations in plain Python."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""YAML of users: what is a number, and what is refused before it takes time or memory."""
+"""YAML files of users: which texts are numbers, and which files are rejected before they take time or memory."""
 
 import time
 

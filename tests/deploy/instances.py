@@ -1,4 +1,4 @@
-"""Dagster homes of the tests, made from docs/deploy/dagster.yaml: what has to differ on one machine, and nothing else."""
+"""Dagster homes of the tests, made from docs/deploy/dagster.yaml with only the changes that one machine needs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ DEPLOY = Path(__file__).resolve().parents[2] / "docs/deploy"
 
 
 def settings() -> dict[str, Any]:
-    """docs/deploy/dagster.yaml as Dagster reads it."""
+    """Return the content of docs/deploy/dagster.yaml."""
     return dict(yaml.safe_load((DEPLOY / "dagster.yaml").read_text()))
 
 
 def write_home(folder: Path, kubeconfig: Path, *, keeps_postgres: bool = False) -> Path:
-    """A `$DAGSTER_HOME` whose launcher asks the API of a kubeconfig file.
+    """Write a `$DAGSTER_HOME` whose launcher uses the API in a kubeconfig file.
 
     Args:
-        folder: to be made.
-        kubeconfig: in place of the service account that a pod has.
-        keeps_postgres: else its records are in SQLite, in the folder.
+        folder: folder to create.
+        kubeconfig: replaces the service account that a pod has.
+        keeps_postgres: if False, the records are in SQLite in the folder.
     """
     content = settings()
     launcher = content["run_launcher"]["config"]

@@ -1,8 +1,8 @@
-"""The part of the Kubernetes API that dagster-k8s asks for, over real HTTP on loopback, with a kubelet in miniature.
+"""The part of the Kubernetes API that dagster-k8s uses, over real HTTP on loopback, with a small kubelet.
 
-In: jobs as they come over the wire, config maps and secrets that a test puts there. Out: what came, each body held to
-kubernetes' own client models; and, if it is asked to, the containers' commands as processes with exactly the environment
-that their specs give them. Images and volumes are not looked at by the kubelet: every process has this machine's files.
+Tests provide config maps and secrets. The server records each request, and checks each body with kubernetes' own client models.
+On request, it runs the commands of containers as processes with exactly the environment of their specs. The kubelet ignores
+images and volumes: every process has the files of this machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMAGE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LA
 
 
 class Asked(NamedTuple):
-    """A request in the words of a role: what a service account must be allowed to do."""
+    """A request in the terms of a role: what a service account must be allowed to do."""
 
     group: str
     resource: str
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 @dataclass
 class Pod:
-    """The one pod of a job, and its process once the kubelet has started it."""
+    """The only pod of a job, and its process after the kubelet has started it."""
 
     job: Body
     process: subprocess.Popen[bytes] | None = None
@@ -52,14 +52,14 @@ class Pod:
 
     @property
     def step(self) -> str:
-        """Step of the run, or empty for the pod of a run."""
+        """Name of the run's step; empty for the pod of a run."""
         return str(self.job["metadata"]["labels"].get("dagster/op", ""))
 
     def exit_code(self) -> int | None:
         return None if self.process is None else self.process.poll()
 
     def kill(self) -> None:
-        """As if the node were gone: the whole group, at once."""
+        """Kill the whole process group at once, as if the node had failed."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -67,7 +67,7 @@ class Pod:
 
 @dataclass
 class Cluster:
-    """What is in the cluster, and what came over the wire."""
+    """The content of the cluster, and the recorded requests."""
 
     folder: Path
     is_running_pods: bool = False
@@ -92,11 +92,11 @@ class Cluster:
 
     @property
     def jobs(self) -> list[Body]:
-        """Every job that was created, as its body came."""
+        """Return the bodies of all created jobs."""
         return [pod.job for pod in self.pods.values()]
 
     def kubeconfig(self) -> Path:
-        """A file that points here, without TLS."""
+        """Write a kubeconfig file for this server, without TLS."""
         path = self.folder / "kubeconfig.json"
         context = {"cluster": "loopback", "user": "nobody", "namespace": "taskdiv"}
         content = {
@@ -111,7 +111,7 @@ class Cluster:
         return path
 
     def create(self, body: Body) -> tuple[int, Body]:
-        """A new job; 422 with kubernetes' own words where its models do not take it, 409 where the name is in use."""
+        """Create a job. Return 422 with kubernetes' message if its models reject the body, and 409 if the name is in use."""
         name = body.get("metadata", {}).get("name", "")
         problem = invalid(body, "V1Job")
         if problem:
@@ -125,7 +125,7 @@ class Cluster:
         return 201, body
 
     def start(self, pod: Pod) -> None:
-        """The kubelet: the container's command with the environment that its spec gives it, and no other."""
+        """Start the container's command with exactly the environment of its spec, as the kubelet does."""
         (container,) = pod.job["spec"]["template"]["spec"]["containers"]
         pod.log = self.folder / f"{pod.name}.log"
         with pod.log.open("wb") as log:
@@ -140,7 +140,7 @@ class Cluster:
         self.on_start(pod)
 
     def environment(self, container: Body) -> dict[str, str]:
-        """`envFrom` first, then `env`, as Kubernetes has it; a name that is not there is an error, as it would be."""
+        """Return the variables of `envFrom`, then those of `env`, as in Kubernetes. A missing name raises an error."""
         found: dict[str, str] = {}
         for source in container.get("envFrom", ()):
             kind, reference = next(iter(source.items()))
@@ -173,8 +173,6 @@ class Cluster:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request."""
-
     cluster: Cluster
 
     def do_GET(self) -> None:
@@ -235,14 +233,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """Print nothing."""
 
 
 def invalid(body: Any, model: str) -> str:
-    """What kubernetes' client models have against a body; empty if it comes back from them as it was.
+    """Return the objections of kubernetes' client models to a body; empty if a model restores the body unchanged.
 
-    They refuse what is missing when they are made, with validation on the client's side; a key that no model knows is
-    dropped by them, and found by comparing.
+    With validation on the client's side, a model rejects a body with missing keys when it is created. It drops unknown keys,
+    which the comparison finds.
     """
     from kubernetes import client  # here: without the extra k8s, the tests of this folder are collected and skipped
 
@@ -258,7 +256,7 @@ def invalid(body: Any, model: str) -> str:
 
 
 def difference(ours: Any, theirs: Any, path: str = "") -> str:
-    """The first place where two JSON values differ."""
+    """Return the first difference between two JSON values."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in sorted({*ours, *theirs}):
             if ours.get(key) != theirs.get(key):

@@ -1,10 +1,10 @@
-"""Have dagster-k8s launch steps of some experiments, and each run, without waiting for any: a process of its own.
+"""Let dagster-k8s launch the runs and steps of some experiments in a process of its own, without waiting for them.
 
     python -m tests.deploy.launch_every_step EXPERIMENT EXPERIMENT ASSET…
 
-`$DAGSTER_HOME` names the launcher, `$TASKDIV_HOME` the experiments, `$TASKDIV_EXECUTOR` is k8s. All of it is dagster-k8s' own
-code, from the executor that the definitions choose to the body that it sends. The arguments of a step name the instance of
-docs/deploy, so that what is looked at is what a cluster would get.
+`$DAGSTER_HOME` has the launcher, `$TASKDIV_HOME` has the experiments, and `$TASKDIV_EXECUTOR` is k8s. All code is that of
+dagster-k8s, from the executor in the definitions to the body that is sent. The arguments of a step name the instance of
+docs/deploy, so the tests see what a cluster would receive.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(experiments: list[str], assets: list[str]) -> None:
 
 
 def launch(job: ReconstructableJob, instance: dg.DagsterInstance, assets: list[str]) -> None:
-    """The job of one run, and of its steps that make these assets."""
+    """Launch the job of one run, and of each step that makes one of these assets."""
     plan = create_execution_plan(job)
     origin = job.get_python_origin()
     run = instance.create_run_for_job(job.get_definition(), execution_plan=plan, job_code_origin=origin)

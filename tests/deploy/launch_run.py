@@ -1,4 +1,4 @@
-"""Have the launcher of `$DAGSTER_HOME` launch one run of a job, as the daemon does, and print the run's id.
+"""Let the launcher of `$DAGSTER_HOME` launch one run of a job, as the daemon does, and print the run's id.
 
 python -m tests.deploy.launch_run JOB ASSET
 """

@@ -1,4 +1,4 @@
-"""A real Postgres of the tests' own: a cluster in a temporary folder, on a free loopback port, ended with its block."""
+"""A real Postgres for tests: a cluster in a temporary folder, on a free loopback port, ended after the block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USER = "postgres"
 
 
 def binaries() -> Path:
-    """The folder with `initdb`; the test is skipped where there is none."""
+    """Return the folder that contains `initdb`. Skip the test if there is none."""
     on_path = shutil.which("initdb")
     found = [Path(on_path).resolve()] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
@@ -26,7 +26,7 @@ def binaries() -> Path:
 
 
 def as_its_user(*command: str, **variables: str) -> None:
-    """Postgres refuses to be run by root, so there it is run by the user that its package makes."""
+    """Run a command as the user of the Postgres package if this process is root, because Postgres does not run as root."""
     prefix = ["runuser", "-u", USER, "--"] if os.geteuid() == 0 else []
     subprocess.run(
         [*prefix, *command], check=True, capture_output=True, env={**os.environ, **variables}, cwd="/", timeout=60
@@ -35,7 +35,7 @@ def as_its_user(*command: str, **variables: str) -> None:
 
 @contextmanager
 def running(folder: Path) -> Iterator[dict[str, str]]:
-    """The variables that docs/deploy/dagster.yaml names, for a server that asks for a password."""
+    """Yield the variables that docs/deploy/dagster.yaml names, for a server with a password."""
     tools, password = binaries(), secrets.token_hex(8)
     if os.geteuid() == 0:
         folder = Path("/tmp") / f"taskdiv-postgres-{os.getpid()}"  # pytest's folders are closed to other users

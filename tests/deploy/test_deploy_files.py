@@ -1,4 +1,4 @@
-"""The files of docs/deploy: each is what its reader expects, and they agree with each other and with the code."""
+"""The files of docs/deploy: each is valid for its reader, and they agree with each other and with the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def documents() -> list[dict[str, Any]]:
 
 
 def deployments() -> dict[str, dict[str, Any]]:
-    """The pod of each deployment."""
+    """Return the pod of each deployment."""
     found = {doc["metadata"]["name"]: doc for doc in documents() if doc["kind"] == "Deployment"}
     return {name: document["spec"]["template"]["spec"] for name, document in found.items()}
 
@@ -136,7 +136,7 @@ def test_a_machine_of_the_ray_cluster_can_hold_every_step() -> None:
 
 
 def instructions() -> Iterator[tuple[str, str]]:
-    """Dockerfile's instructions with their arguments, continued lines joined, comments left out."""
+    """Yield the instructions of the Dockerfile with their arguments, without comments, with continued lines joined."""
     lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if line.strip():

@@ -1,4 +1,4 @@
-"""The jobs that dagster-k8s launches for assets and runs, field by field as they are sent to Kubernetes."""
+"""The jobs that dagster-k8s launches for assets and runs. Each field is checked as it is sent to Kubernetes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return the cluster after the steps of three assets of two experiments, and every run, were launched."""
+    """Yield the cluster after every run, and the steps of three assets of two experiments, were launched."""
     folder = tmp_path_factory.mktemp("kubernetes")
     (folder / "results/miniature").mkdir(parents=True)
     shutil.copy(MINIATURE, folder / "results/miniature/experiment.yaml")
@@ -239,7 +239,7 @@ def test_the_job_of_a_run_only_looks_after_its_steps(cluster: Cluster) -> None:
 
 
 def allowed() -> set[Asked]:
-    """Return what the role in kubernetes.yaml allows."""
+    """Return the requests that the role in kubernetes.yaml allows."""
     documents = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     (role,) = [document for document in documents if document["kind"] == "Role"]
     return {

@@ -1,4 +1,4 @@
-"""A run whose steps are pods: the same results as in one process, also when a pod is killed in the middle."""
+"""A run whose steps are pods has the same results as a run in one process, even if a pod is killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PodHome(Home):
 
 
 def kill_at_work(pod: Pod, results: Path) -> None:
-    """Kill a pod once its process holds the lock of what it makes: not before it began, nor after."""
+    """Kill a pod as soon as its process holds the lock of its result."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and pod.process is not None:
         for lock in results.glob("miniature/locks/*"):
@@ -54,7 +54,7 @@ def kill_at_work(pod: Pod, results: Path) -> None:
 
 @contextmanager
 def running_pods(home: Home, on_start: Callable[[Pod], None] = lambda pod: None) -> Iterator[Cluster]:
-    """A cluster with the config map and the secrets that the specs name, which a home's Dagster launches into."""
+    """Yield a cluster with the config map and the secrets that the specs name. The home's Dagster launches its pods there."""
     settings = {
         "TASKDIV_HOME": str(home.folder / "results"),
         "TASKDIV_EXECUTOR": "k8s",
@@ -70,7 +70,7 @@ def running_pods(home: Home, on_start: Callable[[Pod], None] = lambda pod: None)
 
 @pytest.fixture(scope="module")
 def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The same cell, by `taskdiv run` as it is without any setting."""
+    """Return a home with the same cell, made by `taskdiv run` with default settings."""
     home = Home(tmp_path_factory.mktemp("in_process"))
     result = home.taskdiv("run", str(MINIATURE), *CELL, timeout_s=900)
     assert result.returncode == 0, result.stderr
@@ -79,7 +79,7 @@ def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Cluster]]:
-    """A cell as pods, after the first pod that trained was killed."""
+    """Yield the home and the cluster of a cell whose first training pod was killed."""
     home = PodHome(tmp_path_factory.mktemp("pods"))
 
     def on_start(pod: Pod) -> None:
@@ -94,7 +94,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Clu
 
 
 def tables(home: Home) -> dict[str, pa.Table]:
-    """All stored tables without footers and without columns of seconds, which are how it ran and not what came out."""
+    """Return all stored tables without footers, and without columns of seconds, which differ between runs."""
     root = home.folder / "results/miniature/tables"
     read = {str(path.relative_to(root)): pq.read_table(path) for path in sorted(root.rglob("*.parquet"))}
     return {
@@ -146,7 +146,7 @@ def test_without_a_launcher_of_kubernetes_a_sentence_says_so(tmp_path: Path) -> 
 
 
 def launch(home: Home) -> str:
-    """Have a run of `raw_pool` launched, as the daemon would; its id."""
+    """Launch a run of `raw_pool` as the daemon does, and return the run's id."""
     folder = home.folder / "results/miniature"
     if not folder.exists():
         folder.mkdir(parents=True)

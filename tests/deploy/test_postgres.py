@@ -1,4 +1,4 @@
-"""The settings of docs/deploy over a real Postgres: an instance is loaded, a run of it recorded, and read back."""
+"""The settings of docs/deploy with a real Postgres: an instance is loaded, and a run is recorded and read again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +24,13 @@ def counted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """One for both tests."""
     with postgres.running(tmp_path_factory.mktemp("server") / "postgres") as variables:
         yield variables
 
 
 @pytest.fixture
 def home(server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home with the storage of docs/deploy, and a server behind it. The port is the one thing that the file does not leave open."""
+    """Yield a home with the storage of docs/deploy on this server. Only the port differs from the file."""
     with Cluster(tmp_path) as cluster:
         folder = write_home(tmp_path / "dagster", cluster.kubeconfig(), keeps_postgres=True)
         path = folder / "dagster.yaml"

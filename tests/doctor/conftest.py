@@ -1,4 +1,4 @@
-"""Servers on loopback that several modules of these tests use."""
+"""Servers on loopback for several modules of tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.doctor.shared import Hub
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """moto's S3 server on a free loopback port, with one bucket, and the variables that lead to it."""
+    """Yield the URL of a bucket on moto's S3 server, which uses a free loopback port. The variables of the server are set."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)

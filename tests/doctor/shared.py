@@ -1,4 +1,4 @@
-"""What tests of several checks share: experiments, a secret, stores that misbehave, and a hub on loopback."""
+"""Helpers for several checks: experiments, a secret, stores that fail, and a hub on loopback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def experiment(*replacements: tuple[str, str]) -> Experiment:
 
 
 class Overwriting(MemoryFileSystem):
-    """A store that knows no conditional writes, as older object stores do."""
+    """A store without conditional writes, as in older object stores."""
 
     protocol = "overwriting"
     store: ClassVar[dict[str, Any]] = {}
@@ -46,7 +46,7 @@ class Overwriting(MemoryFileSystem):
 
 
 class Refusing(MemoryFileSystem):
-    """A store whose error says more than it should."""
+    """A store whose error message contains secrets."""
 
     protocol = "refusing"
 
@@ -68,7 +68,7 @@ for kind in (Overwriting, Refusing, Hanging):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers with the status that stands in the path, and keeps what it was sent."""
+    """A server that answers with the status in the path, and records the requests."""
 
     seen: ClassVar[list[str]] = []
 
@@ -83,4 +83,4 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(b"[]")
 
     def log_message(self, *_: object) -> None:
-        """Nothing on the terminal."""
+        """Print nothing."""

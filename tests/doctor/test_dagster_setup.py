@@ -1,4 +1,4 @@
-"""Dagster's home, settings, workspace, pools and threads, in folders that are there, are not, or take no file."""
+"""Dagster's home, settings, workspace, pools and threads, in folders that exist, do not exist, or are read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All of `taskdiv doctor`: how findings are printed, that no secret is, and the command in a remote home."""
+"""The whole command `taskdiv doctor`: printed findings without secrets, and the command with a remote home."""
 
 from __future__ import annotations
 

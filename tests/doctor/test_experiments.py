@@ -1,4 +1,4 @@
-"""Experiment files with and without mistakes, and the judge that one names."""
+"""Checks of experiment files with and without mistakes, and of the judge that a file names."""
 
 from __future__ import annotations
 

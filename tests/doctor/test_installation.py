@@ -1,4 +1,4 @@
-"""Python and packages against requirements that hold, do not hold, or are an extra's."""
+"""Checks of Python and packages with requirements that are met, are not met, or belong to an extra."""
 
 from __future__ import annotations
 

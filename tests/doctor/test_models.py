@@ -1,4 +1,4 @@
-"""torch and GPUs as builds and machines are paired, 4 bits without what they need, and a hub on loopback."""
+"""Checks of torch and GPUs, of 4-bit weights without their requirements, and of a hub on loopback."""
 
 from __future__ import annotations
 

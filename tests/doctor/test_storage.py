@@ -1,4 +1,4 @@
-"""Storage that is a folder, an S3 server, or a store that misbehaves."""
+"""Checks of a store in a folder, on an S3 server, and of stores that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes on a machine with several cards: each takes one that nobody else holds, and gives it back however it ends."""
+"""Processes on a machine with several cards: each process takes a free card, and frees it however the process ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("GPU-aa", "GPU-bb", "GPU-cc")
 
 
 def holder(folder: Path) -> tuple[subprocess.Popen[str], int]:
-    """A process that holds a card, and which one."""
+    """Return a process that holds a card, and the number of the card."""
     running = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *NAMES], stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
     return running, int(running.stdout.readline())

@@ -1,4 +1,4 @@
-"""The engine that carries out steps: chosen by one setting, told where the results are and no secret."""
+"""The engine that executes steps: one setting chooses it, and it receives the address of the results but no secret."""
 
 from __future__ import annotations
 

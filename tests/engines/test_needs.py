@@ -1,4 +1,4 @@
-"""What each step asks for: one table, told to every engine in its own words; no card for what computes on processors."""
+"""The resources that each step requests: one table, translated for every engine. Steps without a model request no card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def large() -> Experiment:
-    """An experiment with a model from the hub; nothing of it is downloaded."""
+    """Return an experiment with a model from the hub. Nothing is downloaded."""
     return experiments.load("dolly")
 
 

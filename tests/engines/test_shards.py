@@ -1,4 +1,4 @@
-"""A pool in shards is always cut the same way, read by row group, and continued after the death of a worker."""
+"""Shards of a pool: they are always the same, are read by row groups, and are continued after a worker has died."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_pool_that_was_replaced_is_told(graph: Graph) -> None:
 
 
 def shared_out(work: Work, make: Any, found: list[shards.Shard], workers_n: int) -> Iterator[dict[str, Any]]:
-    """Do what Ray does, without Ray: carry out each shard as one task."""
+    """Execute each shard as one task, as Ray does."""
     for shard in found:
         yield {**make(work)(shard), "shard": shard.name, "worker": 0}
 

@@ -1,10 +1,10 @@
-"""What each budget buys from each task, on the sizes and confidences of two real pools: writes docs/ALLOCATIONS.md.
+"""The labels that each budget buys from each task, for the sizes and confidences of two real pools: writes docs/ALLOCATIONS.md.
 
 Run: python -m tests.evidence.allocations     (half an hour of CPU the first time; `make evidence` calls it)
 
-It lets `taskdiv run` make `task_confidence` of two experiments, dolly_stories and flan_stories, wherever $TASKDIV_HOME says
-(nothing is made twice), and reads it there. The real data is looked for where the experiment files say, or under
-$TASKDIV_SHARED/data where that is set. Everything else is arithmetic: `apportionment.allocate` with the costs of `strata`.
+The program runs `taskdiv run` for `task_confidence` of two experiments, dolly_stories and flan_stories, in $TASKDIV_HOME.
+Stored results are reused. The real data are found at the paths of the experiment files, or under $TASKDIV_SHARED/data if this
+variable is set. All numbers come from `apportionment.allocate` with the costs of `strata`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DARK = "--surface:#16181d;--ink:#e8ebef;--muted:#a3acb8;--line:#363c46;--blue:#4
 
 
 class Tasks(NamedTuple):
-    """A pool's tasks with their sizes and mean confidences, and the cost of each under every rule."""
+    """The tasks of a pool with their sizes and mean confidences, and the cost of each task by every rule."""
 
     name: str  # what the page calls the pool
     names: tuple[str, ...]
@@ -54,20 +54,19 @@ class Tasks(NamedTuple):
 
     @property
     def prompts_n(self) -> int:
-        """Prompts of the pool."""
         return int(self.sizes.sum())
 
     def counts(self, rule: str, budget_n: int) -> IntArray:
-        """Prompts that a budget buys from each task."""
+        """Return the number of prompts that a budget buys from each task."""
         return allocate(self.costs[rule], self.sizes, budget_n)
 
     def exhausted_n(self, rule: str, budget_n: int) -> int:
-        """Tasks of which a budget buys every prompt."""
+        """Return the number of tasks from which a budget buys every prompt."""
         return int((self.counts(rule, budget_n) == self.sizes).sum())
 
 
 def tasks_of(name: str, names: Sequence[str], sizes: Sequence[int], confidence: Sequence[float]) -> Tasks:
-    """Tasks with their costs, by the rules that rank."""
+    """Return the tasks with their costs, computed by the rules of the strategies."""
     sizes_n = np.array(sizes, np.int64)
     pool = SelectionPool(
         prompt_ids=np.arange(sizes_n.sum(), dtype=np.uint64),  # costs look at no prompt
@@ -81,13 +80,13 @@ def tasks_of(name: str, names: Sequence[str], sizes: Sequence[int], confidence: 
 
 
 def read_tasks(experiment: str, name: str, root: str) -> Tasks:
-    """The stored task_confidence of an experiment."""
+    """Return the stored task_confidence of an experiment."""
     rows = Store(experiment, root).read_table("task_confidence").table.to_pydict()
     return tasks_of(name, rows["task"], rows["pool_n"], rows["mean_confidence"])
 
 
 def materialise(experiment: str, root: str) -> None:
-    """Let the real command make what is missing up to task_confidence; it says itself what went wrong."""
+    """Run the real command up to task_confidence. The command prints its own errors."""
     path = EXPERIMENTS / f"{experiment}.yaml"
     if "TASKDIV_SHARED" in os.environ:
         text = path.read_text(encoding="utf-8").replace("../../../shared", os.environ["TASKDIV_SHARED"])
@@ -103,7 +102,7 @@ def materialise(experiment: str, root: str) -> None:
 
 
 def bought_table(tasks: Tasks, budgets: Sequence[int]) -> str:
-    """Each task's count under the round robin and under the weights, least confident first."""
+    """Return each task's counts by round robin and by weights, the least confident task first."""
     pairs = [(tasks.counts("task_diversity", b), tasks.counts("weighted_task_diversity", b)) for b in budgets]
     head = ["task", "prompts", "mean confidence", *(f"{budget:,}" for budget in budgets)]
     rows = []
@@ -118,7 +117,7 @@ def _marked(count: int, size: int) -> str:
 
 
 def deviation_table(tasks: Tasks) -> str:
-    """Distance to the exact quota at budgets of 1, 2, 5, ... picks a task."""
+    """Return the distance to the exact quota at budgets of 1, 2, 5, ... picks a task."""
     head = ["budget", "picks a task", "largest", "mean", "distance", "nearest whole numbers"]
     rows = []
     for budget in multiples(len(tasks.sizes), tasks.prompts_n, PICKS_A_TASK):
@@ -130,13 +129,13 @@ def deviation_table(tasks: Tasks) -> str:
 
 
 def exhausted_table(tasks: Tasks, budgets: Sequence[int]) -> str:
-    """How many tasks are used up, by rule and budget."""
+    """Return the number of exhausted tasks by rule and budget."""
     rows = [[f"`{rule}`", *(f"{tasks.exhausted_n(rule, budget)}" for budget in budgets)] for rule in RULES]
     return _markdown(["strategy", *(f"{budget:,}" for budget in budgets)], rows)
 
 
 def changed_table(tasks: Tasks, budget_n: int, tasks_n: int) -> str:
-    """The tasks whose count the weights change most."""
+    """Return the tasks whose counts the weights change most."""
     even, weighted = (tasks.counts(rule, budget_n) for rule in ("task_diversity", "weighted_task_diversity"))
     most = np.argsort(-np.abs(weighted - even), kind="stable")[:tasks_n]
     head = ["task", "prompts", "mean confidence", "task_diversity", "weighted_task_diversity", "change"]
@@ -153,21 +152,21 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def curve(tasks: Tasks) -> list[Deviation]:
-    """Distance over budgets, as far as there is any."""
+    """Return the deviations over budgets, without those that are almost 0."""
     costs = tasks.costs["weighted_task_diversity"]
     budgets = spread_evenly(len(tasks.sizes), tasks.prompts_n)
     return [at for at in (deviation(costs, tasks.sizes, budget) for budget in budgets) if at.distance > 1e-6]
 
 
 def below(tasks: Tasks, distance: float) -> int:
-    """The budget from which on the curve stays below a distance, rounded up to two digits: the curve has gaps."""
+    """Return the budget above which the curve stays below `distance`, rounded up to two digits, because the curve has gaps."""
     last: int = next(at.budget_n for at in reversed(curve(tasks)) if at.distance >= distance)
     digit = int(10 ** max(len(str(last)) - 2, 0))
     return -(-last // digit) * digit
 
 
 def figure_of(pools: Sequence[Tasks]) -> Figure:
-    """Total-variation distance to the exact quota against the budget, one line a pool."""
+    """Draw the total-variation distance to the exact quota against the budget, one line for each pool."""
     from matplotlib.figure import Figure
 
     from reports import svg
@@ -199,7 +198,7 @@ def figure_of(pools: Sequence[Tasks]) -> Figure:
 
 
 def picture(pools: Sequence[Tasks]) -> str:
-    """The figure as a file of its own that follows the reader's light or dark mode."""
+    """Return the figure as an SVG file that follows the reader's light or dark mode."""
     from reports import svg
 
     text = svg.to_svg(
@@ -213,12 +212,12 @@ def picture(pools: Sequence[Tasks]) -> str:
 
 
 def page(dolly: Tasks, flan: Tasks, tokens: tuple[int, int]) -> str:
-    """The whole page; every number on it is computed here."""
+    """Return the whole page. All its numbers are computed here."""
     return _bought(dolly, flan, tokens) + _quota(dolly, flan) + _used_up(flan)
 
 
 def _bought(dolly: Tasks, flan: Tasks, tokens: tuple[int, int]) -> str:
-    """What the page is made of, and Dolly's table."""
+    """Return the introduction of the page, and Dolly's table."""
     shares = [
         f"{c.min():.3f} to {c.max():.3f}, {c.max() / c.min():.1f}-fold" for c in (dolly.confidence, flan.confidence)
     ]
@@ -247,7 +246,7 @@ the seed decide.
 
 
 def _quota(dolly: Tasks, flan: Tasks) -> str:
-    """Small budgets against the exact quota: tables, picture, and what they say."""
+    """Return the section on small budgets and the exact quota: tables, picture and text."""
     small, large = (deviation(p.costs["weighted_task_diversity"], p.sizes, len(p.sizes)) for p in (dolly, flan))
     at_3000 = deviation(flan.costs["weighted_task_diversity"], flan.sizes, 3000)
     dolly_200 = deviation(dolly.costs["weighted_task_diversity"], dolly.sizes, 200)
@@ -290,7 +289,7 @@ Dotted: half a pick per task, T / 4k for T tasks and a budget of k.
 
 
 def _used_up(flan: Tasks) -> str:
-    """Tasks that end, and those that the weights change most."""
+    """Return the section on exhausted tasks, and on the tasks that the weights change most."""
     return f"""## FLAN pool: tasks that are used up
 
 Of {len(flan.sizes)} tasks, by strategy and budget. The rest of the share of such a task goes to the others by the same rule. Only {(flan.sizes < 100).sum()} tasks have fewer
@@ -309,7 +308,7 @@ def _distance(tasks: Tasks, budget_n: int) -> str:
 
 
 def main() -> None:
-    """Score what is not scored, and write the page and its picture."""
+    """Score the pools if needed, and write the page and its picture."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.evidence.allocations",
         description=__doc__,

@@ -13,7 +13,7 @@ BEGIN, END = "<!-- assets -->", "<!-- /assets -->"
 
 
 def table() -> str:
-    """Return the assets as a Markdown table, in the order that data flows."""
+    """Return the assets as a Markdown table, in data-flow order."""
     lines = ["| asset | partitioned by | reads | what it is |", "|---|---|---|---|"]
     return "\n".join([*lines, *(_line(REGISTRY[name]) for name in REGISTRY.order)])
 

@@ -1,11 +1,11 @@
-"""Choose the demo's learning rate and epochs on the lab's validation items, and say whether the committed choice holds.
+"""Choose the demo's learning rate and epochs on the lab's validation items, and check whether the committed choice is right.
 
 Run: python -m tests.evidence.choose_tuning     (about 6 CPU minutes; `make evidence` calls it)
 
-Everything else of the tuning is demo.yaml's. Each setting is judged over random and task_diversity together, at all of
-the demo's budgets, so that no strategy picks the settings it likes best; on a base and a pool that are never reported
-(seed 1001); on validation items, so that test items choose nothing. The committed choice holds while the best setting
-is not ahead of it by more than twice the standard error of their paired difference over items.
+All other settings are those of demo.yaml. Each setting is judged by random and task_diversity together at all budgets of the
+demo, so that no strategy chooses settings in its favour. The base model and the pool (seed 1001) are not used in any report.
+Validation items judge, so test items choose nothing. The committed choice is right unless the best setting is better by more
+than twice the standard error of their paired difference over items.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Setting = tuple[float, int]  # learning rate, epochs
 
 
 class Judged(NamedTuple):
-    """One setting's exact match on every validation item: (strategies, budgets, training seeds, items)."""
+    """The exact match of one setting on every validation item: (strategies, budgets, training seeds, items)."""
 
     setting: Setting
     scores: FloatArray
 
 
 class Verdict(NamedTuple):
-    """The best setting against the committed one: difference of macro exact match, its standard error over items."""
+    """The best setting compared with the committed one: difference of macro exact match, and its standard error over items."""
 
     best: Setting
     committed: Setting
@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the committed choice is as good as the best, within noise."""
+        """Whether the best setting is not better than the committed one beyond noise."""
         return self.difference <= STANDARD_ERRORS * self.standard_error
 
 
@@ -70,12 +70,12 @@ def choose_tuning(
     """Train and judge every setting of the grid.
 
     Args:
-        base_folder: the base model.
-        pool: the lab's pool that examples are chosen from; its validation items judge.
-        tuning: what is not in the grid.
+        base_folder: folder of the base model.
+        pool: the lab's pool; examples come from it, and its validation items judge.
+        tuning: the settings that are not in the grid.
         budgets: labels to train on.
-        training_seeds: each redraws selection, initialisation and data order.
-        progress: called with (adapters done, adapters in all).
+        training_seeds: each seed redraws selection, initialisation and data order.
+        progress: callback that receives the numbers of finished adapters and of all adapters.
     """
     from taskdiv_assets.language_model.loading import load
     from taskdiv_assets.language_model.tuning import Base, tune
@@ -103,7 +103,7 @@ def choose_tuning(
 
 
 def _chooser(settings: Pool) -> Callable[[str, int, int], list[Example]]:
-    """A function of (strategy, seed, budget) that gives the examples of a cell."""
+    """Return a function of (strategy, seed, budget) that returns the examples of a cell."""
     from taskdiv_assets.pools.labels import from_column
     from taskdiv_assets.pools.read import read_pool
     from taskdiv_assets.selection import SelectionPool, parse_prompt_ids, rank
@@ -117,9 +117,9 @@ def _chooser(settings: Pool) -> Callable[[str, int, int], list[Example]]:
 
 
 def compare(judged: Sequence[Judged], committed: Setting) -> Verdict:
-    """Whether the committed setting is as good as the best.
+    """Compare the committed setting with the best setting.
 
-    All tasks have equally many items, so the mean over items is the macro mean; items are paired between settings.
+    All tasks have the same number of items, so the mean over items is the macro mean. Items are paired between settings.
     """
     by_setting = {one.setting: one.scores.mean(axis=(0, 1, 2)) for one in judged}  # (items,)
     best = max(by_setting, key=lambda setting: float(by_setting[setting].mean()))
@@ -132,7 +132,7 @@ def compare(judged: Sequence[Judged], committed: Setting) -> Verdict:
 
 
 def print_table(judged: Sequence[Judged], budgets: Sequence[int]) -> None:
-    """Macro exact match of each setting, by strategy and budget."""
+    """Print the macro exact match of each setting, by strategy and budget."""
     cells = [f"{strategy}@{budget}" for strategy in STRATEGIES for budget in budgets]
     width = max(map(len, cells)) + 2
     print("rate     epochs  " + "".join(f"{cell:>{width}}" for cell in [*cells, "mean"]))
@@ -142,7 +142,7 @@ def print_table(judged: Sequence[Judged], budgets: Sequence[int]) -> None:
 
 
 def main() -> int:
-    """Print the table and the verdict; 1 if the committed choice no longer holds."""
+    """Print the table and the verdict. Return 1 if the committed choice is no longer right."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.evidence.choose_tuning",
         description=__doc__,

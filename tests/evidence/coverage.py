@@ -1,8 +1,8 @@
-"""How often the report's intervals hold the truth, and its verdicts err: writes the tables of docs/STATISTICS.md.
+"""The coverage of the report's intervals and the error rates of its verdicts: writes the tables of docs/STATISTICS.md.
 
 Run: python -m tests.evidence.coverage     (about seven minutes on one core; `make evidence` calls it)
 
-Here belong how often what is drawn, and how it is written; the counting stands in `simulations` and `near_the_ends`.
+This module defines the numbers of draws and the tables. `simulations` and `near_the_ends` draw and count.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEEDS_N = (3, 5, 10)
 
 
 def main() -> None:
-    """Simulate all, and write the tables between the page's marks."""
+    """Simulate, and write the tables between the marks of the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.evidence.coverage", description=__doc__.split("\n")[0])
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of draws (default: 1)")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write into (default: docs/STATISTICS.md)")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measured(scale: float) -> dict[str, str]:
-    """All tables, by the name of their mark on the page."""
+    """Return all tables by the name of their mark on the page."""
 
     def times(draws_n: int) -> int:
         return max(2, round(draws_n * scale))
@@ -82,7 +82,7 @@ def measured(scale: float) -> dict[str, str]:
 
 
 def ends_tables(draws_n: int, generator: np.random.Generator) -> dict[str, str]:
-    """Scores near 0 or 1, and runs that vary more than the method can see."""
+    """Return the tables for scores near 0 or 1, and for seeds with uneven variance."""
     places = [(level, design) for level in near_the_ends.LEVELS for design in near_the_ends.DESIGNS]
     means = [[near_the_ends.near(*place, n, draws_n, generator) for n in near_the_ends.SEEDS_N] for place in places]
     places = [(level, design) for level in near_the_ends.MARGIN_LEVELS for design in near_the_ends.DESIGNS]
@@ -104,7 +104,7 @@ def ends_tables(draws_n: int, generator: np.random.Generator) -> dict[str, str]:
 
 
 def fill(page: str, tables: dict[str, str]) -> str:
-    """The page with each table between `<!-- name -->` and `<!-- /name -->`; refuses a page without the mark."""
+    """Return the page with each table between `<!-- name -->` and `<!-- /name -->`. Raise ValueError if a mark is missing."""
     for name, text in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if page.count(start) != 1 or page.count(end) != 1:
@@ -114,7 +114,7 @@ def fill(page: str, tables: dict[str, str]) -> str:
 
 
 def coverage_table(rows: Sequence[Coverage]) -> str:
-    """One line a setting, the numbers of seeds side by side."""
+    """Return one line for each setting. A cell contains the values for all numbers of seeds."""
     lines = []
     for name in dict.fromkeys(row.setting for row in rows):
         mine = [row for row in rows if row.setting == name]
@@ -131,7 +131,7 @@ def coverage_table(rows: Sequence[Coverage]) -> str:
 
 
 def savings_table(rows: Sequence[Saved]) -> str:
-    """One line a true curve."""
+    """Return one line for each true curve."""
     heads = [
         "true curve",
         "true labels",
@@ -155,7 +155,7 @@ def savings_table(rows: Sequence[Saved]) -> str:
 
 
 def null_table(rows: Sequence[Null]) -> str:
-    """One column an experiment."""
+    """Return one column for each experiment."""
     names = (
         ("cells “better” after Holm", "better_cells"),
         ("any cell “better” or “worse” after Holm", "cells_family"),
@@ -177,7 +177,7 @@ def null_table(rows: Sequence[Null]) -> str:
 
 
 def crowned_table(rows: Sequence[Crowned]) -> str:
-    """One line a setting."""
+    """Return one line for each setting."""
     lines = [
         [", ".join(f"{level:g}" for level in r.levels), str(r.seeds_n), str(r.wrongly), str(r.rightly)] for r in rows
     ]
@@ -186,7 +186,7 @@ def crowned_table(rows: Sequence[Crowned]) -> str:
 
 
 def tails_table(draws_n: int, generator: np.random.Generator) -> str:
-    """Errors as multiples of the nominal alpha, for the rule before and Banerjee's."""
+    """Return error rates as multiples of the nominal alpha, for the earlier rule and for Banerjee's."""
     lines = []
     for parts in ((0.05, 0.75, 0.2), (0.3, 0.6, 0.1), (0.0, 0.0, 1.0)):
         for seeds_n in SEEDS_N:
@@ -200,7 +200,7 @@ def tails_table(draws_n: int, generator: np.random.Generator) -> str:
 
 
 def rules_table(draws_n: int, generator: np.random.Generator) -> str:
-    """Coverage of 95% intervals by rule, the numbers of seeds side by side."""
+    """Return the coverage of 95% intervals by rule. A cell contains the values for all numbers of seeds."""
     designs = ((0.0, 0.0, 1.0), (0.0, 0.5, 0.5), (0.0, 0.8, 0.2), (0.1, 0.8, 0.1), (0.3, 0.3, 0.4))
     drawn = [[mean_squares.drawn(parts, n, draws_n, generator) for n in SEEDS_N] for parts in designs]
     lines = [
@@ -211,7 +211,7 @@ def rules_table(draws_n: int, generator: np.random.Generator) -> str:
 
 
 def power_table(draws_n: int, generator: np.random.Generator) -> str:
-    """What is found with the lab's noise; in brackets with the p-values that Holm was given before."""
+    """Return the detectable differences with the lab's noise; in brackets with the p-values that Holm received earlier."""
     _, seed, seed_task, rest = LAB_NOISE
     lines = []
     for seeds_n in SEEDS_N:
@@ -235,7 +235,7 @@ def _ratio(parts: tuple[float, float, float]) -> str:
 
 
 def near_table(rows: Sequence[Sequence[near_the_ends.Near]]) -> str:
-    """One line a level and design, a column a number of seeds."""
+    """Return one line for each level and design, and one column for each number of seeds."""
     lines = [
         [f"{row[0].level:g}", _design(row[0].design), *(" / ".join(map(str, one.covered)) for one in row)]
         for row in rows
@@ -245,7 +245,7 @@ def near_table(rows: Sequence[Sequence[near_the_ends.Near]]) -> str:
 
 
 def margin_table(rows: Sequence[Sequence[near_the_ends.AtMargin]]) -> str:
-    """One line a level and design; coverage and wrong equivalence by number of seeds."""
+    """Return one line for each level and design, with coverage and wrong equivalence by number of seeds."""
     lines = [
         [
             f"{row[0].level:g}",
@@ -266,7 +266,7 @@ def uneven_table(
     draws_n: int,
     generator: np.random.Generator,
 ) -> str:
-    """One line a size, a column a number of seeds."""
+    """Return one line for each size, and one column for each number of seeds."""
     lines = [[f"{size:g}", *(str(covered(size, n, draws_n, generator)) for n in SEEDS_N)] for size in sizes]
     return f"{table([what, *(f'{n} seeds' for n in SEEDS_N)], lines)}\n\n{draws_n:,} draws a cell."
 
@@ -280,7 +280,7 @@ def _draws(one: Share) -> str:
 
 
 def wilson_table(sizes: Sequence[int]) -> str:
-    """Exact coverage over truths from .005 to .995."""
+    """Return the exact coverage over true shares from .005 to .995."""
     lines = [[str(n), *(f"{value:.3f}" for value in wilson_coverage(n))] for n in sizes]
     return table(["items", "mean coverage", "smallest"], lines)
 

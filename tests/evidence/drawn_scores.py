@@ -1,7 +1,8 @@
-"""Scores with a known truth, drawn at random: what the intervals of the report are held against.
+"""Randomly drawn scores with a known truth, to check the intervals of the report.
 
-A setting says how items, seeds and the rest vary; a drawing gives, for two strategies at three budgets, (seeds, items)
-scores, and the true differences. Binary settings pass the same sum through a logistic curve and toss a coin for each score.
+A setting defines the variation of items, seeds and the rest. A drawing has scores (seeds, items) of two strategies at three
+budgets, and the true differences. Binary settings convert the same sum to a probability by a logistic curve, and draw each
+score as 0 or 1.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,7 @@ GAP = (
 
 
 class Setting(NamedTuple):
-    """Standard deviations in units of the score (of the logit where binary)."""
+    """Standard deviations in units of the score, or of the logit for binary scores."""
 
     name: str
     sizes: tuple[int, ...] = (20,) * 24  # items per task
@@ -37,7 +38,6 @@ class Setting(NamedTuple):
 
     @property
     def tasks(self) -> IntArray:
-        """Task code per item."""
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
 
@@ -61,7 +61,7 @@ SETTINGS = (
 
 
 class Drawn(NamedTuple):
-    """Two strategies, budget → arm, and the true differences first minus second."""
+    """Scores of two strategies by budget, and the true difference, first minus second."""
 
     first: dict[int, Arm]
     second: dict[int, Arm]
@@ -69,7 +69,7 @@ class Drawn(NamedTuple):
 
 
 def draw(setting: Setting, seeds_n: int, generator: np.random.Generator) -> Drawn:
-    """Scores of two strategies at `BUDGETS`; half of a seed's effect is the same at every budget of an arm."""
+    """Draw the scores of two strategies at `BUDGETS`. Half of a seed's effect is the same at every budget of an arm."""
     tasks, budgets_n = setting.tasks, len(BUDGETS)
     levels = _levels(setting)  # (2, tasks)
     latent = levels[:, None, None, tasks] + setting.item * generator.normal(size=len(tasks))
@@ -89,7 +89,7 @@ def draw(setting: Setting, seeds_n: int, generator: np.random.Generator) -> Draw
 
 
 def truth(setting: Setting) -> float:
-    """True macro difference; for binary scores the logistic curve averaged over everything random, by quadrature."""
+    """Return the true macro difference. For binary scores, it is a mean over all random effects, computed by quadrature."""
     levels = _levels(setting)
     if not setting.is_binary:
         return float((levels[0] - levels[1]).mean())
@@ -100,21 +100,21 @@ def truth(setting: Setting) -> float:
 
 
 def _levels(setting: Setting) -> FloatArray:
-    """Mean of each arm in each task, before items and seeds: (2, tasks)."""
+    """Return the mean of each arm in each task, without items and seeds: (2, tasks)."""
     span, gap = (1.5, 0.15) if setting.is_binary else (0.2, GAP)
     own = np.linspace(-span, span, len(setting.sizes)) + (0.5 if not setting.is_binary else 0.3)
     return np.stack([own + gap, own])
 
 
 def _effects(generator: np.random.Generator, shape: tuple[int, ...], shared: float) -> FloatArray:
-    """Unit normal effects of two arms, (2, budgets, …): correlated `shared` between arms, a half between budgets."""
+    """Draw standard normal effects of two arms, (2, budgets, …), correlated `shared` between arms and 0.5 between budgets."""
     own = generator.normal(size=(2, *shape)) + generator.normal(size=(2, 1, *shape[1:]))
     both = generator.normal(size=shape) + generator.normal(size=(1, *shape[1:]))
     return np.asarray((np.sqrt(1 - shared) * own + np.sqrt(shared) * both) / np.sqrt(2))
 
 
 class Curve(NamedTuple):
-    """Two true learning curves; `own` is held against what `reference` scores at its largest budget."""
+    """A true learning curve `own`, which is compared with the score of `reference` at its largest budget."""
 
     name: str
     own: tuple[float, ...]  # mean score at each of CURVE_BUDGETS
@@ -125,12 +125,12 @@ class Curve(NamedTuple):
 
 
 def saturating(start: float, end: float, rate: float) -> tuple[float, ...]:
-    """A curve that closes the gap to `end` by a constant share with every doubling."""
+    """Return a curve whose distance to `end` falls by a constant share with every doubling of the budget."""
     return tuple(end - (end - start) * float(np.exp(-rate * step)) for step in range(len(CURVE_BUDGETS)))
 
 
 def smooth_crossing(start: float, end: float, rate: float, goal: float) -> float:
-    """Budget at which the same curve, between the budgets too, reaches `goal`."""
+    """Return the budget at which the same curve, also between the budgets, reaches `goal`."""
     return float(CURVE_BUDGETS[0] * 2.0 ** (np.log((end - start) / (end - goal)) / rate))
 
 
@@ -162,9 +162,10 @@ CURVES = (
 
 
 def draw_curve(curve: Curve, generator: np.random.Generator) -> tuple[dict[int, Arm], Arm, IntArray]:
-    """Scores of the strategy's curve and of the reference, with noise like the lab's, and the task codes.
+    """Draw scores of the strategy's curve and of the reference, with noise like the lab's, and return them with the task codes.
 
-    A quarter of the lab's items, each with half its standard deviation: the same noise of the mean, sooner computed.
+    There are a quarter of the lab's items, and each has half the standard deviation. So the noise of the mean is the same, with
+    less computation.
     """
     tasks = np.repeat(np.arange(24), 10)
     means = np.array([*curve.own, curve.reference])
@@ -179,7 +180,7 @@ def draw_curve(curve: Curve, generator: np.random.Generator) -> tuple[dict[int, 
 
 
 def crossing(curve: Curve) -> float | None:
-    """Budget at which the line through the true means first reaches the reference; None: never within the budgets."""
+    """Return the budget at which the line through the true means first reaches the reference; None if it does not."""
     for step, score in enumerate(curve.own):
         if score >= curve.reference - 1e-12:
             if step == 0:

@@ -1,6 +1,6 @@
-"""Make docs/example anew: the demo's report, its numbers, and a picture of its beginning.
+"""Write docs/example again: the demo's report, its numbers, and a picture of its top.
 
-Run: make example     (runs what is missing of the demo first; needs Chromium for the picture)
+Run: make example     (first runs the missing steps of the demo; needs Chromium for the picture)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1280, 1000
 
 
 def main() -> None:
-    """Run the demo, write its report here by the code as it is, and take its picture."""
+    """Run the demo, write its report with the present code, and take its picture."""
     for arguments in (("run", "demo"), ("report", "demo", "--output", str(EXAMPLE))):
         subprocess.run([sys.executable, "-m", "taskdiv_assets.cli", *arguments], check=True)
     check_is_shareable((EXAMPLE / "index.html").read_text(encoding="utf-8"))
@@ -30,10 +30,10 @@ def main() -> None:
 
 
 def check_is_shareable(page: str) -> None:
-    """An example belongs to everybody: no path of this machine stands in it.
+    """Check that the page of the example contains no path of this machine.
 
     Raises:
-        ValueError: one does.
+        ValueError: the page contains such a path.
     """
     found = re.search(rf"{re.escape(str(Path.home()))}|{re.escape(str(ROOT))}|{re.escape(home())}", page)
     if found:

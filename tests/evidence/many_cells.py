@@ -1,4 +1,4 @@
-"""How long a look at many cells takes on an object store that answers each request after 20 ms: `python -m tests.evidence.many_cells`."""
+"""Seconds to read the state of many cells from an object store with a delay of 20 ms: `python -m tests.evidence.many_cells`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELAY_S = 0.02
 
 
 def main() -> None:
-    """Print seconds and requests of what `taskdiv plan`, `taskdiv run` and the report ask the store first."""
+    """Print the seconds and requests of the first reads of `taskdiv plan`, `taskdiv run` and the report."""
     budgets_n, strategies_n = (
         int(os.environ.get(name, default)) for name, default in (("BUDGETS", 50), ("STRATEGIES", 13))
     )

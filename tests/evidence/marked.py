@@ -1,15 +1,15 @@
-"""Pages of which a part is written by a program: the part stands between two comments, the rest by hand."""
+"""Pages with a part that a program writes. The part is between two comments; people write the rest."""
 
 from pathlib import Path
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The comments before and after a part."""
+    """Return the comments before and after a part."""
     return f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
 
 
 def marked(text: str, name: str) -> str:
-    """The part of a page between its marks; ValueError if they are not there, once each and in order."""
+    """Return the part of a page between its marks. Raise ValueError unless each mark occurs once, in order."""
     begin, end = marks(name)
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"expected {begin} and then {end}, once each.")
@@ -17,7 +17,7 @@ def marked(text: str, name: str) -> str:
 
 
 def replace_marked(path: Path, name: str, body: str) -> None:
-    """Write a part anew; what stands around it stays."""
+    """Replace a part, and keep the text around it."""
     text = path.read_text(encoding="utf-8")
     marked(text, name)
     begin, end = marks(name)

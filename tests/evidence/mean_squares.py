@@ -1,7 +1,7 @@
-"""What the rules for an interval do, by drawing the three mean squares straight from their chi-square laws.
+"""The error rates of the rules for an interval. The three mean squares are drawn directly from their chi-square distributions.
 
-Hundreds of thousands of draws, so errors of one in a thousand can be seen. The rules are written here a second time, on arrays; whole
-experiments through the report's own functions stand in `simulations`.
+There are hundreds of thousands of draws, so error rates of one in a thousand can be measured. The rules are written here a
+second time, for arrays. `simulations` sends whole experiments through the report's own functions.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ POWER = 0.8
 
 
 class MeanSquares(NamedTuple):
-    """Draws of one design: estimates of the parts, and how far the mean difference fell from the truth."""
+    """Draws of one design: estimates of the parts, and the distance of the mean difference from the truth."""
 
     items: FloatArray
     seeds: FloatArray
@@ -40,7 +40,7 @@ class MeanSquares(NamedTuple):
 
 
 def drawn(parts: tuple[float, float, float], seeds_n: int, draws_n: int, generator: np.random.Generator) -> MeanSquares:
-    """`parts`: true variances of the mean that items, seeds and rest make."""
+    """Draw mean squares. `parts` are the true variances of the mean from items, seeds and the rest."""
     items, seeds, rest = parts
     df = (ITEMS_DF, seeds_n - 1, ITEMS_DF * (seeds_n - 1))
     squares = [
@@ -51,7 +51,7 @@ def drawn(parts: tuple[float, float, float], seeds_n: int, draws_n: int, generat
 
 
 def reach(rule: str, one: MeanSquares, alpha: float) -> FloatArray:
-    """Half the width of the 1 − alpha interval."""
+    """Return half the width of the 1 − alpha interval."""
     a, b, r, df_b = one.items, one.seeds, one.residual, one.seeds_n - 1
     if rule == BANERJEE:
         t_a, t_b = stdtrit(ITEMS_DF, 1 - alpha / 2), stdtrit(df_b, 1 - alpha / 2)
@@ -67,16 +67,16 @@ def reach(rule: str, one: MeanSquares, alpha: float) -> FloatArray:
 
 
 def errors(rule: str, one: MeanSquares, alpha: float) -> float:
-    """How often the interval misses the truth."""
+    """Return how often the interval misses the truth."""
     return float((np.abs(one.distance) > reach(rule, one, alpha)).mean())
 
 
 def detectable(rule: str, one: MeanSquares, alpha: float) -> float:
-    """The true difference that is found (with its sign) in `POWER` of the draws."""
+    """Return the true difference that is found, with its sign, in a share `POWER` of the draws."""
     return float(np.quantile(reach(rule, one, alpha) - one.distance, POWER))
 
 
 def equivalence_margin(one: MeanSquares, margin: float) -> tuple[float, float]:
-    """Without a difference: how often equivalence within the margin is shown, and the margin for `POWER`."""
+    """Return how often equivalence within `margin` is shown for equal arms, and the margin that gives a share `POWER`."""
     end = np.abs(one.distance) + reach(one.used, one, 0.10)
     return float((end < margin).mean()), float(np.quantile(end, POWER))

@@ -1,7 +1,7 @@
-"""Hard cases for the report's intervals: scores near 0 or 1, seeds that collapse, a seed variance that is borrowed wrongly.
+"""Hard cases for the report's intervals: scores near 0 or 1, seeds that fail, and a wrongly borrowed seed variance.
 
-They draw right-or-wrong scores (or, for the last two, the lab's noise) with a known truth, and count through the functions that
-the report calls. `coverage` says how often each is drawn and writes the page.
+The functions draw right-or-wrong scores (in the last two cases, the lab's noise) with a known truth, and count with the
+functions of the report. `coverage` defines the numbers of draws and writes the page.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Near(NamedTuple):
 
 
 class AtMargin(NamedTuple):
-    """Two arms whose true difference is the margin, both near `level`."""
+    """Two arms whose true difference is the margin. Both are near `level`."""
 
     level: float
     design: tuple[int, int]
@@ -43,7 +43,7 @@ class AtMargin(NamedTuple):
 
 
 def near(level: float, design: tuple[int, int], seeds_n: int, draws_n: int, generator: np.random.Generator) -> Near:
-    """Coverage of the mean of one arm whose items are right with probability `level`."""
+    """Return the coverage of the mean of one arm whose items are right with probability `level`."""
     tasks = _tasks(design)
     covered = []
     for alike in ALIKE[-1:] if seeds_n == 1 else ALIKE:
@@ -55,7 +55,7 @@ def near(level: float, design: tuple[int, int], seeds_n: int, draws_n: int, gene
 def at_margin(
     level: float, design: tuple[int, int], seeds_n: int, draws_n: int, generator: np.random.Generator
 ) -> AtMargin:
-    """Coverage of a difference, and equivalence, where an item that both arms' seeds answer alike is equally hard for both."""
+    """Return coverage and wrong equivalence of a difference. An item that all seeds answer alike is equally hard for both."""
     tasks = _tasks(design)
     covered, equivalent = [], []
     for alike in ALIKE:
@@ -69,7 +69,7 @@ def at_margin(
 
 
 def collapsing(depth: float, seeds_n: int, draws_n: int, generator: np.random.Generator) -> Share:
-    """Coverage of the difference to a steady arm, where 30% of one arm's runs score `depth` lower on every item."""
+    """Return the coverage of the difference to a steady arm if 30% of the runs of an arm score `depth` lower on every item."""
     tasks, truth = _tasks((24, 40)), -COLLAPSED_IN * depth
     gaps = []
     for _ in range(draws_n):
@@ -80,7 +80,7 @@ def collapsing(depth: float, seeds_n: int, draws_n: int, generator: np.random.Ge
 
 
 def borrowing(ratio: float, seeds_n: int, draws_n: int, generator: np.random.Generator) -> Share:
-    """Coverage of the difference to a single run whose seed effects have `ratio` times the variance of the others'."""
+    """Return the coverage of the difference to a single run whose seed variance is `ratio` times that of the others."""
     tasks, gaps = _tasks((24, 40)), []
     for _ in range(draws_n):
         many, one = (_noise(1, n, tasks, generator, factor)[0] for n, factor in ((seeds_n, 1.0), (1, ratio**0.5)))
@@ -93,7 +93,7 @@ def _tasks(design: tuple[int, int]) -> IntArray:
 
 
 def _ranks(alike: float, rows_n: int, items_n: int, generator: np.random.Generator) -> FloatArray:
-    """Uniform draws (rows, items): an answer is right where its draw is below the level; alike items have one draw for all."""
+    """Return uniform draws (rows, items). An answer is right if its draw is below the level. Alike items share one draw."""
     own = generator.random((rows_n, items_n))
     return np.where(generator.random(items_n) < alike, own[0], own)
 
@@ -101,7 +101,7 @@ def _ranks(alike: float, rows_n: int, items_n: int, generator: np.random.Generat
 def _noise(
     arms_n: int, seeds_n: int, tasks: IntArray, generator: np.random.Generator, factor: float = 1.0
 ) -> FloatArray:
-    """The lab's noise of one budget, (arms, seeds, items), its seed effects `factor` times as large; items cancel in differences."""
+    """Return the lab's noise at one budget, (arms, seeds, items), with seed effects times `factor`, and without item effects."""
     _, seed, seed_task, rest = LAB_NOISE
     shape = (arms_n, seeds_n)
     by_task = generator.normal(0, factor * seed_task, (*shape, 24))[..., tasks]
@@ -114,5 +114,5 @@ def _arm(scores: FloatArray) -> Arm:
 
 
 def _holds(gap: Difference, truth: float) -> bool:
-    """Within rounding: an interval that ends at 1 holds a truth of 1 that was summed in another order."""
+    """Return whether an interval contains the truth, up to rounding errors of sums in another order."""
     return gap.low - 1e-12 <= truth <= gap.high + 1e-12

@@ -1,7 +1,8 @@
-"""How far whole picks are from the exact quota: pure numbers, no files.
+"""The distance of whole picks from the exact quota, as pure functions of numbers.
 
-The exact quota is what a budget would buy if a prompt could be bought in part: shares in inverse proportion to the costs,
-capped by what a task has, the rest flowing to the others. `allocate` is held against it. The page is `allocations`.
+The exact quota is the result of a budget if fractions of a prompt could be bought. Shares are inversely proportional to the
+costs, and limited by the size of each task; the remainder goes to the other tasks. `allocate` is compared with it.
+`allocations` writes the page.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Deviation(NamedTuple):
-    """Whole picks against the exact quota at one budget; the distance is the share of picks in another task than the quota's."""
+    """Whole picks compared with the exact quota at one budget.
+
+    `distance` is the share of picks that are in another task than the quota's.
+    """
 
     budget_n: int
     largest_n: float  # picks, over tasks
@@ -48,7 +52,10 @@ def exact_quota(costs: IntArray, sizes: IntArray, budget_n: int) -> FloatArray: 
 
 
 def nearest_whole(quota: FloatArray) -> IntArray:  # (T,)
-    """Largest remainders: no whole numbers of the same sum lie nearer, but a larger budget may take picks back."""
+    """Return whole numbers by largest remainders.
+
+    No whole numbers of the same sum are nearer to the quota. But a count may fall as the budget grows.
+    """
     counts = np.floor(quota + 1e-9).astype(np.int64)
     missing_n = round(float(quota.sum())) - int(counts.sum())
     counts[np.argsort(counts - quota, kind="stable")[:missing_n]] += 1
@@ -56,7 +63,7 @@ def nearest_whole(quota: FloatArray) -> IntArray:  # (T,)
 
 
 def deviation(costs: IntArray, sizes: IntArray, budget_n: int) -> Deviation:
-    """Of `allocate` at one budget."""
+    """Return the deviation of `allocate` at one budget."""
     quota = exact_quota(costs, sizes, budget_n)
     gaps = np.abs(allocate(costs, sizes, budget_n) - quota)
     rounded = np.abs(nearest_whole(quota) - quota).sum() / 2 / budget_n
@@ -74,5 +81,5 @@ def multiples(tasks_n: int, prompts_n: int, steps: Sequence[int]) -> list[int]:
 
 
 def spread_evenly(tasks_n: int, prompts_n: int, points_n: int = 160) -> list[int]:
-    """Budgets from one pick a task to the whole pool, evenly on a logarithmic axis."""
+    """Return budgets from one pick a task to the whole pool, at equal steps of a logarithmic axis."""
     return sorted({round(budget) for budget in np.geomspace(tasks_n, prompts_n, points_n)})

@@ -1,9 +1,9 @@
-"""Do samples of a pool say what they claim? Simulated on the full tables of two real pools: writes docs/SAMPLING.md.
+"""Check the intervals of samples by simulation on the full tables of two real pools: writes docs/SAMPLING.md.
 
 Run: python -m tests.evidence.sampling     (some minutes of CPU the first time; `make evidence` calls it)
 
-`taskdiv run` makes the confidence tables of demo and dolly_stories wherever $TASKDIV_HOME says (nothing is made twice).
-Each simulation gives the prompts new ids, so another sample, and holds what it says against the whole table.
+`taskdiv run` makes the confidence tables of demo and dolly_stories in $TASKDIV_HOME. Stored tables are reused. Each simulation
+gives the prompts new ids, and so draws another sample, and compares its intervals with the whole table.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Pool(NamedTuple):
 
 
 def read_pool(name: str, source: str) -> Pool:
-    """Let the command make the table, and read it."""
+    """Run the command that makes the table, and read the table."""
     subprocess.run(
         [sys.executable, "-m", "taskdiv_assets.cli", "run", source, "--until", "task_confidence"], check=True
     )
@@ -75,7 +75,7 @@ def read_pool(name: str, source: str) -> Pool:
 
 
 def sampled(pool: Pool, draw: int, rule: int | float) -> TaskMeans:
-    """One sample: so many prompts of each task, or as many as a tolerance asks for."""
+    """Return one sample: a fixed number of prompts of each task, or as many as a tolerance needs."""
     ids = np.random.default_rng(draw).permutation(len(pool.tasks)).astype(np.uint64) + np.uint64(draw << 32)
     places = sample_places(ids, pool.tasks)
     if isinstance(rule, int):
@@ -87,7 +87,7 @@ def sampled(pool: Pool, draw: int, rule: int | float) -> TaskMeans:
 
 
 class Found(NamedTuple):
-    """What the simulations of one rule showed."""
+    """The results of the simulations of one rule."""
 
     scored: float  # share of the pool
     coverage: float
@@ -98,7 +98,7 @@ class Found(NamedTuple):
 
 
 def simulate(pool: Pool, rule: int | float, draws_n: int = DRAWS_N, effects_n: int = EFFECT_DRAWS_N) -> Found:
-    """Hold the samples of one rule against the whole table."""
+    """Compare the samples of one rule with the whole table."""
     truth = pool.means(np.ones(len(pool.tasks), np.bool_))
     budget_n = max(1, int(BUDGET_SHARE * len(pool.tasks)))
     whole = effect.weighted_allocation(truth.mean, truth.pool_n, budget_n)
@@ -119,7 +119,7 @@ def simulate(pool: Pool, rule: int | float, draws_n: int = DRAWS_N, effects_n: i
 
 
 def section(pool: Pool) -> str:
-    """A table for one pool."""
+    """Return the table for one pool."""
     heads = ["rule", "scored", "coverage", "worst task", "distance", "expected", "counts held"]
     rows = []
     for rule in (*FIXED, *TOLERANCES):
@@ -134,7 +134,6 @@ def section(pool: Pool) -> str:
 
 
 def main() -> None:
-    """Simulate, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "SAMPLING.md")
     output = parser.parse_args().output

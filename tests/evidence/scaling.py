@@ -1,6 +1,6 @@
-"""The tables of docs/SCALING.md that follow from `tests.evidence.sizing`: what an experiment takes, by arithmetic.
+"""The tables of docs/SCALING.md, computed by `tests.evidence.sizing`: the time, memory and storage that an experiment needs.
 
-Run: python -m tests.evidence.scaling     (seconds). A test holds the page to what this makes, so the two cannot part.
+Run: python -m tests.evidence.scaling     (seconds). A test compares the page with the output of this program.
 """
 
 from __future__ import annotations
@@ -30,29 +30,28 @@ SAMPLED_BBH = BBH._replace(items_n=1_350)
 
 
 def study(prompts_n: int) -> Workload:
-    """A comparison as the experiment `dolly` is one: six strategies, four budgets, three seeds."""
+    """Return a comparison like the experiment `dolly`: six strategies, four budgets, three seeds."""
     return Workload(prompts_n, 300, (1_000, 2_000, 5_000, 10_000), STUDY, 3)
 
 
 def plan_of(work: Workload, gpus_n: int = GPUS_N, shape: ModelShape = BASE, rates: Rates = H100) -> Plan:
-    """On so many GPUs."""
     return sizing_plan.plan(shape, rates, HOST, work, NEEDS, gpus_n, CORES_N)
 
 
 def hours(seconds: float) -> str:
-    """Hours in two or three digits."""
+    """Format hours with two or three digits."""
     value = seconds / 3_600
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
 
 
 def gigabytes(number: float) -> str:
-    """10⁹ bytes in two or three digits."""
+    """Format a number of bytes in units of 10⁹ with two or three digits."""
     value = number / 1e9
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
 
 
 def sizes() -> str:
-    """Pool size × model size."""
+    """Return the table of pool sizes and model sizes."""
     rows = []
     for shape in (MODELS[name] for name in SHAPES):
         for prompts_n in POOLS:
@@ -76,7 +75,7 @@ def sizes() -> str:
 
 
 def memory() -> str:
-    """What fills the cards, by model."""
+    """Return the memory of the cards by model."""
     rows = []
     for shape in (MODELS[name] for name in SHAPES):
         found, cards = sizing.gpu_memory(shape, H100, LARGE), sizing.cards_a_copy(shape, H100)
@@ -97,7 +96,7 @@ def memory() -> str:
 
 
 def hosts() -> str:
-    """What fills the hosts and the store, by pool, for the plan's model and workload."""
+    """Return the memory of the hosts and the storage by pool, for the model and workload of the plan."""
     rows = []
     for prompts_n in POOLS:
         work = replace(LARGE, prompts_n=prompts_n)
@@ -108,7 +107,7 @@ def hosts() -> str:
 
 
 def stages() -> str:
-    """The large plan, stage by stage."""
+    """Return the stages of the large plan."""
     found = plan_of(LARGE)
     all_s = found.gpu_s + found.loading_s
     rows = [
@@ -136,12 +135,12 @@ def stages() -> str:
 
 
 def without(*strategies: str) -> Workload:
-    """The large plan with fewer strategies."""
+    """Return the large plan with fewer strategies."""
     return replace(LARGE, strategies=tuple(name for name in LARGE.strategies if name not in strategies))
 
 
 def cuts() -> str:
-    """What each cut saves."""
+    """Return the savings of each reduction."""
     no_graph = without("facility_location")
     options = {
         "all of it": LARGE,
@@ -178,7 +177,7 @@ def cuts() -> str:
 
 
 def gpus() -> str:
-    """The same work on fewer and more GPUs, without the graph of all pairs."""
+    """Return the same work on fewer and more GPUs, without the graph of all pairs."""
     rows = []
     for gpus_n in (8, 16, 32, 64, 128, 256):
         found = plan_of(without(*GREEDY), gpus_n)
@@ -195,7 +194,7 @@ def gpus() -> str:
 
 
 def rates() -> str:
-    """Every figure with its source."""
+    """Return every rate with its source."""
     rows = []
     for what, some in (("card", H100), ("host", HOST)):
         for one in fields(some):
@@ -224,7 +223,7 @@ LAB_STEP_S, LAB_START_S = 0.0168, 0.17  # docs/BENCHMARKS.md, "Fine-tuning"
 
 
 def predicted() -> str:
-    """What the rates say of things that were measured elsewhere."""
+    """Return predictions by the rates, beside values that were measured elsewhere."""
     one_core = 1 / (HOST.products.value * HOST.product_share.value)  # s an operation
     ranked = 50_000_000 * 73_861_873 / 5_000_000  # a run of 1 million prompts
     lines = (
@@ -253,7 +252,6 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Write the tables anew."""
     for name, make in SECTIONS.items():
         replace_marked(PAGE, name, make())
 

@@ -1,6 +1,6 @@
-"""Make the pictures of docs/DAGSTER.md anew, clicked in Chromium over a `dagster dev` with the demo's results: docs/dagster/*.png.
+"""Take the pictures of docs/DAGSTER.md, docs/dagster/*.png, by clicks in Chromium on a `dagster dev` with the demo's results.
 
-Run: make screenshots     (runs demo_quick in a home of its own first, some minutes; needs Chromium)
+Run: make screenshots     (first runs demo_quick in its own home, which takes some minutes; needs Chromium)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MARGIN = 12  # pixels beside a dialog that is cut out
 
 
 class Camera:
-    """The browser's page, and what is kept of it."""
+    """The browser's page, and the pictures of it."""
 
     def __init__(self, page: Page, ui: Ui) -> None:
         self.page = page
@@ -47,7 +47,7 @@ class Camera:
         self.url = ui.url
 
     def take(self, name: str, *, height: int = HEIGHT, of: Locator | None = None) -> None:
-        """Keep what is in sight, or one thing of it with a margin, as a small picture."""
+        """Save the visible page, or one element with a margin, as a small picture."""
         clip: FloatRect | None = None
         if of is not None:
             box = of.bounding_box()
@@ -64,10 +64,10 @@ class Camera:
 
 
 def write_small(raw: bytes, path: Path) -> None:
-    """Write a picture scaled down to the page's width, with a palette.
+    """Write a picture that is scaled to the page's width and has a palette.
 
     Raises:
-        ValueError: it is too large for a page of documentation.
+        ValueError: the file is too large for a page of documentation.
     """
     image = Image.open(BytesIO(raw)).convert("RGB")
     image.thumbnail((SHOWN_WIDTH, SHOWN_WIDTH), Image.Resampling.LANCZOS)
@@ -80,7 +80,7 @@ def write_small(raw: bytes, path: Path) -> None:
 
 
 def main() -> None:
-    """Prepare three experiments, start the UI, click, and look after the size of all."""
+    """Prepare three experiments, start the UI, click, and check the total size of the pictures."""
     with TemporaryDirectory(prefix="taskdiv-") as folder:
         home = Home(Path(folder))
         prepare(home)
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def prepare(home: Home) -> None:
-    """The demo, whole; `mine`, whose file was changed after its pool was labelled; `restored`, whose weights rotted."""
+    """Make the finished demo, `mine` (its file changed after its pool was labelled) and `restored` (its weights are damaged)."""
     mine = home.write_experiment("mine")
     for arguments in (("run", "demo_quick"), ("run", str(mine), "--until", "task_labels")):
         done = home.taskdiv(*arguments, timeout_s=1800)
@@ -109,7 +109,7 @@ def prepare(home: Home) -> None:
 
 
 def picture_everything(camera: Camera) -> None:
-    """What takes long is started first; pictures of it come last."""
+    """Start the long steps first, and take their pictures last."""
     page, url = camera.page, camera.url
     for experiment, asset in (("restored", "base_model"), ("mine", "raw_pool")):
         clicks.open_asset(page, url, experiment, asset)
@@ -124,7 +124,7 @@ def picture_everything(camera: Camera) -> None:
 
 
 def picture_new_budget(camera: Camera) -> None:
-    """The dialog of the cells' job, click by click, up to the backfill that it launches."""
+    """Take pictures of the dialog of the cells' job, click by click, until it launches a backfill."""
     page = camera.page
     clicks.open_job(page, camera.url, "demo_quick_cells")
     page.get_by_text("Latest event").first.wait_for()
@@ -144,7 +144,7 @@ def picture_new_budget(camera: Camera) -> None:
 
 
 def picture_killed(camera: Camera, backfill: str) -> None:
-    """What the backfill's runs look like after the process of one was killed, as the system does when memory runs out."""
+    """Take a picture of the backfill's runs after the process of one run was killed, as happens if memory runs out."""
     started: list[str] = []
     while not started:
         time.sleep(1)
@@ -162,12 +162,11 @@ def picture_killed(camera: Camera, backfill: str) -> None:
 
 
 def dialog(page: Page) -> Locator:
-    """The dialog that launches runs."""
     return page.get_by_role("dialog").filter(has_text="Launch runs to").first
 
 
 def picture_results(camera: Camera) -> None:
-    """What the demo's run left: an asset, a cell, a run with its progress, runs by tag."""
+    """Take pictures of the demo's results: an asset, a cell, a run with its progress, runs by tag."""
     page, url = camera.page, camera.url
     clicks.open_asset(page, url, "demo_quick", "raw_pool")
     camera.take("asset")
@@ -188,7 +187,7 @@ def picture_results(camera: Camera) -> None:
 
 
 def picture_graph(camera: Camera) -> None:
-    """The whole graph, in a window of another shape, without the navigation."""
+    """Take a picture of the whole graph in another window, without the navigation."""
     page = camera.page
     page.goto(camera.url)
     page.get_by_role("button", name="Hide navigation").click(timeout=clicks.SLOW_MS)
@@ -198,12 +197,12 @@ def picture_graph(camera: Camera) -> None:
 
 
 def tagged(*tags: str) -> str:
-    """The part of an address by which the runs page filters."""
+    """Return the part of an address that filters the page of runs."""
     return "&".join(f"{quote(f'q[{place}]')}={quote(f'tag:{tag}')}" for place, tag in enumerate(tags))
 
 
 def picture_trouble(camera: Camera) -> None:
-    """A red check, and what is marked as made from older inputs."""
+    """Take pictures of a failed check, and of an asset that was made from older inputs."""
     page, url = camera.page, camera.url
     until(lambda: is_seen_in(page, f"{url}/assets/restored/base_model?view=checks", "Failed"))
     clicks.seen(page, "hashes_equal_files").click()
@@ -217,7 +216,7 @@ def picture_trouble(camera: Camera) -> None:
 
 
 def picture_backfill(camera: Camera, backfill: str) -> None:
-    """The backfill at its end, and the report that followed by itself."""
+    """Take pictures of the finished backfill, and of the report that was then made automatically."""
     page, url = camera.page, camera.url
     until(lambda: is_seen_in(page, f"{url}/runs/b/{backfill}", "100% completed"))
     camera.take("backfill", height=420)
@@ -233,17 +232,17 @@ def picture_backfill(camera: Camera, backfill: str) -> None:
 
 
 def is_seen_in(page: Page, address: str, text: str) -> bool:
-    """Open a page, and look for a text."""
+    """Open a page, and return whether a text is visible."""
     page.goto(address)
     clicks.settled(page)
     return clicks.seen(page, text).is_visible()
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 600) -> None:
-    """Look every few seconds until something is so.
+    """Poll a condition every few seconds.
 
     Raises:
-        TimeoutError: it never was.
+        TimeoutError: the condition stayed false.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():

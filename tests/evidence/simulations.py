@@ -1,7 +1,7 @@
-"""How often intervals hold a known truth, and verdicts err: draws scores (`drawn_scores`) and counts.
+"""The coverage of intervals and the error rates of verdicts with a known truth: draws scores (`drawn_scores`) and counts.
 
-They go through the functions that the report calls; nothing of the statistics is written a second time here. What is drawn
-how often, and the page, stand in `coverage`; errors too rare to be seen this way in `mean_squares`.
+The scores go through the functions of the report; no statistics are written a second time here. `coverage` defines the numbers
+of draws and writes the page. `mean_squares` measures error rates that are too small for this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAB_NOISE = (
 
 
 class Share(NamedTuple):
-    """How often something happened in simulated draws."""
+    """The number of simulated draws in which something happened."""
 
     happened_n: int
     draws_n: int
@@ -39,7 +39,7 @@ class Share(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error by the binomial law."""
+        """Standard error by the binomial distribution."""
         return float(np.sqrt(self.value * (1 - self.value) / self.draws_n))
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(setting: Setting, seeds_n: int, draws_n: int, generator: np.random.Generator) -> Coverage:
-    """Paired differences of two strategies whose true difference is known."""
+    """Measure paired differences of two strategies whose true difference is known."""
     areas, budgets, negative, equivalent = [], [], [], []
     for _ in range(draws_n):
         first, second, truth = draw(setting, seeds_n, generator)
@@ -84,7 +84,7 @@ def _holds(difference: Difference, truth: float) -> bool:
 
 
 class Saved(NamedTuple):
-    """Sets of labels saved for one true curve."""
+    """Confidence sets of labels saved for one true curve."""
 
     curve: Curve
     truth_n: float | None
@@ -98,7 +98,7 @@ class Saved(NamedTuple):
 
 
 def savings(curve: Curve, draws_n: int, generator: np.random.Generator) -> Saved:
-    """A set holds a truth that is never reached if it is open above."""
+    """Measure the coverage of the sets. If the truth is never reached, a set covers it if the set is open above."""
     truth = crossing(curve)
     rows, smooth = [], []
     for _ in range(draws_n):
@@ -119,7 +119,7 @@ def _is_within(truth_n: float, got: statistics.Savings) -> bool:
 
 
 class Null(NamedTuple):
-    """Strategies that are all the same, by the report's families of comparisons."""
+    """Results for equal strategies, by the report's families of comparisons."""
 
     strategies_n: int
     budgets_n: int
@@ -136,7 +136,7 @@ class Null(NamedTuple):
 def null(
     strategies_n: int, budgets_n: int, seeds_n: int, draws_n: int, crowned_n: int, generator: np.random.Generator
 ) -> Null:
-    """The first strategy is the reference; `crowned_n` draws also ask at every budget which arm is best."""
+    """Measure verdicts on equal strategies. The first one is the reference. `crowned_n` draws also determine the best arm."""
     tasks = np.repeat(np.arange(24), 40)
     cells: list[tuple[float, float, float]] = []
     found = []
@@ -193,7 +193,7 @@ def _is_any(gaps: Sequence[Difference], p_value: Callable[[Difference], float]) 
 
 
 def _p_before(gap: Difference) -> float:
-    """The p-value that Holm was given first: Satterthwaite's df with the seeds always in them."""
+    """Return the p-value that Holm received earlier: by Satterthwaite's df, which always include the seeds."""
     if gap.parts is None:
         raise ValueError("a null experiment needs two seeds or more")
     parts = gap.parts.items, variance.add(*gap.parts.seeds), gap.parts.residual
@@ -204,7 +204,10 @@ def _p_before(gap: Difference) -> float:
 def _null_scores(
     strategies_n: int, budgets_n: int, seeds_n: int, tasks: IntArray, generator: np.random.Generator
 ) -> FloatArray:
-    """(strategies, budgets, seeds, items): the same means, the lab's noise, half a seed's effect common to its budgets."""
+    """Draw scores (strategies, budgets, seeds, items) with equal means and the lab's noise.
+
+    Half of a seed's effect is the same at all budgets.
+    """
     item, seed, seed_task, rest = LAB_NOISE
     shape = (strategies_n, budgets_n, seeds_n)
 
@@ -217,7 +220,7 @@ def _null_scores(
 
 
 class Crowned(NamedTuple):
-    """Whether `not_separable_from_best` calls one arm best, and whether it is."""
+    """How often `not_separable_from_best` calls one arm best, wrongly and rightly."""
 
     levels: tuple[float, ...]  # true mean of each arm above the lowest
     seeds_n: int
@@ -226,7 +229,7 @@ class Crowned(NamedTuple):
 
 
 def crowned(levels: tuple[float, ...], seeds_n: int, draws_n: int, generator: np.random.Generator) -> Crowned:
-    """One budget; an arm that shares the highest level is crowned wrongly."""
+    """Measure at one budget. An arm that shares the highest level is crowned wrongly."""
     tasks, highest = np.repeat(np.arange(24), 40), max(levels)
     wrongly, rightly = [], []
     for _ in range(draws_n):
@@ -241,7 +244,7 @@ def crowned(levels: tuple[float, ...], seeds_n: int, draws_n: int, generator: np
 
 
 def wilson_coverage(items_n: int) -> tuple[float, float]:
-    """Mean and smallest coverage of Wilson's interval: exact sums, over a grid of truths."""
+    """Return the mean and the smallest coverage of Wilson's interval over a grid of true shares, by exact sums."""
     grid = np.linspace(0.005, 0.995, 199)
     ends = np.stack(wilson(np.arange(items_n + 1) / items_n, items_n), axis=1)
     holds = (ends[:, :1] <= grid) & (grid <= ends[:, 1:])

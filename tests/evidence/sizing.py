@@ -1,9 +1,9 @@
-"""How much an experiment takes: seconds on a GPU, memory and bytes in the store, from sizes and rates alone.
+"""The cost of an experiment, computed from sizes and rates alone: seconds on a GPU, memory, and bytes in the store.
 
-Pure arithmetic, no torch, no store. Every rate says where it comes from: `measured: …` or `assumed: …`. **Rates of GPUs are
-assumed**: a card's stated peak times a stated share of it, since none was at hand to measure; `make bench-gpu` measures them.
-Seconds are GPU-seconds: where a copy of the model lies on several cards, those of all of them together. What waits for what, on
-how many GPUs, is in `sizing_plan`; the tables made of both are docs/SCALING.md.
+The functions are pure arithmetic, without torch and store. Every rate has a source: `measured: …` or `assumed: …`. **Rates of
+GPUs are assumed**: a card's published peak times an assumed share of it, because no card was available; `make bench-gpu`
+measures them. Seconds are GPU-seconds. If a copy of the model needs several cards, the seconds of all its cards are added.
+`sizing_plan` schedules the stages on GPUs. docs/SCALING.md has the tables.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HALF, FULL = 2, 4  # bytes of a number in bfloat16 and float32
 
 
 class ModelShape(NamedTuple):
-    """Widths of a decoder of Llama's kind."""
+    """Widths of a decoder like Llama."""
 
     name: str
     hidden: int
@@ -30,7 +30,7 @@ class ModelShape(NamedTuple):
 
     @property
     def kv_width(self) -> int:
-        """Numbers that a layer keeps of a token's keys, and as many of its values."""
+        """Numbers that a layer keeps of a token's keys; the values have as many."""
         return self.hidden // self.heads * self.kv_heads
 
     @property
@@ -47,17 +47,16 @@ class ModelShape(NamedTuple):
 
     @property
     def multiplied_n(self) -> int:
-        """Weights that every token is multiplied with: all but the table of input embeddings."""
+        """Weights that are multiplied with every token: all except the table of input embeddings."""
         return self.parameters_n - (0 if self.is_tied else self.vocabulary * self.hidden)
 
     @property
     def weight_bytes(self) -> int:
-        """In bfloat16."""
         return HALF * self.parameters_n
 
     @property
     def kv_token_bytes(self) -> int:
-        """Keys and values of one token in all layers, in bfloat16; half a MiB for Llama-2-7B."""
+        """Bytes of the keys and values of one token in all layers, in bfloat16; half a MiB for Llama-2-7B."""
         return 2 * HALF * self.layers * self.kv_width
 
     def lora_n(self, rank: int) -> int:
@@ -83,7 +82,7 @@ MODELS = {
 
 
 class Rate(NamedTuple):
-    """A figure, and where it comes from."""
+    """A number with its unit and its source."""
 
     value: float
     unit: str
@@ -91,13 +90,12 @@ class Rate(NamedTuple):
 
     @property
     def is_measured(self) -> bool:
-        """False for a figure that nobody has seen here."""
         return self.source.startswith("measured")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the hardware does; one card, and one core of the hosts."""
+    """The rates of the hardware: one card, and one core of the hosts."""
 
     hardware: str
     memory_bytes: Rate
@@ -129,7 +127,7 @@ H100 = Rates(
 
 
 class Benchmark(NamedTuple):
-    """What scoring one adapter on a benchmark asks of the model."""
+    """The tokens that the model reads and generates to score one adapter on a benchmark."""
 
     name: str
     items_n: int
@@ -144,7 +142,7 @@ BBH = Benchmark("bbh, chain of thought", 6_511, own_tokens=130, context_tokens=1
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked for; lengths are means, in tokens of the base."""
+    """The requested work. Lengths are means, in tokens of the base model."""
 
     prompts_n: int
     tasks_n: int
@@ -165,26 +163,26 @@ class Workload:
 
     @property
     def cells_n(self) -> int:
-        """Budgets × strategies."""
         return len(self.budgets) * len(self.strategies)
 
     @property
     def scored_n(self) -> int:
-        """Prompts that the base continues; as many of each task as `confidence_sample` says, if tasks have them."""
+        """Prompts that the base model continues: all, or at most `confidence_sample` of each task."""
         sample = self.confidence_sample
         return self.prompts_n if sample is None else min(self.prompts_n, self.tasks_n * sample)
 
     def adapters_n(self) -> int:
-        """Different adapters: where a budget is the whole pool, all strategies choose the same and share one a seed.
+        """Return the number of different adapters.
 
-        A budget contains the smaller ones, but each is trained anew: an adapter is no continuation of a smaller one's.
+        If a budget is the whole pool, all strategies choose the same prompts and share one adapter for each seed. An adapter of
+        a larger budget is trained from the start, not continued from a smaller one.
         """
         whole = sum(budget_n >= self.prompts_n for budget_n in self.budgets)
         whole_n = min(whole, 1)  # budgets over the pool are the pool as well
         return self.seeds_n * ((len(self.budgets) - whole) * len(self.strategies) + whole_n)
 
     def examples_n(self, budget_n: int) -> int:
-        """Examples that one training goes through: epochs, and at least `min_steps` steps."""
+        """Return the examples of one training over all epochs, at least those of `min_steps` steps."""
         return max(self.epochs * min(budget_n, self.prompts_n), self.min_steps * self.batch_size)
 
 
@@ -192,21 +190,21 @@ class Workload:
 
 
 def cards_a_copy(shape: ModelShape, rates: Rates) -> int:
-    """Cards that one copy of the model needs, a power of two: weights fill at most 70% of each.
+    """Return the number of cards for one copy of the model, a power of two. The weights fill at most 70% of each card.
 
-    More than one is arithmetic only: the code here puts a model on one card.
+    More than one card is arithmetic only: the project puts a model on one card.
     """
     needed = shape.weight_bytes / (0.7 * rates.memory_bytes.value)
     return 1 << max(0, math.ceil(math.log2(needed)))
 
 
 def prefill_s(shape: ModelShape, rates: Rates, tokens_n: float) -> float:
-    """Reading texts: 2 operations a weight and token; attention itself is not counted."""
+    """Return the seconds to read texts: 2 operations for each weight and token. The attention itself is not counted."""
     return 2 * shape.multiplied_n * tokens_n / (rates.operations.value * rates.prefill_share.value)
 
 
 def rows_at_once(shape: ModelShape, rates: Rates, row_tokens: float, most: int = 512) -> int:
-    """Texts of so many tokens whose keys and values, and logits, lie beside the weights: at least 1."""
+    """Return how many texts fit beside the weights with their keys, values and logits; at least 1."""
     cards_n = cards_a_copy(shape, rates)
     free = cards_n * rates.memory_bytes.value * rates.memory_share.value - shape.weight_bytes
     row = shape.kv_token_bytes * row_tokens + 3 * FULL * shape.vocabulary
@@ -214,7 +212,7 @@ def rows_at_once(shape: ModelShape, rates: Rates, row_tokens: float, most: int =
 
 
 def decode_s(shape: ModelShape, rates: Rates, rows_n: float, context_tokens: float, generated_tokens: float) -> float:
-    """Writing: a step reads the weights once and all keys and values, and multiplies; the slower of the two binds."""
+    """Return the seconds to generate. A step reads weights, keys and values, and multiplies; the slower of both counts."""
     if generated_tokens == 0:
         return 0.0
     at_once = rows_at_once(shape, rates, context_tokens + generated_tokens)
@@ -225,18 +223,18 @@ def decode_s(shape: ModelShape, rates: Rates, rows_n: float, context_tokens: flo
 
 
 def confidence_s(shape: ModelShape, rates: Rates, work: Workload) -> float:
-    """The base continues every prompt that is scored."""
+    """Return the seconds in which the base model continues every scored prompt."""
     reading = prefill_s(shape, rates, work.scored_n * work.prompt_tokens)
     return reading + decode_s(shape, rates, work.scored_n, work.prompt_tokens, work.generated_tokens)
 
 
 def embeddings_s(shape: ModelShape, rates: Rates, work: Workload) -> float:
-    """The base reads every prompt once more."""
+    """Return the seconds in which the base model reads every prompt once."""
     return prefill_s(shape, rates, work.prompts_n * work.prompt_tokens)
 
 
 def training_s(shape: ModelShape, rates: Rates, work: Workload, budget_n: int) -> float:
-    """One adapter: 6 operations a weight and token where activations are computed again, 4 where they are kept."""
+    """Return the seconds of one training: 6 operations for each weight and token if activations are computed again, else 4."""
     tokens_n = work.examples_n(budget_n) * (work.prompt_tokens + work.answer_tokens)
     each = 4 if keeps_activations(shape, rates, work) else 6
     frozen = each * shape.multiplied_n + 6 * shape.lora_n(work.lora_rank)
@@ -244,7 +242,6 @@ def training_s(shape: ModelShape, rates: Rates, work: Workload, budget_n: int) -
 
 
 def benchmarks_s(shape: ModelShape, rates: Rates, work: Workload) -> float:
-    """One adapter on every benchmark."""
     return sum(
         prefill_s(shape, rates, one.items_n * one.own_tokens)
         + decode_s(shape, rates, one.items_n, one.context_tokens, one.generated_tokens)
@@ -253,7 +250,7 @@ def benchmarks_s(shape: ModelShape, rates: Rates, work: Workload) -> float:
 
 
 def loading_s(shape: ModelShape, rates: Rates) -> float:
-    """A run that needs the model, before it works."""
+    """Return the seconds in which a run loads the model."""
     return rates.start_s.value + shape.weight_bytes / rates.load_bytes.value
 
 
@@ -261,7 +258,7 @@ def loading_s(shape: ModelShape, rates: Rates) -> float:
 
 
 class GpuMemory(NamedTuple):
-    """Bytes of one copy of the model, on all of its cards together."""
+    """Bytes of one copy of the model, on all its cards together."""
 
     weights: float
     scoring: float  # the weights, keys and values of a batch, its logits
@@ -269,28 +266,29 @@ class GpuMemory(NamedTuple):
 
 
 def activation_bytes(shape: ModelShape, tokens_n: int, *, is_kept: bool) -> float:
-    """Of one pass: 34 bytes a token, unit and layer, and LoRA a third more (as `language_model.tuning.choices`).
+    """Return the bytes of the activations of one pass: 34 for each token, unit and layer, and a third more for LoRA.
 
-    Computed again, a layer keeps its input of 2 bytes a unit, and one layer at a time all of it.
+    `language_model.tuning.choices` has the same rule. If activations are computed again, a layer keeps only its input (2 bytes
+    for each unit), and one layer at a time has all its activations.
     """
     layer = 4 / 3 * 34 * shape.hidden * tokens_n
     return shape.layers * layer if is_kept else shape.layers * HALF * shape.hidden * tokens_n + layer
 
 
 def _beside_activations(shape: ModelShape, work: Workload) -> float:
-    """Weights; LoRA in float32 with its gradient and two moments; float32 logits and their gradient where the loss is."""
+    """Return the bytes of the weights, of LoRA with gradient and two moments, and of the logits with loss and their gradients."""
     completion = work.pass_tokens * work.answer_tokens / (work.prompt_tokens + work.answer_tokens)
     return shape.weight_bytes + 4 * FULL * shape.lora_n(work.lora_rank) + 2 * FULL * shape.vocabulary * completion
 
 
 def keeps_activations(shape: ModelShape, rates: Rates, work: Workload) -> bool:
-    """True if they fit into 60% of what is left beside the rest."""
+    """Return True if the activations fit into 60% of the memory that is left by the other data."""
     left = cards_a_copy(shape, rates) * rates.memory_bytes.value - _beside_activations(shape, work)
     return activation_bytes(shape, work.pass_tokens, is_kept=True) <= 0.6 * left
 
 
 def gpu_memory(shape: ModelShape, rates: Rates, work: Workload) -> GpuMemory:
-    """What scoring and training fill: batches grow until the memory is full, a pass of training has its own size."""
+    """Return the memory for scoring and training. Batches of scoring grow until the memory is full; passes of training do not."""
     longest = max((one.context_tokens + one.generated_tokens for one in work.benchmarks), default=0)
     tokens = max(longest, work.prompt_tokens + work.generated_tokens)
     row = shape.kv_token_bytes * tokens + 3 * FULL * shape.vocabulary
@@ -301,7 +299,7 @@ def gpu_memory(shape: ModelShape, rates: Rates, work: Workload) -> GpuMemory:
 
 
 class HostMemory(NamedTuple):
-    """Highest bytes of one process on a host, by what it does."""
+    """Largest bytes of one process on a host, by its work."""
 
     reading: float  # the user's file into raw_pool
     ranking: float  # an order of all seeds, as a table that is held to its contract
@@ -313,7 +311,7 @@ RANKED = Rate(119.0, "bytes a seed and prompt", "measured: docs/SCALING.md, ten 
 
 
 def host_memory(shape: ModelShape, work: Workload) -> HostMemory:
-    """What docs/SELECTION.md says of orders, and what was measured of tables; longer texts than there take their own bytes."""
+    """Return the memory by the rates of docs/SELECTION.md and of measured tables, plus the bytes of longer texts."""
     text = 2 * 4 * max(0, work.prompt_tokens + work.answer_tokens - 24)  # two copies, four characters a token
     return HostMemory(
         reading=work.prompts_n * (READING.value + text),
@@ -326,7 +324,7 @@ def host_memory(shape: ModelShape, work: Workload) -> HostMemory:
 
 
 class RowBytes(NamedTuple):
-    """Bytes of a row in the stored tables; a prompt_id is 64 random bits written as 16 hex digits: 8 bytes cannot be saved."""
+    """Bytes of a row in the stored tables. A prompt_id is 64 random bits in 16 hex digits, so it needs at least 8 bytes."""
 
     pool_text: Rate
     labels: Rate
@@ -345,8 +343,6 @@ ROWS = RowBytes(
 
 
 class Storage(NamedTuple):
-    """Bytes of an experiment in the store."""
-
     pool: float
     confidence: float
     embeddings: float
@@ -357,17 +353,17 @@ class Storage(NamedTuple):
 
     @property
     def total(self) -> float:
-        """All of it, the base's own files not counted."""
+        """All bytes, without the base model's own files."""
         return sum(self)
 
 
 def storage(shape: ModelShape, work: Workload, greedy: frozenset[str]) -> Storage:
-    """Every table and folder: float16 embeddings of the base's width, float32 adapters.
+    """Return the bytes of every table and folder, with float16 embeddings of the base model's width and float32 adapters.
 
     Args:
-        shape: of the base.
-        work: what is asked for.
-        greedy: strategies whose orders stop at `ranking_depth`.
+        shape: shape of the base model.
+        work: the requested work.
+        greedy: strategies whose orders end at `ranking_depth`.
     """
     ranked_n = sum(min(work.prompts_n, work.ranking_depth) if s in greedy else work.prompts_n for s in work.strategies)
     chosen_n = len(work.strategies) * sum(min(budget_n, work.prompts_n) for budget_n in work.budgets)

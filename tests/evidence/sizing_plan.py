@@ -1,8 +1,8 @@
-"""What waits for what, and when it ends: the stages of an experiment as tasks, put on so many GPUs and cores.
+"""The schedule of an experiment: its stages as tasks, placed on a number of GPUs and cores.
 
-Pure, like `sizing`, from which the seconds come. The order is that of the graph (`units`, `assets.factory`): a strategy's order
-waits for what it reads, a cell for its strategy's order, the report for all. Tasks are placed as `taskdiv run` does: of those
-that are ready what reads the pool first, then orders, then cells, the largest budget first (`running.later_tasks`).
+The functions are pure, and `sizing` computes the seconds. The order is that of the graph (`units`, `assets.factory`): a
+strategy's order needs its inputs, a cell needs its strategy's order, and the report needs everything. Ready tasks start in the
+order of `taskdiv run`: readers of the pool first, then orders, then cells, the largest budget first (`running.later_tasks`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.evidence.sizing import ModelShape, Rate, Rates, Workload
 
 @dataclass(frozen=True)
 class HostRates:
-    """One core of the hosts, measured in docs/SCALING.md over ten million prompts unless said otherwise."""
+    """The rates of one core of the hosts, measured in docs/SCALING.md on ten million prompts unless stated otherwise."""
 
     read_s: Rate  # a prompt, from the user's file to raw_pool and task_labels
     order_s: Rate  # a prompt and seed, sorted or stratified
@@ -48,7 +48,7 @@ HOST = HostRates(
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work that holds some GPUs and cores from start to end."""
+    """One piece of work that needs GPUs and cores from start to end."""
 
     name: str
     stage: str
@@ -61,18 +61,16 @@ class Task:
 
 
 class Placed(NamedTuple):
-    """A task with its time."""
-
     task: Task
     start_s: float
     end_s: float
 
 
 def list_schedule(tasks: Sequence[Task], gpus_n: int, cores_n: int) -> list[Placed]:
-    """Place tasks in time: whenever something ends, what is ready and fits starts, the dearest first.
+    """Schedule tasks: whenever a task ends, the ready tasks that fit start, the one with the highest cost first.
 
     Raises:
-        ValueError: a task asks for more than there is, or waits for one that never ends.
+        ValueError: a task needs more than there is, or waits for a task that never ends.
     """
     for task in tasks:
         if task.gpus > gpus_n or task.cores > cores_n:
@@ -105,7 +103,7 @@ def list_schedule(tasks: Sequence[Task], gpus_n: int, cores_n: int) -> list[Plac
 
 
 def critical_path(tasks: Sequence[Task]) -> tuple[float, tuple[str, ...]]:
-    """The longest chain of tasks that wait for each other: no number of GPUs makes it shorter."""
+    """Return the longest chain of tasks that wait for each other. More GPUs do not make it shorter."""
     by_name = {task.name: task for task in tasks}
     found: dict[str, tuple[float, tuple[str, ...]]] = {}
 
@@ -131,7 +129,7 @@ class StageTime(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """An experiment on so many GPUs."""
+    """An experiment on a number of GPUs."""
 
     gpus_n: int
     used_n: int  # GPUs that the schedule uses: fewer where that ends sooner
@@ -142,12 +140,12 @@ class Plan(NamedTuple):
 
     @property
     def gpu_s(self) -> float:
-        """GPU-seconds of work, whatever the number of GPUs."""
+        """GPU-seconds of work, which do not depend on the number of GPUs."""
         return sum(stage.gpu_s for stage in self.stages)
 
     @property
     def loading_s(self) -> float:
-        """GPU-seconds in which models are loaded: once a run, so more where a pool is shared out."""
+        """GPU-seconds to load models. Each run loads the model once, so sharing a pool needs more of them."""
         return sum(stage.loading_s for stage in self.stages)
 
     @property
@@ -157,16 +155,17 @@ class Plan(NamedTuple):
 
     @property
     def bottleneck(self) -> str:
-        """What has to shrink before the end comes nearer."""
+        """The resource that must shrink for an earlier end."""
         chain = self.critical_s >= (self.gpu_s + self.loading_s) / self.gpus_n
         return "the chain " + " → ".join(self.critical) if chain else "the GPUs"
 
 
 def order_s(strategy: str, width: int, work: Workload, host: HostRates, needs: frozenset[str]) -> tuple[float, int]:
-    """Seconds and cores of one strategy's orders of all seeds.
+    """Return the seconds and cores of one strategy's orders of all seeds.
 
-    Coverage is counted by its products: facility location compares each pair of prompts once, n² · d operations; k_center and
-    dpp each prompt with each pick, 2 · n · k · d, an upper bound of which they skip a part (dpp in float64, at half the rate).
+    Coverage is counted by its products. facility_location compares each pair of prompts once: n² · d operations. k_center and
+    dpp compare each prompt with each pick: at most 2 · n · k · d operations, because they skip a part. dpp uses float64 at half
+    the rate.
     """
     n, d = work.prompts_n, width
     if "embeddings" not in needs:
@@ -186,7 +185,7 @@ def tasks_of(
     needs: Mapping[str, frozenset[str]],  # by strategy, of "scores", "task_confidence", "embeddings"
     scorers_n: int,  # copies of the model that share the pool: TASKDIV_SCORERS
 ) -> list[Task]:
-    """Every piece of work of an experiment."""
+    """Return every piece of work of an experiment."""
     cards = sizing.cards_a_copy(shape, rates)
     load_s = sizing.loading_s(shape, rates)
 
@@ -244,7 +243,7 @@ def _strategy(
     needs: frozenset[str],
     shards: Mapping[str, frozenset[str]],
 ) -> list[Task]:
-    """One strategy's order, as a table of all seeds."""
+    """Return the task of one strategy's order, as a table of all seeds."""
     seconds, cores = order_s(strategy, shape.hidden, work, host, needs)
     depth = min(work.prompts_n, work.ranking_depth) if "embeddings" in needs else work.prompts_n
     table_s = work.seeds_n * depth * host.table_s.value
@@ -263,9 +262,9 @@ def plan(
     gpus_n: int,
     cores_n: int,
 ) -> Plan:
-    """The best of the list schedules on so many GPUs, or on half, a quarter …: more GPUs can make a list schedule longer.
+    """Return the best of the list schedules on `gpus_n` GPUs, on half of them, on a quarter, and so on.
 
-    Source of that surprise: Graham, "Bounds on multiprocessing timing anomalies", 1969.
+    More GPUs can make a list schedule longer. Source: Graham, "Bounds on multiprocessing timing anomalies", 1969.
 
     Raises:
         ValueError: one copy of the model needs more GPUs than there are.

@@ -1,9 +1,9 @@
-"""The selection part of the large plan, really run: ten million prompts, 2,000 tasks; writes its section of docs/SCALING.md.
+"""The selection part of the large plan, with ten million real rows and 2,000 tasks: writes its section of docs/SCALING.md.
 
 Run: python -m tests.evidence.ten_million     (about 40 minutes on two cores, 12 GB of memory, 12 GB of disk)
 
-A synthetic pool; every part in a process of its own, one at a time, with its seconds and its highest resident memory. A part
-that passes `MEMORY_GIB` fails, and the page says so. What the parts do stands in `ten_million_parts`.
+The pool is synthetic. Each part runs alone in its own process, and its seconds and highest resident memory are recorded. A part
+that needs more than `MEMORY_GIB` fails, and the page reports it. `ten_million_parts` has the parts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXTRAPOLATED_TO = 50_000  # the default depth of greedy orders
 
 
 class Sizes(NamedTuple):
-    """What is run; the miniature's are smaller."""
+    """The sizes of the run. Those of the miniature are smaller."""
 
     prompts_n: int = 10_000_000
     tasks_n: int = 2_000
@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
     read_rows: tuple[int, ...] = (1_000_000, 2_000_000)
 
     def parts(self) -> list[str]:
-        """Names of the parts, in the order they run."""
+        """Return the names of the parts in the order in which they run."""
         return [
             "pool",
             *(f"order {name}" for name in STRATEGIES if name not in GREEDY),
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
 
 
 def measure(sizes: Sizes, folder: Path, parts: Sequence[str], results: Path) -> None:
-    """Run parts one after another; a part's earlier results are replaced, others stay."""
+    """Run parts one after another. Earlier results of these parts are replaced; other results are kept."""
     for part in parts:
         print(part, flush=True)
         command = [sys.executable, "-W", "ignore", "-m", "tests.evidence.ten_million_parts", part, str(folder)]
@@ -90,7 +90,7 @@ def measure(sizes: Sizes, folder: Path, parts: Sequence[str], results: Path) -> 
 
 
 def read(results: Path) -> list[Measured]:
-    """What was measured so far."""
+    """Return the measurements so far."""
     return [Measured(*row) for row in json.loads(results.read_text(encoding="utf-8"))] if results.exists() else []
 
 
@@ -98,7 +98,7 @@ def read(results: Path) -> list[Measured]:
 
 
 def section(sizes: Sizes, found: Sequence[Measured], day: str) -> str:
-    """What was measured, as Markdown."""
+    """Return the measurements as Markdown."""
     head = (
         f"*{MACHINE}; {day}. Seconds are the process's own, user and system, since the machine was shared; a c marks seconds by "
         f"the clock. Peaks are of the whole process. {sizes.prompts_n:,} prompts, {sizes.tasks_n:,} tasks of sizes that fall as 1 / rank^0.7, {len(sizes.budgets)} "
@@ -116,7 +116,7 @@ def section(sizes: Sizes, found: Sequence[Measured], day: str) -> str:
 
 
 def orders(sizes: Sizes, found: Sequence[Measured]) -> str:
-    """One line a strategy that always orders the whole pool."""
+    """Return one line for each strategy that always orders the whole pool."""
     heads = ["strategy", "one seed, s", f"{sizes.seeds_n} seeds, s", "peak, GiB"]
     heads += [f"{len(sizes.budgets)} allocations as prefixes, s", "the same counts by `allocate`, s"]
     rows = []
@@ -133,7 +133,7 @@ def orders(sizes: Sizes, found: Sequence[Measured]) -> str:
 
 
 def coverage(sizes: Sizes, found: Sequence[Measured]) -> str:
-    """The greedy orders where they were run, and where the last two sizes lead."""
+    """Return the measured greedy orders, and extrapolations from the last two sizes."""
     rows, said = [], []
     for name in GREEDY:
         some = [one for one in found if one.part.startswith(f"picks {name} ") and one.seconds]
@@ -164,7 +164,7 @@ def coverage(sizes: Sizes, found: Sequence[Measured]) -> str:
 
 
 def as_power(along: Sequence[tuple[int, float]], to: int) -> tuple[float, float]:
-    """Seconds at another size, and the exponent, from the last two sizes.
+    """Return the seconds at another size, and the exponent, by a power law through the last two sizes.
 
     >>> as_power([(10, 9.0), (100, 1.0), (200, 4.0)], 400)
     (16.0, 2.0)
@@ -175,7 +175,7 @@ def as_power(along: Sequence[tuple[int, float]], to: int) -> tuple[float, float]
 
 
 def as_line(along: Sequence[tuple[int, float]], to: int) -> float:
-    """Seconds at another size on the line through the last two.
+    """Return the seconds at another size on the line through the last two sizes.
 
     >>> as_line([(10, 9.0), (100, 10.0), (200, 14.0)], 300)
     18.0
@@ -185,7 +185,7 @@ def as_line(along: Sequence[tuple[int, float]], to: int) -> float:
 
 
 def steps(found: Sequence[Measured], parts: Sequence[str]) -> str:
-    """Every step that took a tenth of a second, or left a file."""
+    """Return every step that took a tenth of a second or wrote a file."""
     rows = [
         [one.part, one.what, _seconds(one), f"{one.peak_gib:.2f}", _spelled(one.note)]
         for one in found
@@ -204,7 +204,7 @@ def _spelled(note: str) -> str:
 
 
 def main() -> None:
-    """Run all parts, or some anew, and write the section."""
+    """Run all parts, or some again, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--folder", type=Path, help="where pool, tables and results stand; removed afterwards unless named"

@@ -1,7 +1,8 @@
-"""The parts of `ten_million`, each run by a process of its own: python -m tests.evidence.ten_million_parts PART FOLDER.
+"""The parts of `ten_million`, each in its own process: python -m tests.evidence.ten_million_parts PART FOLDER.
 
-Everything that is measured is the project's own code, called as the graph's stages call it: `rank`, `make_ranking`,
-`data_contracts.validate`, `Store.write_table`. Only Dagster and the lineage are left out. Prints one JSON line a step.
+The project's own code is measured, called as the stages of the graph call it: `rank`, `make_ranking`,
+`data_contracts.validate`, `Store.write_table`. Only Dagster and the lineage are left out. The program prints one JSON line for
+each step.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ annotation: {{instructions: "…", price: null}}
 
 
 class Run:
-    """One part: its folder, its sizes, and the clock."""
+    """One part: its folder, its sizes, and its clock."""
 
     def __init__(self, part: str, folder: Path, sizes: Mapping[str, Any]) -> None:
         self.part, self.folder = part, folder
@@ -76,7 +77,7 @@ class Run:
 
     @contextmanager
     def step(self, what: str, note: str = "") -> Iterator[None]:
-        """Time a step and note the highest memory in it."""
+        """Measure the time and the highest memory of a step."""
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
         started, own = time.perf_counter(), time.process_time()
         yield
@@ -108,7 +109,7 @@ class Run:
 
 
 def make_pool(run: Run) -> None:
-    """Ids in order, as raw_pool is sorted; tasks of very unequal size; one score; clustered rows of length 1."""
+    """Write ids in the order of raw_pool, tasks of very different size, one score, and clustered rows of length 1."""
     with run.step("the pool's arrays"):
         arrays = data.task_pool(run.n, run.tasks_n)
         by_id = np.argsort(arrays["prompt_ids"])
@@ -128,7 +129,7 @@ def make_pool(run: Run) -> None:
 
 
 def order(run: Run, name: str) -> None:
-    """Full depth, every seed where a seed matters; then each budget's counts by task, as prefixes."""
+    """Order at full depth with one seed and, if the strategy uses it, with all seeds. Count each budget's prompts by task."""
     strategy = STRATEGIES[name]
     scores = {strategy.score_column: run.load("score")} if strategy.score_column else {}
     confidence = run.task_confidence if "task_confidence" in strategy.needs else None
@@ -153,7 +154,7 @@ def order(run: Run, name: str) -> None:
 
 
 def picks(run: Run, name: str, depth: int, rows_n: int) -> None:
-    """A greedy order's first picks over the first rows of the pool; ids are hashes, so these are as good as random."""
+    """Pick greedily from the first rows of the pool. Ids are hashes, so the first rows are a random sample."""
     embeddings = run.load("embeddings")[:rows_n]
     pool = SelectionPool(run.load("ids")[:rows_n], embeddings=embeddings)
     with run.step(f"{depth} picks of {rows_n}"):
@@ -170,7 +171,7 @@ def footer(asset: str, key: str | None, rules: tuple[RuleResult, ...] = ()) -> F
 def keep(
     run: Run, store: Store, name: str, key: str | None, product: pa.Table, parameters: Any, note: str = ""
 ) -> None:
-    """What `produce` does with a product: order, parameters, contract, one write."""
+    """Do with a product what `produce` does: order columns, compute parameters, check the contract, write once."""
     contract = data_contracts.load(name)
     with run.step(f"{name}: in the contract's order"):
         rows = in_contract_order(product, contract.arrow_schema)
@@ -186,7 +187,7 @@ def keep(
 
 
 def fake_work(run: Run, store: Store, name: str, key: str) -> Any:
-    """What stages read of `Work`, with a lineage that finds everything up to date."""
+    """Return the part of `Work` that stages read, with a lineage in which everything is fresh."""
     lineage = SimpleNamespace(
         prompt_ids=range(run.n),  # only their number is read
         once=lambda _: {},  # no prompt is kept first
@@ -210,14 +211,13 @@ def fake_work(run: Run, store: Store, name: str, key: str) -> Any:
 
 
 def hex_ids(ids: Any) -> pa.Array:
-    """The text form of prompt ids."""
     text = np.frombuffer(ids.astype(">u8").tobytes().hex().encode(), np.uint8)
     offsets = np.arange(len(ids) + 1, dtype=np.int32) * 16
     return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(text.tobytes()))
 
 
 def inputs(run: Run) -> None:
-    """The tables that a ranking reads: labels, the scores of every prompt, the tasks' confidence."""
+    """Write the tables that a ranking reads: labels, the scores of every prompt, the confidence of tasks."""
     store = Store("large", str(run.folder))
     ids, codes = hex_ids(run.load("ids")), run.load("tasks")
     tasks = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(run.task_names)).cast(pa.string())
@@ -243,7 +243,7 @@ def inputs(run: Run) -> None:
 
 
 def rankings_and_allocations(run: Run, name: str) -> None:
-    """A ranking of every seed as its stage makes it, checked and stored; then allocations from the stored one."""
+    """Make a ranking of every seed by its stage, check and store it, and make allocations from the stored ranking."""
     store = Store("large", str(run.folder))
     work = fake_work(run, store, "ranking", name)
     with run.step("ranking: make"):
@@ -269,7 +269,7 @@ def rankings_and_allocations(run: Run, name: str) -> None:
 
 
 def known_to_allocation(work: Any) -> dict[str, Any]:
-    """As `allocation_parameters`, where nothing was bought."""
+    """Return the same as `allocation_parameters` if nothing was bought."""
     sizes = task_sizes(work)
     return {"budget_n": work.cell.budget_n, "selection_seeds": list(work.lineage.cell_selection_seeds(work.cell)),
             **sizes, "bought_labels": [], "held_out_ids": []}  # fmt: skip
@@ -279,7 +279,7 @@ def known_to_allocation(work: Any) -> dict[str, Any]:
 
 
 def read(run: Run, rows_n: int) -> None:
-    """A user's file of so many prompts, read, hashed, checked, stored and labelled; then what every cell asks of the answers."""
+    """Read, hash, check, store and label a user's file of `rows_n` prompts. Then read the answers as every cell does."""
     store = Store("read", str(run.folder))
     read_and_label(run, store, rows_n)
     with run.step("answers: read and hashed, as every cell does"):
@@ -290,7 +290,7 @@ def read(run: Run, rows_n: int) -> None:
 
 
 def read_and_label(run: Run, store: Store, rows_n: int) -> None:
-    """The two tables, as their stages make them."""
+    """Make the two tables as their stages do."""
     path = run.folder / "pool.parquet"
     draw = np.random.default_rng(4)
     words = np.array([f"word{i:03d}" for i in range(1_000)])
@@ -327,7 +327,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Run one part within the memory that the page promises."""
+    """Run one part with the memory limit that the page states."""
     part, folder = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_GIB * 2**30, MEMORY_GIB * 2**30))
     name, *arguments = part.split()

@@ -1,4 +1,4 @@
-"""The page on what budgets buy: its arithmetic, its generator on small pools, and the page that is committed."""
+"""The page docs/ALLOCATIONS.md: its arithmetic, its program on small pools, and the committed page."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ TASKS = st.lists(st.tuples(st.integers(1, 1_000_000), st.integers(1, 300)), min_
 
 
 def quota_by_bisection(costs, sizes, budget):
-    """The definition: raise the water until the sum is the budget."""
+    """Compute the quota by its definition: raise the water level until the sum is the budget."""
     low, high = 0.0, float((costs * sizes).max())
     for _ in range(200):
         middle = (low + high) / 2
@@ -92,7 +92,7 @@ def test_the_picture_is_one_small_file_for_light_and_dark(pools):
 
 
 def rows_of(text):
-    """Cells of the Dolly table, by task."""
+    """Return the cells of the Dolly table, by task."""
     section = text.split("## Dolly: prompts from each task")[1].split("## ")[0]
     lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
     return lines[0], {cells[0].strip("`"): cells[1:] for cells in lines[2:]}

@@ -1,4 +1,4 @@
-"""The verdict on the committed hyper-parameters, on invented scores."""
+"""The verdict on the committed hyper-parameters, with synthetic scores."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from tests.evidence.choose_tuning import Judged, compare
 
 
 def judged(means: dict[tuple[float, int], float], noise: float = 0.0) -> list[Judged]:
-    """Scores of 2 strategies, 3 budgets, 2 seeds and 480 items around a mean."""
+    """Return scores of 2 strategies, 3 budgets, 2 seeds and 480 items around a mean."""
     draw = np.random.default_rng(2)
     return [Judged(setting, mean + noise * draw.standard_normal((2, 3, 2, 480))) for setting, mean in means.items()]
 

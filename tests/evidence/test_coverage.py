@@ -1,4 +1,4 @@
-"""The simulations behind docs/STATISTICS.md: their truths, in miniature, and a reduced run."""
+"""The simulations for docs/STATISTICS.md: their true values, small runs, and a reduced complete run."""
 
 import re
 
@@ -145,7 +145,7 @@ def test_a_miniature_run_fills_every_table() -> None:
 
 
 def rows_of(mark: str) -> list[list[str]]:
-    """Cells of a table of the committed page, without its head."""
+    """Return the cells of a table on the committed page, without its head."""
     page = coverage.PAGE.read_text(encoding="utf-8")
     table = page.split(f"<!-- {mark} -->")[1].split(f"<!-- /{mark} -->")[0]
     return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]

@@ -1,4 +1,4 @@
-"""The run at ten million rows, in miniature and in one process; its section, and the page that is committed."""
+"""The run at ten million rows, with small sizes in one process; its section, and the committed page."""
 
 import json
 from pathlib import Path

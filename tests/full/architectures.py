@@ -1,7 +1,7 @@
-"""Tiny random models of every family of causal language models that transformers has.
+"""Tiny random models of every family of causal language models in transformers.
 
-A configuration starts from the family's own defaults. `SIZES` shrinks each setting that the family has; `EXTRAS` is what a family
-needs beyond that, mostly one layer of each kind that it mixes. Windows are shorter than most prompts of the tests.
+A configuration starts with the family's own defaults. `SIZES` reduces each of the family's settings, and `EXTRAS` has further
+settings of a family, mostly one layer of each of its kinds. Windows are shorter than most prompts of the tests.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ FAMILIES = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(NOT_MADE))
 
 
 def config_of(family: str) -> Any:
-    """Return a tiny configuration of one family; of those that read images too, with tiny towers."""
+    """Return a tiny configuration of one family. Families that read images also get tiny towers."""
     kind = CONFIG_MAPPING[family]
     parts = {}
     for name, spec in getattr(kind, "sub_configs_defaults", {}).items():
@@ -184,7 +184,7 @@ def _shrunk(config: Any) -> dict[str, Any]:
 
 
 def save(family: str, folder: Path) -> Path:
-    """Save a random model of one family, whose logits differ, and a small tokenizer beside it."""
+    """Save a random model of one family, whose logits differ, with a small tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -200,7 +200,7 @@ def save(family: str, folder: Path) -> Path:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Save a tokenizer of bytes and a few merged pairs, which puts <s> before every text."""
+    """Save a tokenizer of bytes and a few merged pairs. It puts <s> before every text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

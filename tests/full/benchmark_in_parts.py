@@ -1,8 +1,9 @@
-"""Score the base of an experiment in this process, every batch of answers kept at once: something for a test to kill.
+"""Score the base model of an experiment in this process, and store every batch of answers at once. Tests kill this process.
 
-Run: python -m tests.full.benchmark_in_parts EXPERIMENT.yaml [POINT]     (with $TASKDIV_HOME set; POINT is of `kill_at`)
+Run: python -m tests.full.benchmark_in_parts EXPERIMENT.yaml [POINT]     (with $TASKDIV_HOME set; POINT as in `kill_at`)
 
-Prints "asking" before the first answers, "asked" after the last ones, and in the end how many questions this run asked.
+The program prints "asking" before the first answers, "asked" after the last ones, and at the end the number of questions that
+this run asked.
 """
 
 from __future__ import annotations

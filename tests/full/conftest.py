@@ -1,4 +1,4 @@
-"""Fixtures that several files of the slow tests share."""
+"""Fixtures of several slow tests."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Kill this process at a named point of its writes to the store, so that a test needs no random moment.
+"""Kill this process at a given point of its writes to the store, so that a test does not depend on time.
 
-A point is "METHOD FOLDER N before" or "METHOD FOLDER N after": the N-th call of that method of the store whose first argument
-is FOLDER (`*` for any), before its work or after it. Examples: "put scores 3 before", "write_table * 1 before".
+A point is "METHOD FOLDER N before" or "METHOD FOLDER N after". It is reached before or after the N-th call of this method of
+the store with FOLDER as an argument (`*` for any). Examples: "put scores 3 before", "write_table * 1 before".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from taskdiv_assets.storage.store import Store
 
 
 def kill_at(point: str) -> None:
-    """Arrange that this process kills itself with SIGKILL at the point; an empty point changes nothing."""
+    """Make this process kill itself with SIGKILL at the point. An empty point changes nothing."""
     if not point:
         return
     method, folder, number, when = point.split()

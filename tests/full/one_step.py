@@ -1,8 +1,8 @@
-"""Carry out steps of an experiment in this process, with an empty Dagster instance: something for a test to kill.
+"""Execute steps of an experiment in this process, with an empty Dagster instance. Tests kill this process.
 
 Run: python -m tests.full.one_step EXPERIMENT.yaml POINT JOB,ASSET,PARTITION…     (with $TASKDIV_HOME set)
 
-POINT is of `kill_at`, or empty.
+POINT is as in `kill_at`, or empty.
 """
 
 from __future__ import annotations

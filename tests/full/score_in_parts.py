@@ -1,9 +1,9 @@
-"""Score a pool in this process, in parts of few prompts: something for a test to kill.
+"""Score a pool in this process, in parts of few prompts. Tests kill this process.
 
-Run: python -m tests.full.score_in_parts EXPERIMENT.yaml [POINT]     (with $TASKDIV_HOME set; POINT is of `kill_at`)
+Run: python -m tests.full.score_in_parts EXPERIMENT.yaml [POINT]     (with $TASKDIV_HOME set; POINT as in `kill_at`)
 
-Prints "scoring" when the first batch starts, "scored" after the last one, and in the end how many prompts this run asked
-the model about.
+The program prints "scoring" when the first batch starts, "scored" after the last batch, and at the end the number of prompts
+that this run scored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every family of causal language models, from a folder to benchmarks: right by a second definition, or refused in one sentence.
+"""Every family of causal language models, from a folder to benchmarks: equal to a second computation, or clearly rejected.
 
-The second definition is a plain pass over one text alone: no batch, no padding, no cache. docs/ARCHITECTURES.md says
-what each family allows, and the tests compare that page with what they find.
+The second computation is a plain pass over one text: no batch, no padding, no cache. docs/ARCHITECTURES.md states what each
+family supports, and the tests compare that page with their results.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ BY_WINDOW = {"inkling_text", "llama4", "llama4_text"}
 
 
 class Made(NamedTuple):
-    """A model of one family as a folder and loaded, or the sentence with which it was refused."""
+    """A model of one family, as a folder and loaded, or the sentence that rejected it."""
 
     family: str
     folder: Path
@@ -81,7 +81,7 @@ class Request:
 
 @cache
 def page() -> dict[str, tuple[bool, ...]]:
-    """Return what the page says of each family: scored, trained, benchmarked."""
+    """Return the statements of the page on each family: scored, trained, benchmarked."""
     found = {}
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -92,7 +92,7 @@ def page() -> dict[str, tuple[bool, ...]]:
 
 
 def refusal(step: Callable[[], object]) -> str:
-    """Return the sentence with which our code refused a step, or an empty text. Any other exception is a fault."""
+    """Return the sentence by which our code rejected a step; empty if the step succeeded. Other exceptions are raised again."""
     try:
         step()
     except ValueError as error:
@@ -120,7 +120,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def check(made: Made, step: str, action: Callable[[LanguageModel], None]) -> None:
-    """Take a step, and compare with the page whether it was refused."""
+    """Try a step, and compare with the page whether it was rejected."""
     why = made.refusal if made.lm is None else refusal(lambda: action(made.lm))
     assert page()[made.family][STEPS.index(step)] == (not why), f"{step}: {why or 'it was not refused'}"
 

@@ -1,4 +1,4 @@
-"""After `kill -9` in a benchmark no stored answer is asked for again, and scores and outputs have the same bytes."""
+"""After `kill -9` in a benchmark, no stored answer is requested again, and scores and outputs are byte-identical."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def asking(home: Home, point: str = "") -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Home:
-    """Return a home with a pool and a base model. Nothing is scored yet."""
+    """Return a home with a pool and a base model, without scores."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     (home.folder / "prompts.csv").write_text("prompt,task\nTell me a story,tell\nSay something,say\n")
     path = home.folder / "killed.yaml"
@@ -75,7 +75,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Hom
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, float]:
-    """Return a home whose scoring was not disturbed, and the seconds that it took."""
+    """Return a home whose scoring was not disturbed, and the seconds of the scoring."""
     home = copied(prepared, tmp_path_factory.mktemp("undisturbed"))
     started = time.monotonic()
     out, _ = asking(home).communicate(timeout=400)
@@ -89,7 +89,7 @@ def copied(home: Home, folder: Path) -> Home:
 
 
 def stored(home: Home) -> dict[str, int]:
-    """Count the answers that the next run will find, in parts and in finished benchmarks."""
+    """Return the numbers of stored answers, in parts and in finished benchmarks."""
     root = home.folder / "results/killed"
     parts = sum(pq.read_table(path).num_rows for path in root.glob("answers/*/*.parquet"))
     done = sum(pq.read_table(path).num_rows for path in root.glob("folders/*/outputs.parquet"))
@@ -107,7 +107,7 @@ def content(home: Home) -> dict[str, bytes]:
 
 
 def finish(home: Home, undisturbed: Home) -> None:
-    """Run to the end. Stored answers must not be asked for again, and the results must have the bytes of the undisturbed run."""
+    """Run to the end. No stored answer may be requested again, and the results must equal those of the undisturbed run."""
     before_n = sum(stored(home).values())
     out, _ = asking(home).communicate(timeout=400)
     assert int(out.split("questions ")[1]) == QUESTIONS_N - before_n, "what was stored was asked again"

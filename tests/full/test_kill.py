@@ -1,4 +1,4 @@
-"""After `kill -9` the same command continues where it stopped, and ends with the results of an undisturbed run."""
+"""After `kill -9`, the same command continues and has the results of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPARED = ("ranking", "allocation", "annotation_batch", "benchmark_scores")
 
 
 def tables(home: Home, names: tuple[str, ...] = COMPARED) -> dict[str, pa.Table]:
-    """Return the stored tables without their footers, which hold times."""
+    """Return the stored tables without their footers, which contain times."""
     root = home.folder / "results/miniature/tables"
     paths = [path for name in names for path in (root / name).rglob("*.parquet")]
     paths += [root / f"{name}.parquet" for name in ("confidence_table", "task_confidence", "base_scores")]
@@ -28,13 +28,12 @@ def tables(home: Home, names: tuple[str, ...] = COMPARED) -> dict[str, pa.Table]
 
 
 def adapter_hashes(home: Home) -> dict[str, list[str]]:
-    """Return the sha256 of every adapter, by cell."""
     root = home.folder / "results/miniature/tables/adapter"
     return {str(p.relative_to(root)): pq.read_table(p)["sha256"].to_pylist() for p in sorted(root.rglob("*.parquet"))}
 
 
 def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 400) -> list[Path]:
-    """Wait until a run has written so many files of a pattern."""
+    """Wait until `count_n` files match a pattern, and return them."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = list(root.glob(pattern))
@@ -45,7 +44,7 @@ def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 40
 
 
 def assert_same_results(home: Home, computed: Home, *, are_all: bool = True) -> None:
-    """Check that the stored results are those of an undisturbed run: all of them, or some cells."""
+    """Check that the stored results equal those of an undisturbed run: all of them, or some cells."""
     for found, expected in ((tables(home), tables(computed)), (adapter_hashes(home), adapter_hashes(computed))):
         assert list(found) == list(expected) if are_all else found and set(found) < set(expected)
         for name, value in found.items():
@@ -91,6 +90,5 @@ def test_a_killed_worker_is_named_and_what_was_done_is_kept(golden: Home, tmp_pa
 
 
 def children(pid: int) -> list[int]:
-    """Return the child processes of a process, as Linux lists them."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(part) for part in text.split()]

@@ -1,4 +1,4 @@
-"""The miniature on an S3 server that fails, each step with an empty disk, gives the results of a local run to the last bit."""
+"""The miniature on an S3 server that fails, with an empty disk for each step: results are bit-identical to a local run's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TIMES = {"score_s", "train_s"}  # columns that say how long something took
 
 
 class Reader:
-    """A thread that reads every object all the time, without the proxy. `wrong` lists the objects that were not whole."""
+    """A thread that reads all objects continuously without the proxy. `wrong` lists the objects that were incomplete."""
 
     def __init__(self, endpoint: str) -> None:
         self.fs, self.seen, self.wrong, self.looks_n = objects(endpoint), set[tuple[str, str]](), list[str](), 0
@@ -92,7 +92,7 @@ class Reader:
 
 
 def steps(experiment: Experiment) -> list[tuple[str, str, str | None]]:
-    """Return job, asset and partition of each result, in the order in which data flows."""
+    """Return job, asset and partition of each result, in data-flow order."""
     cells = [f"12|{strategy}" for strategy in ("random", "facility_location")]
     return [
         *(("pool", asset, None) for asset in factory.jobs(experiment)["pool"]),
@@ -122,7 +122,7 @@ def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) ->
 
 
 def renamed(computed: Home, here: Home, path: Path) -> Graph:
-    """Copy the results of the miniature under the name of the experiment, and compute again what depends on its list of budgets."""
+    """Copy the results of the miniature under the experiment's name, and recompute the results that depend on its budgets."""
     name = path.stem
     shutil.copytree(computed.folder / "results/miniature", here.folder / "results" / name)
     with environment(here.variables()), dg.DagsterInstance.ephemeral() as instance:
@@ -175,7 +175,7 @@ def test_faults_change_nothing_and_nobody_sees_a_part(
 
 
 def same_tables(local: Graph, remote: Graph) -> int:
-    """Compare every table, its identity, and the results of its contract. Return how many there were."""
+    """Compare every table, its identity, and the results of its contract. Return the number of tables."""
     count = 0
     for _, asset, key in steps(local.experiment):
         mine, theirs = local.store.read_table(asset, key), remote.store.read_table(asset, key)

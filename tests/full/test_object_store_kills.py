@@ -61,7 +61,7 @@ Store.put_file = put_file_and_die
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Return a home on the local disk where the adapter was trained undisturbed."""
+    """Return a home on the local disk in which the adapter was trained without disturbance."""
     home = Home(tmp_path_factory.mktemp("local"))
     path = home.write_experiment("long", ("epochs: 1", f"epochs: {STEPS_N // 3}"), ("seeds: [0, 1]", "seeds: [0]"))
     assert step(home, path, *UNTIL_ALLOCATION, f"cells,adapter,{CELL}").returncode == 0
@@ -70,7 +70,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def there(local: Home, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> S3Home:
-    """Return a home on S3 with everything that the adapter needs."""
+    """Return a home on S3 with all inputs of the adapter."""
     home = S3Home(tmp_path_factory.mktemp("remote"), endpoint)
     result = step(home, local.folder / "long.yaml", *UNTIL_ALLOCATION)
     assert result.returncode == 0, result.stderr
@@ -78,7 +78,7 @@ def there(local: Home, endpoint: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def step(home: Home, path: Path, *entries: str, patch: str = "") -> subprocess.CompletedProcess[str]:
-    """Run steps in a new process whose disk holds nothing but the program."""
+    """Run steps in a new process whose disk contains only the program."""
     disk = home.folder / f"disk-{time.monotonic_ns()}"
     disk.mkdir()
     program = disk / "step.py"

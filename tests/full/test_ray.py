@@ -40,7 +40,7 @@ class RayHome(Home):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    """Start a head and two workers, with room for a step and for two processes that share a pool. Sockets need a short path."""
+    """Yield a head and two workers, with room for a step and for two processes that share a pool. Sockets need a short path."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     with ray_cluster(folder, 2, 2) as started:
         yield started
@@ -54,7 +54,7 @@ def without_seconds(table: pa.Table) -> pa.Table:
 
 
 def assert_same(here: Home, there: Home, experiment: str) -> int:
-    """Compare every table of the second home with that of the first, and return how many there are."""
+    """Compare every table of the second home with the table of the first, and return the number of tables."""
     folders = [home.folder / "results" / experiment / "tables" for home in (here, there)]
     names = sorted(path.relative_to(folders[1]) for path in folders[1].rglob("*.parquet"))
     for name in names:
@@ -80,7 +80,7 @@ def test_the_miniature_on_two_workers_equals_one_process(
 
 @pytest.fixture(scope="module")
 def disturbed(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, RayHome]:
-    """Return a home with a scored pool and a trained adapter, and a copy of it on the cluster where neither is made yet."""
+    """Return a home with a scored pool and a trained adapter, and a copy of it on the cluster without scores and adapter."""
     here = Home(tmp_path_factory.mktemp("undisturbed"))
     path = here.write_experiment(
         "killed",
@@ -123,7 +123,7 @@ def until(condition: Callable[[], object], running: subprocess.Popen[str], timeo
 
 
 def scorers(cluster: RayCluster) -> list[psutil.Process]:
-    """Return the processes of the actors that hold the model."""
+    """Return the processes of the actors that have loaded the model."""
     raylets = {raylet.pid for raylet in cluster.raylets()}
     found = []
     for process in psutil.process_iter():
@@ -140,7 +140,7 @@ def scorers(cluster: RayCluster) -> list[psutil.Process]:
 
 
 def parts(home: Home) -> dict[str, int]:
-    """Return the stored parts of the scores, with the time at which each was written."""
+    """Return the stored parts of the scores, with the time of their writing."""
     folder = home.folder / "results/killed/scores"
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
 

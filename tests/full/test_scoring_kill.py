@@ -1,4 +1,4 @@
-"""After `kill -9` in scoring no stored prompt is scored again, and the table has the same bytes."""
+"""After `kill -9` in scoring, no stored prompt is scored again, and the table is byte-identical."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RANDOM_KILLS_N = 10
 
 
 class Undisturbed(NamedTuple):
-    """A home whose scoring was not disturbed, the number of its prompts, and the seconds that scoring took."""
+    """A home whose scoring was not disturbed, the number of its prompts, and the seconds of the scoring."""
 
     home: Home
     pool_n: int
@@ -49,7 +49,7 @@ def scored_in_parts(home: Home, point: str = "") -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Return a home with 1,553 prompts and a base model that takes some seconds for them. Nothing is scored yet."""
+    """Return a home with 1,553 prompts and a base model that needs some seconds to score them. No prompt is scored yet."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment(
         "killed",
@@ -81,7 +81,7 @@ def copied(home: Home, folder: Path) -> Home:
 
 
 def content(home: Home) -> bytes:
-    """Return the bytes of the table without its footer, which holds times."""
+    """Return the bytes of the table without its footer, which contains times."""
     table = pq.read_table(home.folder / "results/killed/tables/confidence_table.parquet").replace_schema_metadata(None)
     out = io.BytesIO()
     with pa.ipc.new_stream(out, table.schema) as stream:
@@ -90,7 +90,7 @@ def content(home: Home) -> bytes:
 
 
 def stored_n(home: Home) -> int:
-    """Count the different prompts in whole parts."""
+    """Return the number of different prompts in complete parts."""
     found: set[str] = set()
     for path in (home.folder / "results/killed/scores").rglob("*.parquet"):
         found |= set(pq.read_table(path)["prompt_id"].to_pylist())
@@ -98,7 +98,7 @@ def stored_n(home: Home) -> int:
 
 
 def finish(home: Home, undisturbed: Undisturbed) -> None:
-    """Run to the end. Stored prompts must not be scored again, and the table must have the bytes of the undisturbed run."""
+    """Run to the end. No stored prompt may be scored again, and the table must equal that of the undisturbed run."""
     before_n = stored_n(home)
     out, _ = scored_in_parts(home).communicate(timeout=300)
     assert int(out.split("asked ")[1]) == undisturbed.pool_n - before_n, "what was stored was scored again"

@@ -1,4 +1,4 @@
-"""Trainings that are killed, and two commands that want one adapter at once, give the bytes of an undisturbed run."""
+"""Killed trainings, and two commands that need one adapter at the same time, have the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASK = ("run", "long", "--budget", "24", "--strategy", "random", "--until", "adap
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Return a home where only a training of about ten seconds is missing."""
+    """Return a home in which only a training of about ten seconds is missing."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment("long", ("epochs: 1", f"epochs: {STEPS_N // 3}"), ("seeds: [0, 1]", "seeds: [0]"))
     with variables_of(home), instance.open_instance() as recorded:  # commands follow, which look at Dagster's records
@@ -55,7 +55,7 @@ def copied(home: Home, folder: Path) -> Home:
 
 
 def start(home: Home) -> subprocess.Popen[str]:
-    """Start the command with a checkpoint at each step."""
+    """Start the command with a checkpoint after each step."""
     os.environ["TASKDIV_CHECKPOINT_S"] = "0"
     try:
         return home.start(*ASK)
@@ -68,7 +68,7 @@ def checkpoint(home: Home) -> Path | None:
 
 
 def wait_for_training(home: Home, running: subprocess.Popen[str], before: int) -> None:
-    """Wait until the run is some steps beyond the checkpoint that it found."""
+    """Wait until the run is some steps after the checkpoint from which it started."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         path = checkpoint(home)
@@ -89,7 +89,7 @@ def adapter_bytes(home: Home) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Return a home where two commands wanted the adapter at once. One of them trained it, undisturbed."""
+    """Return a home in which two commands needed the adapter at the same time. One of them trained it without disturbance."""
     home = copied(prepared, tmp_path_factory.mktemp("two"))
     both = [home.start(*ASK) for _ in range(2)]
     for running in both:

@@ -1,4 +1,4 @@
-"""The built wheel works in an empty folder without the sources: it holds the contracts, templates and experiments."""
+"""The built wheel works in an empty folder without the sources. It contains the contracts, templates and experiments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the content of the wheel and nothing else of the project."""
+    """Return a folder with the content of the wheel, and nothing else of the project."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder / "dist"), str(ROOT)]
     subprocess.run(command, check=True, timeout=300)
@@ -34,7 +34,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def taskdiv(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command of the wheel. Its folder comes before the installed checkout on the path."""
+    """Run the command of the wheel. The wheel's folder precedes the installed checkout on the path."""
     variables = {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environment = {k: v for k, v in os.environ.items() if k not in ("TASKDIV_HOME", "DAGSTER_HOME")}
     code = (

@@ -1,4 +1,4 @@
-"""Random models of every family with a tokenizer of characters, and lm-eval's own loop over them as the second definition."""
+"""Random models of every family with a tokenizer of characters, and lm-eval's own loop as a second computation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIECES = [*SPECIAL, *LONGER, *dict.fromkeys(CHARACTERS)][:VOCABULARY]
 
 
 def save_tokenizer(folder: Path) -> None:
-    """One token a character, BOS before every text."""
+    """Save a tokenizer with one token for each character and BOS before every text."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -40,12 +40,12 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def load_family(family: str, folder: Path, *, scale: float = 3.0, **generation: Any) -> LanguageModel:
-    """A random model of one family, saved and loaded as a user's is; `generation` goes into its generation configuration."""
+    """Save a random model of one family and load it as a user's model. `generation` changes its generation configuration."""
     return load_config(config_of(family), folder, scale=scale, **generation)
 
 
 def load_config(config: Any, folder: Path, *, scale: float = 3.0, **generation: Any) -> LanguageModel:
-    """The same for a configuration."""
+    """Do the same for a configuration."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -63,7 +63,7 @@ def load_config(config: Any, folder: Path, *, scale: float = 3.0, **generation: 
 
 
 def harness(lm: LanguageModel, batch_size: int = 4) -> Any:
-    """lm-eval's own class around the model."""
+    """Return lm-eval's own class for the model."""
     import copy
 
     from lm_eval.models.huggingface import HFLM
@@ -73,7 +73,7 @@ def harness(lm: LanguageModel, batch_size: int = 4) -> Any:
 
 
 def log_likelihoods(lm: LanguageModel, asked: Any) -> list[tuple[float, bool]]:
-    """What lm-eval's loop says of contexts and answers in tokens."""
+    """Return the results of lm-eval's loop for contexts and answers in tokens."""
     requests = [(("", ""), list(one.context), list(one.answer)) for one in asked]
     with quiet_harness():
         found: list[tuple[float, bool]] = harness(lm)._loglikelihood_tokens(requests, disable_tqdm=True)
