@@ -308,7 +308,10 @@ def _legend(axes: Axes, *, reverse: bool = False) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a name on one line, cut at `NAME_N` characters. A space is put before `_a`, since Matplotlib hides such names."""
+    """Return a name on one line, cut at `NAME_N` characters.
+
+    A name that begins with `_` gets a space before it, because Matplotlib leaves such names out of legends.
+    """
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut

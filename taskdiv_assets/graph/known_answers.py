@@ -45,7 +45,7 @@ def newest_annotations(store: Store) -> pa.Table:
 
 
 def imported_table(store: Store, name: str) -> pa.Table:
-    """Return the answers in a file of the store's folder `annotations`. Raise DamagedError if the Parquet file is incomplete."""
+    """Return the answers in a file of the store's folder `annotations`. Raise DamagedError if the file cannot be read."""
     path = store.path("annotations", name)
     return parquet_table(store.read(path), path, IMPORT_AGAIN)
 

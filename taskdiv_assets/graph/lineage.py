@@ -148,7 +148,7 @@ class Lineage:
         return Expectation(identity(unit.asset, asset.code_version, settings, inputs.found), inputs.found)
 
     def fresh(self, unit: Unit) -> Footer:
-        """Return the footer of a fresh table. Otherwise, raise StaleInputError with the reason."""
+        """Return the footer of a table that is fresh. If the table is not fresh, raise StaleInputError with the reason."""
         state = self.state(unit)
         footer = self.footer(unit)
         if state.status != "fresh" or footer is None:

@@ -189,8 +189,8 @@ class LikelihoodPlan:
     ) -> Found:
         """Return the results for the texts `members` from one pass over the rest of each text after its prefix.
 
-        The prefixes are `known`, with `befores` tokens each and the attention mask `mask`. The rests are padded on the right, so
-        causal attention ignores the padding.
+        The prefixes are `known` (None: no prefixes), with `befores` tokens each and the attention mask `mask`. The rests are
+        padded on the right, so causal attention ignores the padding.
         """
         import torch
 

@@ -101,7 +101,10 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Raise ValueError if the weights' names or shapes are not the architecture's. Return the number of rows of the embedding."""
+    """Raise ValueError if weights of the architecture are missing or have other shapes.
+
+    Return the number of rows of the embedding.
+    """
     advice = "expected a causal language model whose configuration and weights belong together"
     with quiet(), explained(folder, "the model", advice):
         model, info = from_files(folder, config=config, device_map="meta")  # a device with shapes and no memory
