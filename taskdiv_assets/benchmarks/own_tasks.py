@@ -59,7 +59,8 @@ def _name_of(item: object) -> object:
 def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Return the keys of a task's YAML that need absolute paths, with their new values.
 
-    `cfg` is the content of the YAML file, with the content of included files.
+    `cfg` is the content of the YAML file, with the content of included files. Raise ValueError if the data come from a script,
+    do not exist, or are outside the folder `root`.
     """
     source = cfg.get("dataset_path")
     if not isinstance(source, str):

@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]  # positions in the pool
 
 
 def read_own_order(work: Work, own: OwnOrder) -> Placed:
-    """Return the numbers for the pool's prompts from a user's order file."""
+    """Return the places or scores that a user's order file gives to the prompts of the pool."""
     settings = work.experiment.pool
     own_id = settings.columns.id if settings.columns is not None else None
     dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))

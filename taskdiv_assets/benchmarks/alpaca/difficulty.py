@@ -57,8 +57,8 @@ def read_difficulty(source: str) -> DifficultyFile:
     """Read `instruction_difficulty.csv` or `df_gamed.csv`.
 
     Raises:
-        ValueError: the file cannot be read, is not CSV, lacks the column of difficulties, or has an invalid cell or incomplete
-            indexes.
+        ValueError: the file cannot be read, is not CSV, lacks the column of difficulties, has an invalid cell, lacks an index, or
+            has two difficulties for one index.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(source, WHAT).decode())))
