@@ -1,4 +1,4 @@
-"""Load other tasks of lm-eval: tasks that come with lm-eval, by name, and the user's own tasks, from a folder of YAML files."""
+"""Load other tasks of lm-eval: lm-eval's own tasks, by name, and the user's tasks, from a folder of YAML files."""
 
 from __future__ import annotations
 

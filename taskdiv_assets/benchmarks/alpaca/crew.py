@@ -1,6 +1,6 @@
 """Threads that send questions to one endpoint and repeat a question if a retry can help.
 
-Threads are daemons and wait on one event, so stopping them does not wait for a pause or an open request.
+The threads are daemons, and one event ends all their pauses. So `Crew.stop` waits neither for a pause nor for an open request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write and read a model's outputs in AlpacaEval's own format, `model_outputs.json`, which its package and leaderboard read.
+"""Write and read a model's outputs in the format `model_outputs.json`, which AlpacaEval's package and leaderboard read.
 
 Source of the format: results/*/model_outputs.json of tatsu-lab/alpaca_eval at cd543a1.
 """

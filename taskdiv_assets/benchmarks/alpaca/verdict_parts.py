@@ -85,7 +85,9 @@ def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Ver
 
 
 def read_letter(text: str) -> tuple[float | None, str]:
-    r"""Return (1.0, "") if the reply prefers the first output, (0.0, "") for the second one, (None, reason) if it is unreadable.
+    r"""Return (1.0, "") if the reply prefers the first output, and (0.0, "") if it prefers the second one.
+
+    Return (None, reason) if the reply is unreadable.
 
     >>> read_letter(' "m"\n'), read_letter("Output (M)")
     ((1.0, ''), (0.0, ''))

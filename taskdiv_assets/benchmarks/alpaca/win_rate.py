@@ -1,4 +1,4 @@
-"""Compute two win rates: the share of items with a preference for the model's output, and this share for equal lengths.
+"""Compute two win rates: the share of items with a preference for the model's output, and an estimate of it at equal lengths.
 
 Rates are in 0..1. Each call covers one model; `reports.length_adjusted` uses all judged models.
 """

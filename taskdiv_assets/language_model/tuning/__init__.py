@@ -90,7 +90,8 @@ def tune(
     reach the quality of full training (Dettmers et al., arXiv:2305.14314). Only the completion and its EOS carry loss.
 
     Raises:
-        ValueError: there are no examples, one is repeated or blank, or a setting does not fit this model or machine.
+        ValueError: there are no examples, an example is repeated or has a blank answer, or a setting does not fit this model or
+            machine.
         FullMemoryError: memory ran out.
         DivergedError: the loss or the trained weights are not finite.
     """

@@ -1,7 +1,7 @@
 """Save the state of a training after a step in one safetensors file: trained weights, optimiser, schedule and losses.
 
 The order of examples and dropout follow from the seed and the step, so an interruption does not change the final bytes.
-The format is safetensors because a store may be shared, and its contents are never unpickled.
+The format is safetensors, because a store may be shared, and files of a shared store must not be unpickled.
 """
 
 from __future__ import annotations
