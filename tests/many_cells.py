@@ -1,4 +1,4 @@
-"""An experiment of many cells as a real run leaves it in the store, but for what the tables say: all of it is up to date."""
+"""The stored results of an experiment with many cells: every result is up to date, but the numbers in its tables are invented."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def experiment(budgets_n: int, strategies_n: int) -> Experiment:
 
 
 def make(wanted: Experiment, url: str) -> None:
-    """Every result of an experiment, made in a local folder and put at an address."""
+    """Write every result of an experiment in a local folder, and upload all files to `url`."""
     with tempfile.TemporaryDirectory() as folder:
         local = Store(wanted.name, folder)
         lineage = REGISTRY.look(wanted, local)
@@ -90,7 +90,7 @@ def _write(wanted: Experiment, local: Store, lineage: Lineage, unit: Unit, pool:
 
 
 def _chosen(wanted: Experiment, cell: Cell, pool: pa.Table) -> pa.Table:
-    """Prompts that no other strategy chooses in this order, so that no two cells share an adapter."""
+    """Return prompts that differ from those of every other strategy, so that no two cells share an adapter."""
     shift = wanted.strategies.index(cell.strategy) * 7
     ids = pool["prompt_id"].to_pylist()
     rows = [

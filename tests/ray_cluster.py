@@ -27,7 +27,7 @@ class RayCluster:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Where steps are submitted to, and where `ray.init` connects to."""
+        """Return the addresses to which steps are submitted and `ray.init` connects."""
         addresses = {
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}",
             "RAY_ADDRESS": f"127.0.0.1:{self.port}",
@@ -35,7 +35,7 @@ class RayCluster:
         return {**addresses, **NO_TOKEN}
 
     def ray(self, *arguments: str) -> None:
-        """`ray …`, with this environment first on the path: a step's command is found by it."""
+        """Run `ray …` with this environment first on the path, so that Ray finds a step's command."""
         variables = {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
@@ -48,12 +48,12 @@ class RayCluster:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self) -> None:
-        """The head; it takes no step, so that a killed worker never takes the cluster along."""
+        """Start the head. It takes no step, so a killed worker never ends the cluster."""
         ports = (f"--port={self.port}", f"--dashboard-port={self.dashboard}", agent_port())
         self.ray("start", "--head", "--num-cpus=0", "--disable-usage-stats", f"--temp-dir={self.folder}", *ports)
 
     def add_worker(self, cpus_n: int) -> psutil.Process:
-        """Another node; its raylet."""
+        """Start another node, and return its raylet."""
         before = {process.pid for process in self.raylets()}
         self.ray("start", f"--address=127.0.0.1:{self.port}", f"--num-cpus={cpus_n}", agent_port())
         (raylet,) = [process for process in self.raylets() if process.pid not in before]
@@ -61,7 +61,7 @@ class RayCluster:
         return raylet
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this cluster, and of no other that the machine may have."""
+        """Return every process of this cluster, but of no other cluster on the machine."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -72,22 +72,22 @@ class RayCluster:
         return found
 
     def raylets(self) -> list[psutil.Process]:
-        """The node's own processes: a node is gone when its raylet is."""
+        """Return the raylets, one for each node. A node has gone when its raylet has."""
         return [process for process in self.processes() if process.name() == "raylet"]
 
     def worker_of(self, pid: int) -> psutil.Process | None:
-        """The raylet of the node that a process runs on."""
+        """Return the raylet of the node on which a process runs."""
         parents = {process.pid for process in psutil.Process(pid).parents()}
         return next((raylet for raylet in self.workers if raylet.pid in parents), None)
 
     def lose(self, raylet: psutil.Process) -> None:
-        """A node is gone at once, as with its machine: a raylet that dies alone would leave the step's process going on."""
+        """Kill a node with all its processes, as if its machine failed. A killed raylet alone leaves a step running."""
         for process in [raylet, *raylet.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def stop(self) -> None:
-        """End this cluster's processes and theirs."""
+        """End this cluster's processes and their children."""
         ended = [
             *self.processes(),
             *[child for process in self.processes() for child in process.children(recursive=True)],
@@ -100,7 +100,7 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster(folder: Path, *workers: int) -> Iterator[RayCluster]:
-    """A cluster with workers of so many processors each."""
+    """Run a cluster with one worker for each number of processors."""
     cluster = RayCluster(folder)
     try:
         cluster.start()
@@ -112,19 +112,18 @@ def ray_cluster(folder: Path, *workers: int) -> Iterator[RayCluster]:
 
 
 def agent_port() -> str:
-    """A port of its own for a node's agent: by default all nodes of a machine want one port, and jobs need the head's."""
+    """Return the option for a free agent port. By default all nodes of a machine want one port, and jobs need the head's."""
     return f"--dashboard-agent-listen-port={free_port()}"
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def step_process(asset: str) -> psutil.Process | None:
-    """The process that carries out an asset's step now, wherever an engine started it."""
+    """Return the process that now carries out an asset's step, whichever engine started it."""
     for process in psutil.process_iter():
         try:
             if process.environ().get("DAGSTER_RUN_STEP_KEY", "").endswith(f"__{asset}") and is_python(process):
@@ -135,6 +134,6 @@ def step_process(asset: str) -> psutil.Process | None:
 
 
 def is_python(process: psutil.Process) -> bool:
-    """True for the interpreter of a step, not for the shell that Ray starts it by."""
+    """Return whether a process is a step's interpreter, not the shell from which Ray starts it."""
     line = process.cmdline()
     return "execute_step" in line and "python" in Path(line[0]).name

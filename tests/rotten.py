@@ -1,7 +1,7 @@
-"""An experiment whose base model was damaged on disk: one bit of its weights has changed, so that a contract really breaks.
+"""An experiment whose base model was damaged on disk: one bit of its weights has changed, so a contract fails.
 
-The table with the hashes of the weights is missing too, as in a folder that was restored in part. Dagster makes it again from the
-files, and finds hashes that differ from the noted ones.
+The table with the hashes of the weights is missing too, as in a folder that was restored in part. Dagster makes the table again
+from the files, and finds other hashes than those noted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def rotten_experiment(home: Home, name: str) -> None:
 
 
 def rotten_copy(home: Home, source: str, name: str) -> None:
-    """Copy the base model of an experiment that was run, and damage the copy. Nothing is trained."""
+    """Copy the base model of an experiment that was run, and damage the copy, without training."""
     target = home.folder / "results" / name
     (weights,) = (home.folder / "results" / source).glob("folders/*/model.safetensors")
     copied = target / "folders" / weights.parent.name

@@ -1,4 +1,4 @@
-"""moto's S3 server on loopback: environment variables that lead to it, a home in its bucket, and a view of its objects."""
+"""moto's S3 server on loopback: environment variables that lead to it, a home in its bucket, and access to its objects."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def objects(endpoint: str) -> Any:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process for a while, and drop cached instances of s3fs that know another endpoint."""
+    """Set variables of this process for a while, and drop s3fs's cached instances, which know another endpoint."""
     s3fs = fsspec.get_filesystem_class("s3")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
@@ -87,7 +87,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def proxied(endpoint: str, **options: Any) -> Iterator[Proxy]:
-    """Start a proxy in front of a server, and set the variables of this process to it."""
+    """Start a proxy in front of a server, and set this process's variables to the proxy."""
     with Proxy(endpoint, **options) as proxy, environment(variables(proxy.url)):
         yield proxy
 

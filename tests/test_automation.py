@@ -1,4 +1,4 @@
-"""When the report is asked for by itself: Dagster's own evaluation of the condition, over records of a real instance and a store."""
+"""When Dagster requests the report: its own evaluation of the condition, over the records of a real instance and a store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def loaded(text: str) -> tuple[Experiment, dg.Definitions]:
 class Daemon:
     """The daemon's sensor for the report, tick by tick.
 
-    Results are not made, but noted: a table of one row, and beside it a note that enters the report's identity with its version.
+    Results are recorded without being made: a table of one row, and a note whose version enters the report's identity.
     """
 
     def __init__(self, instance: dg.DagsterInstance, text: str) -> None:
@@ -51,7 +51,7 @@ class Daemon:
         self.cursor = None
 
     def made(self, asset: str, version: str, key: str | None = None, *, is_full_pool: bool = False) -> None:
-        """An asset was materialised: in the store, then in Dagster's records."""
+        """Record that an asset was materialised, first in the store, then in Dagster."""
         self._store(asset, version, key)
         if asset != REPORT.asset:
             self.store.write_rejected(Rejected(asset, key, version))
@@ -66,15 +66,15 @@ class Daemon:
         self.store.write_table(pa.table({"n": [1]}), footer)
 
     def due(self) -> str:
-        """Identity of the report as it should be now."""
+        """Return the identity that the report should have now."""
         return REGISTRY.look(self.experiment, self.store).expect(REPORT).identity
 
     def report(self, identity: str = "") -> None:
-        """Somebody made the report; of what there is now, or with the identity that it had when the store was read."""
+        """Record that a report was made, with the present identity or with an earlier one."""
         self.made(REPORT.asset, identity or self.due())
 
     def evaluate(self) -> int:
-        """How many runs of the report are asked for."""
+        """Return how many runs of the report are requested."""
         key = dg.AssetKey([self.experiment.name, REPORT.asset])
         result = dg.evaluate_automation_conditions(
             self.defs, self.instance, asset_selection=dg.AssetSelection.assets(key), cursor=self.cursor
@@ -83,7 +83,7 @@ class Daemon:
         return result.total_requested
 
     def tick(self) -> int:
-        """The same; each of them ends well at once."""
+        """Evaluate, and record that a requested report succeeds at once. Return the number of requests."""
         asked_n = self.evaluate()
         if asked_n:
             self.report()
@@ -94,7 +94,7 @@ class Daemon:
 
     @contextmanager
     def running(self, asset: str, key: str) -> Iterator[None]:
-        """A run that is to make a cell, and has not ended."""
+        """Hold open a run that is to make a cell and has not ended."""
         name = self.experiment.name
         run = self.instance.create_run_for_job(
             self.defs.resolve_job_def(f"{name}_cells"),

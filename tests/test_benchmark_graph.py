@@ -1,4 +1,4 @@
-"""Benchmarks in the graph: real items put to a real model, what is kept, judges that work and that do not, and interruptions."""
+"""Benchmarks in the graph: real items answered by a real model, stored parts, judges that work or fail, and interruptions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ primary: {strategy: task_diversity, benchmark: bbh, metric: exact_match}
 
 
 class Bench:
-    """Variants of one experiment over one store: what does not differ is found."""
+    """Variants of one experiment over one store, so that shared results are found."""
 
     def __init__(self, home: Home, shared: Path, instance: dg.DagsterInstance) -> None:
         self.home, self.shared, self.instance = home, shared, instance
@@ -88,7 +88,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterat
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Sets the judge's address."""
+    """Return a function that sets the judge's address."""
 
     def set_to(url: str) -> None:
         monkeypatch.setenv("TASKDIV_JUDGE_URL", url)
@@ -102,7 +102,7 @@ def succeed(result: dg.ExecuteInProcessResult) -> None:
 
 
 def notes_of(graph: Graph, benchmark: str) -> dict[str, Any]:
-    """What the cell's table says of one benchmark."""
+    """Return the notes of the cell's table about one benchmark."""
     footer = graph.store.read_footer("benchmark_scores", CELL)
     assert footer is not None
     asked: dict[str, Any] = footer.notes["asked"][benchmark]
@@ -110,14 +110,14 @@ def notes_of(graph: Graph, benchmark: str) -> dict[str, Any]:
 
 
 def folders_of(graph: Graph, index: int) -> list[Path]:
-    """The folders with both seeds' scores on one benchmark of the file."""
+    """Return the folders with both seeds' scores on the experiment's benchmark number `index`."""
     lineage, benchmark = graph.lineage(), graph.experiment.benchmarks[index]
     adapters = graph.store.read_table("adapter", CELL).table["folder"].to_pylist()
     return [graph.store.fetch_folder(lineage.scoring.scores(adapter, benchmark)) for adapter in adapters]
 
 
 def outputs_of(graph: Graph, index: int) -> list[str]:
-    """Identities of what both seeds wrote for AlpacaEval."""
+    """Return the identities of both seeds' outputs for AlpacaEval."""
     benchmark = graph.experiment.benchmarks[index]
     assert isinstance(benchmark, AlpacaEvalBenchmark)
     adapters = graph.store.read_table("adapter", CELL).table["folder"].to_pylist()
@@ -125,7 +125,7 @@ def outputs_of(graph: Graph, index: int) -> list[str]:
 
 
 def forget_scores(graph: Graph, index: int) -> None:
-    """Take both seeds' scores on one benchmark, and the cell's table, out of the store."""
+    """Remove both seeds' scores on one benchmark, and the cell's table, from the store."""
     for folder in folders_of(graph, index):
         for file in folder.iterdir():
             file.unlink()
@@ -133,7 +133,7 @@ def forget_scores(graph: Graph, index: int) -> None:
 
 
 def preferring_ours(number: int, body: dict[str, Any]) -> Act:
-    """Chooses the output that does not stand in AlpacaEval's file: the tiny model writes on about Lily or nothing."""
+    """Choose our output, which is not the one in AlpacaEval's file: the tiny model writes about Lily or nothing."""
     return completion("m" if number % 2 else "M")
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks and a judge will cost, told before anything runs, and what an identity depends on."""
+"""The expected cost of benchmarks and a judge, before any run, and the settings that identities depend on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALPACA = f"{{name: alpaca_eval, {JUDGE}}}"
 
 
 def experiment_with(*benchmarks: str, more: str = "") -> Experiment:
-    """The miniature with other benchmarks."""
+    """Return the miniature with other benchmarks."""
     dropped = ("benchmarks:", "primary:", *([more.partition(":")[0] + ":"] if more else []))
     lines = [line for line in MINIATURE.read_text().splitlines() if not line.startswith(dropped)]
     lines += [f"benchmarks: [{{name: lab}}, {', '.join(benchmarks)}]", more]
@@ -43,7 +43,7 @@ def experiment_with(*benchmarks: str, more: str = "") -> Experiment:
 
 
 def planned(store: Store, *benchmarks: str, models_n: int = 3) -> BenchmarkPlan:
-    """The plan of the last benchmark."""
+    """Return the plan of the last benchmark."""
     return benchmark_plans(experiment_with(*benchmarks), store, models_n)[-1]
 
 
@@ -105,7 +105,7 @@ def test_more_than_the_calls_allow_is_said_with_what_happens(store: Store) -> No
 
 
 def scoring(experiment: Experiment) -> ScoringPlan:
-    """Of a base that is not there yet."""
+    """Return the scoring plan over a base that does not exist yet."""
 
     def never(unit: Unit) -> Footer:
         raise AssertionError(f"{unit} is not needed")
@@ -115,7 +115,7 @@ def scoring(experiment: Experiment) -> ScoringPlan:
 
 
 def identities_of(benchmark: str, more: str = "") -> tuple[str, str]:
-    """Identities of outputs and of scores on AlpacaEval."""
+    """Return the identities of outputs and of scores on AlpacaEval."""
     experiment = experiment_with(benchmark, more=more)
     found, chosen = scoring(experiment), experiment.benchmarks[-1]
     assert isinstance(chosen, AlpacaEvalBenchmark)

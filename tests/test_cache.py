@@ -1,4 +1,4 @@
-"""The bounded cache of what lies on an object store: what is in use stays, what was used long ago goes, nobody sees a part."""
+"""The bounded cache of an object store's files: files in use stay, the longest unused go, and nobody sees a partial file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A campaign in miniature: lists go out, answers come back, the budget is raised, and another model scores the pool again.
+"""A miniature campaign: lists go out, answers come in, the budget grows, and another model scores the pool again.
 
-The pool is a file of prompts without answers, the models are tiny random Llamas: only orders matter here. docs/ANNOTATING.md
-describes the files of the ledger and of imports; `taskdiv annotations` itself is tested with real models elsewhere.
+The pool is a file of prompts without answers. The models are tiny random Llamas, because only orders matter here.
+docs/ANNOTATING.md describes the files of the ledger and of imports. Other tests run `taskdiv annotations` with real models.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ annotation: {price: 0.5, currency: EUR}
 
 
 class Campaign:
-    """One campaign over one store; its experiment file changes as its user changes it."""
+    """One campaign over one store. Its experiment file changes as its user edits it."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance, models: Path) -> None:
         self.home, self.instance, self.models = home, instance, models
         self.imports_n = 0
 
     def graph(self, *changes: tuple[str, str]) -> Graph:
-        """The experiment with changes to its file."""
+        """Return the graph over the experiment with changes to its file."""
         text = EXPERIMENT
         for old, new in changes:
             assert old in text
@@ -72,7 +72,7 @@ class Campaign:
         return Graph(path, self.instance)
 
     def lists(self, graph: Graph, strategy: str = "min_margin", budgets: tuple[int, ...] = (32, 64)) -> dict[int, Any]:
-        """Bring one strategy's lists up to date; the result of each budget's run."""
+        """Bring one strategy's lists up to date, and return each budget's result."""
         needs = ["raw_pool", "task_labels", "annotations", "base_model", "confidence_table"]
         ran(graph.run("pool", *needs, *(["prompt_embeddings"] if strategy == "k_center" else [])))
         ran(graph.run("rankings", key=strategy))
@@ -80,7 +80,7 @@ class Campaign:
         return {n: ran(graph.run("cells", *cells, key=f"{n}|{strategy}")) for n in budgets}
 
     def send_out(self, graph: Graph, budget_n: int, strategy: str = "min_margin") -> set[str]:
-        """What an export of one list sends out."""
+        """Export one list, and return the prompts it sends out."""
         before = sent_prompt_ids(entries(graph.store))
         path = self.home.folder / f"list-{len(graph.store.names('exports'))}.jsonl"
         export(REGISTRY.look(graph.experiment, graph.store), Cell(budget_n, strategy), None, Target(path, "jsonl"))
@@ -104,7 +104,7 @@ KEPT = ("seeds: [0, 1]", "seeds: [0, 1]\nkeep_annotated: true")
 
 
 def scored_by(number: int) -> tuple[str, str]:
-    """Confidence from another model than the base."""
+    """Return the change of the experiment that takes confidence from another model than the base."""
     return ("max_new_tokens: 4}", f"max_new_tokens: 4, model: {{path: MODELS/{number}}}}}")
 
 
@@ -128,7 +128,7 @@ def ranking_identity(graph: Graph, strategy: str = "min_margin") -> str:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three random Llamas with one tokenizer of words: 0, 1 and 2."""
+    """Return a folder with three random Llamas 0, 1 and 2 that share a tokenizer of words."""
     import torch
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import WordLevel
@@ -299,7 +299,7 @@ def test_a_prompt_of_two_lists_goes_out_once_and_counts_for_both(
 
 
 def order_without(campaign: Campaign, graph: Graph) -> list[str]:
-    """The same order as the strategy gives it, straight from the scores: a second definition."""
+    """Return the strategy's order without the ledger, straight from the scores."""
     scores = graph.store.read_table("confidence_table").table.to_pandas().sort_values(["min_margin", "prompt_id"])
     ids: list[str] = scores["prompt_id"].tolist()
     return ids
@@ -363,7 +363,7 @@ def test_cost_stands_in_the_metadata_of_a_list(campaign: Campaign) -> None:
 
 
 def planned(graph: Graph) -> str:
-    """What `taskdiv plan` prints, on one line, without the lines of tables."""
+    """Return the output of `taskdiv plan` on one line, without the lines of tables."""
     out = Console(width=250, file=io.StringIO(), highlight=False)
     found = plan(graph.experiment, graph.store)
     print_plan(out, graph.experiment, found, next_lines("camp", "", found.standing))

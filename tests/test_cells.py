@@ -1,4 +1,4 @@
-"""Which partitions are cells of an experiment, and what is said of one that is none."""
+"""Which partitions are cells of an experiment, and the error for one that is none."""
 
 from __future__ import annotations
 

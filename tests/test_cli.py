@@ -1,6 +1,6 @@
 """The `taskdiv` command as a user types it: a real run, new budgets, bad input.
 
-Tests here share one finished home and run in the order of the file; each leaves it complete, except for the budget 18.
+Tests here share one finished home and run in the order of the file. Each leaves the home complete, except for the budget 18.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def own(tmp_path: Path) -> Home:
 
 
 def said_by_a_step(home: Home, path: Path, *assets: str) -> str:
-    """Run assets of the pool in this process, and return what the first step that failed says."""
+    """Run assets of the pool in this process, and return the error of the first step that fails."""
     with variables_of(home), dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
         patch.chdir(home.folder)
         result = Graph(path, instance).run("pool", *assets)
@@ -217,7 +217,7 @@ def test_help_teaches() -> None:
 
 
 def write_own(home: Home, pool: str, columns: str, *, model: str) -> Path:
-    """An experiment over a user's own pool file and model folder."""
+    """Write an experiment over a user's own pool file and model folder."""
     path = home.folder / "own.yaml"
     path.write_text(
         f"""

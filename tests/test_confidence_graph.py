@@ -1,4 +1,4 @@
-"""Confidence in the graph: parts that are found again, samples, other sources and definitions, and being right."""
+"""Confidence in the graph: stored parts that are found again, samples, other sources and definitions, and accuracy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ALTERNATIVES = (
 
 
 class Bench:
-    """Variants of one experiment over one store: what one scored, the next finds."""
+    """Variants of one experiment over one store. One variant finds the scores of another."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
         self.home, self.instance = home, instance
@@ -50,14 +50,14 @@ class Bench:
 
     @property
     def parts(self) -> dict[str, int]:
-        """Prompts in each part of the scores."""
+        """Return the number of prompts in each part of the scores."""
         root = self.home.folder / "results/sure/scores"
         return {str(p.relative_to(root)): pq.read_metadata(p).num_rows for p in sorted(root.rglob("*.parquet"))}
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A pool with its labels, base and base scores on the validation items."""
+    """Yield a pool with its labels, base model, and base scores on the validation items."""
     home = Home(tmp_path_factory.mktemp("sure"))
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         for name, value in home.variables().items():
@@ -78,7 +78,7 @@ def frame(graph: Graph, asset: str) -> pd.DataFrame:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Prompts that models were asked about while a test ran, a number a batch."""
+    """Return a list that grows with each batch by the number of its prompts."""
     seen: list[int] = []
     original = Scorer._score
 
@@ -92,7 +92,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture(scope="module")
 def whole(bench: Bench) -> pd.DataFrame:
-    """The table of all prompts."""
+    """Return the confidence table of all prompts."""
     graph = bench.variant()
     run(graph, "confidence_table")
     return frame(graph, "confidence_table")

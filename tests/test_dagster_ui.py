@@ -51,7 +51,7 @@ def ui(miniature: Home) -> Iterator[Ui]:
 
 
 def link_to(cell: str) -> str:
-    """Return the Markdown of the address that shows the scores of a cell."""
+    """Return the Markdown link target that shows a cell's scores."""
     return f"(/assets/{NAME}/benchmark_scores?view=partitions&partition={quote(cell, safe='')})"
 
 

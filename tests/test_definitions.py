@@ -1,4 +1,4 @@
-"""What Dagster is told of an experiment, and what it shows of one that cannot be loaded."""
+"""The definitions that Dagster gets for an experiment, and its view of one that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BROKEN = {
 
 @pytest.fixture
 def home(empty_home: Home) -> Iterator[Home]:
-    """A home with one good experiment of the user's, and many that cannot be used."""
+    """Yield a home with one valid experiment of a user, and many that cannot be used."""
     texts = {"good": MINIATURE.read_text().replace("name: miniature", "name: good"), **BROKEN}
     for name, text in texts.items():
         folder = empty_home.folder / "results" / name

@@ -1,4 +1,4 @@
-"""What a footer says of the machine and of the code that made a table."""
+"""A footer's record of the machine and of the code that made a table."""
 
 import subprocess
 from pathlib import Path

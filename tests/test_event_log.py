@@ -1,4 +1,4 @@
-"""The event log that is kept open: the same records as Dagster's own, seen by other processes while a run goes on."""
+"""The event log that is kept open: the same records as Dagster's own, seen by other processes during a run."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from tests.home import Home
 
 @dg.asset(check_specs=[dg.AssetCheckSpec(f"rule_{i}", asset="table", blocking=True) for i in range(5)])
 def table(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-    """A step that says something."""
+    """Define a step that logs, checks and materialises."""
     context.log.info("at work")
     yield from (
         dg.AssetCheckResult(passed=i != 3, check_name=f"rule_{i}", severity=dg.AssetCheckSeverity.WARN)
@@ -26,7 +26,7 @@ def table(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | d
 
 @pytest.fixture
 def reader(empty_home: Home) -> Iterator[dg.DagsterInstance]:
-    """The instance as the webserver has it."""
+    """Yield the instance as the webserver opens it."""
     with instance.open_instance(1) as opened:
         assert type(opened.event_log_storage) is SqliteEventLogStorage
         yield opened

@@ -1,4 +1,4 @@
-"""A GGUF file as an experiment's base: what is stored of it, when it is stale, what the report says, and what `taskdiv plan` finds."""
+"""A GGUF file as an experiment's base: stored tables, staleness, the report's sentences, and the checks of `taskdiv plan`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.test_proxies import POOL, Bench
 
 
 class GgufBench(Bench):
-    """An experiment over the lab's pool, whose base is a tiny GGUF file."""
+    """An experiment over the lab's pool whose base is a tiny GGUF file."""
 
     def __init__(self, home: Home) -> None:
         self.file = write_tiny(home.folder / "tiny.gguf").path

@@ -29,7 +29,7 @@ CELL = "12|weighted_task_diversity"
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The pool, two rankings and one cell of a small experiment, materialised."""
+    """Materialise the pool, two rankings and one cell of a small experiment."""
     home = Home(tmp_path_factory.mktemp("graph"))
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         for name, value in home.variables().items():

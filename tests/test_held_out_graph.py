@@ -1,4 +1,4 @@
-"""Held-out items in the graph: nothing before the scores can see them, and a rule fails where one is put in by hand."""
+"""Held-out items in the graph: no stage before the scores sees them, and a rule fails if one is inserted by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHANGES = (
 
 
 class Bench:
-    """The miniature with held-out items, over the store of the miniature without them: its base model is found there."""
+    """The miniature with held-out items, over the store of the miniature without them, whose base model it finds."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
         self.home, self.instance = home, instance

@@ -1,4 +1,4 @@
-"""The house keeps its order: layers of imports, no circle, few rooms, small files and functions, Dagster's private parts apart."""
+"""The order of the code: layers of imports, no cycle, few rooms, small files and functions, Dagster's private parts isolated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
 
 @pytest.fixture(scope="module")
 def imports() -> dict[tuple[str, str], list[str]]:
-    """Imports between rooms, also late ones and those for annotations, with the modules that make them."""
+    """Return imports between rooms with the modules that make them. Late imports and those for annotations count too."""
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     found: dict[tuple[str, str], list[str]] = {}
     for module in sorted(graph.modules):

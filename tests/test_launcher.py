@@ -1,4 +1,4 @@
-"""Runs whose process is gone: a real instance, real processes that are killed, and Dagster's own monitoring."""
+"""Runs whose process has gone: a real instance, real processes that are killed, and Dagster's own monitoring."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def nothing() -> None:
 
 
 def holding(instance: dg.DagsterInstance, process: Process) -> str:
-    """A run that holds the slot, carried out by a process."""
+    """Return the id of a run that a process carries out and that holds the slot."""
     run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED, tags=host_tag(process))
     instance.event_log_storage.claim_concurrency_slot("accelerator", run.run_id, "step")
     return run.run_id

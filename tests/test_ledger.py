@@ -1,4 +1,4 @@
-"""The ledger against plain definitions: what was bought, what a campaign puts first, and a stable partition."""
+"""The ledger compared with plain definitions: prompts bought, prompts that a campaign puts first, and a stable partition."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRIES = st.lists(
 
 @st.composite
 def orders(draw: st.DrawFn) -> tuple[list[int], list[list[int]]]:
-    """An order of some rows of a pool, and disjoint groups of that pool's rows."""
+    """Draw an order of some rows of a pool, and disjoint groups of the pool's rows."""
     pool_n = draw(st.integers(1, 12))
     order = draw(st.permutations(range(pool_n)))[: draw(st.integers(1, pool_n))]
     groups: list[list[int]] = [[], [], []]

@@ -1,4 +1,4 @@
-"""Pictures in the metadata of assets: what they show, and that no table that a contract lets through stops or swamps them."""
+"""Pictures in the metadata of assets: their content, and that every table a contract accepts can be drawn in bounded size."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ DRAWN = {one.name: one for one in REGISTRY if one.picture is not None and one.na
 
 
 class Drawn:
-    """Figures that were drawn, in order."""
+    """The figures drawn so far, in order."""
 
     def __init__(self) -> None:
         self.figures: list[Figure] = []
 
     def draw(self, name: str, table: pa.Table, notes: Mapping[str, Any]) -> Figure:
-        """One asset's picture; a warning of matplotlib's is an error."""
+        """Draw one asset's picture, and return its figure. A warning of matplotlib is an error."""
         picture = DRAWN[name].picture
         assert picture is not None
         with warnings.catch_warnings():
@@ -62,7 +62,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
 
 
 def texts(figure: Figure) -> list[str]:
-    """Names and numbers in a figure."""
+    """Return the names and numbers in a figure."""
     axes = figure.axes[0]
     legend = axes.get_legend()
     parts = [*axes.texts, *(legend.get_texts() if legend else ())]
@@ -70,7 +70,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def names(figure: Figure) -> list[str]:
-    """What stands left of bars, from the top."""
+    """Return the texts left of bars, from the top."""
     return [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right"]
 
 
@@ -83,7 +83,7 @@ def bar_lengths(figure: Figure) -> list[float]:
 
 
 def table_of(name: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """A table as the contract has it; columns that a picture does not read are filled with something of their type."""
+    """Return a table in a contract's schema. Columns that a picture does not read get a constant of their type."""
     schema, n = data_contracts.load(name).arrow_schema, len(next(iter(columns.values())))
     filler = {pa.string(): "x", pa.int64(): 1, pa.int32(): 1, pa.float64(): 0.5, pa.bool_(): False}
     return pa.table(
@@ -93,7 +93,7 @@ def table_of(name: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
 
 
 def selection(name: str, tasks: Sequence[str], seeds_n: int = 2) -> pa.Table:
-    """A selection of these tasks, in this order, the same for each seed."""
+    """Return a selection of these tasks in this order, the same for each seed."""
     n = len(tasks)
     columns = {
         "selection_seed": [seed for seed in range(seeds_n) for _ in range(n)],
@@ -104,7 +104,7 @@ def selection(name: str, tasks: Sequence[str], seeds_n: int = 2) -> pa.Table:
 
 
 def comparison(tasks: Sequence[str], values: Sequence[float], sampled: float = 0.0) -> pa.Table:
-    """Three definitions; the second is the experiment's own and as the values say, the first turns them round."""
+    """Return three definitions. The second is the experiment's own and has `values`; the others have them reversed."""
     rows = []
     for place, definition in enumerate(("first_probability", "mean_probability", "min_probability")):
         for budget_n in (10, 20):
@@ -129,7 +129,7 @@ Case = tuple[str, pa.Table, Mapping[str, Any]]
 
 
 def cases(tasks: Sequence[str], values: Sequence[float]) -> Iterator[Case]:
-    """Every asset's table over these tasks, with a number each."""
+    """Yield the table of every asset with a picture over these tasks."""
     n = len(tasks)
     cut = np.arange(n) % 3 == 0
     yield "raw_pool", table_of("raw_pool", {"prompt": [*tasks], "response": [None if c else "r" for c in cut]}), {}

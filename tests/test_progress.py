@@ -1,4 +1,4 @@
-"""Progress of long steps: told every few seconds and at the end, never more, at the rate of this run's own work."""
+"""Progress of long steps: reported every few seconds and at the end, at the rate of this run's own work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.test_proxies import POOL, Bench
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -162,7 +162,7 @@ def test_lines_never_come_closer_than_they_may_and_the_terminal_loses_its_bar(
 
 
 def seconds_to_the_end(calls: list[tuple[float, int, int]]) -> float:
-    """Seconds until the first call that reaches its total, else until the last."""
+    """Return the seconds until the first call that reaches its total, else until the last call."""
     passed_s = 0.0
     for wait_s, done, total in calls:
         passed_s += wait_s
@@ -195,7 +195,7 @@ def test_a_greedy_order_tells_its_picks_to_the_end_also_where_copies_end_it_earl
 
 
 class Stage:
-    """A display on no terminal, told of one task."""
+    """A display without a terminal that shows one task."""
 
     def __init__(self) -> None:
         self.clock = Clock()

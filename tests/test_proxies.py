@@ -1,4 +1,4 @@
-"""A model that scores in the base's place: what its files say of reading is a part of identities before anything is scored."""
+"""A model that scores in place of the base: its files that affect reading are part of identities before any scoring."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def commands(page: str) -> list[str]:
-    """Every command line of a page's shell blocks, without comments."""
+    """Return the commands of a page's shell blocks, without comments."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     parts = [part.strip() for line in lines for part in line.partition("#")[0].split("&&")]
     return [part for part in parts if part]
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The command that words name, and the words behind its name."""
+    """Return the command that the words name, and the words after its name."""
     found: Any = typer.main.get_command(app)
     while hasattr(found, "commands"):
         name, *words = words

@@ -53,7 +53,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
 
 @pytest.fixture
 def campaign(shared_data: Path, tmp_path: Path) -> Home:
-    """Return a home with a user's file of prompts without answers, and a campaign over it."""
+    """Return a home with a user's file of prompts without answers, and a campaign over the file."""
     home = Home(tmp_path)
     with (tmp_path / "questions.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""A real pool like FLAN's: T0 with FLAN files, 306 tasks of 8 to 7,473 prompts, many of them used up at real budgets."""
+"""A real pool like FLAN's: T0 with FLAN files, 306 tasks of 8 to 7,473 prompts. Real budgets use up many tasks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_whole_pool_is_read_and_labelled(pool: RawPool, frame: pd.DataFrame)
 
 @pytest.fixture(scope="module")
 def selection(pool: RawPool) -> SelectionPool:
-    """Return real ids and tasks with random confidences and margins, because scoring 96,628 prompts takes half an hour."""
+    """Return real ids and tasks with random confidences and margins. Scoring 96,628 prompts would take half an hour."""
     names, codes = np.unique(labels.from_column(pool.table)["task"].to_pylist(), return_inverse=True)
     draw = np.random.default_rng(0)
     return SelectionPool(

@@ -1,4 +1,4 @@
-"""The registry: declarations and contracts agree, no recipe reads what it does not declare, and an asset is added in one place."""
+"""The registry: declarations match contracts, recipes read only what they declare, and an asset is added in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment names by a URL: fetched once, recognised without its content, and told in one sentence where it cannot be."""
+"""Files that an experiment names by URL: fetched once, recognised without their content, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class TestRequests:
 
 
 class TestLostAnswers:
-    """A request that was carried out, but whose answer got lost, is sent again."""
+    """A request that was carried out, but whose response was lost, is sent again."""
 
     def test_a_put_that_meets_its_own_object_has_won(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
         store = Store("lost", f"s3://{BUCKET}/prefix")

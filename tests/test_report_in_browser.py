@@ -1,6 +1,6 @@
-"""The report, opened in Chromium: pictures there, nothing overflows, nothing complains, nothing leaves; sorting, contents, print.
+"""The report in Chromium: pictures appear, no overflow, no errors, no requests to elsewhere; sorting, contents, print.
 
-The page of a simulated run, and at the end that of a real one.
+The page is that of a simulated run, and at the end that of a real run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser, page: Path) -> Iterator[Tab]:
-    """The page just opened in a large window."""
+    """Open the page in a large window."""
     with tab(browser, height=900) as opened:
         opened.page.goto(page.as_uri())
         yield opened

@@ -1,4 +1,4 @@
-"""The server that links to reports lead to: what it sends, and what it never sends."""
+"""The server of the UI's links to reports: the files it sends, and those it never sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `run` and `plan` print, decide and refuse: pure functions, and the commands over a small campaign."""
+"""The output, decisions and errors of `run` and `plan`: pure functions, and the commands over a small campaign."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ budgets: [4, 8]
 
 @pytest.fixture
 def campaign(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """Return a home with a file of 30 questions, three of them twice, and a campaign over it. Nothing is stored."""
+    """Yield a home with a file of 30 questions, three of them twice, and a campaign over the file. Nothing is stored."""
     with (empty_home.folder / "questions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["ticket", "question"])

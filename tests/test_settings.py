@@ -81,7 +81,7 @@ def test_the_doctor_says_every_bad_value_and_goes_on_with_the_default(monkeypatc
 
 
 def table() -> str:
-    """The table of the documentation, from the class."""
+    """Return the documentation's table, built from the settings."""
     rows = [
         f"| `{row.name}` | {'' if row.value == 'not set' else f'`{row.value}`'} | {row.purpose} |"
         for row in settings.listed({})
@@ -104,7 +104,7 @@ WRITES = ("setdefault", "update", "pop")
 
 
 def reads(tree: ast.AST) -> Iterator[int]:
-    """Lines of a module that read a variable of the environment."""
+    """Yield the lines of a module that read an environment variable."""
     whole = {id(node) for parent in ast.walk(tree) for node in handed_on(parent)}
     for node in ast.walk(tree):
         if (
@@ -120,7 +120,7 @@ def reads(tree: ast.AST) -> Iterator[int]:
 
 
 def handed_on(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes `os.environ` below a node that writes a variable, or passes all of them on."""
+    """Yield the nodes `os.environ` in a node that writes a variable, or passes all variables on."""
     if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
         yield node.value
     if isinstance(node, ast.Call):

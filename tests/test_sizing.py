@@ -1,4 +1,4 @@
-"""Sizes of an experiment: hand-made cases, what has to grow with what, and a schedule that keeps its promises."""
+"""Sizes of an experiment: cases by hand, sizes that grow with a model or a workload, and a schedule within its GPUs."""
 
 from dataclasses import fields, replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The store and its locks: whole or not at all, found by identity, one owner at a time."""
+"""The store and its locks: writes are complete or absent, tables are found by identity, a lock has one owner at a time."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ KEYS_N, RACERS_N, APART_S = 150, 3, 0.01
 
 
 def _at_once(started: float, number: int) -> None:
-    """Return at the same moment in every process: a barrier would let one after the other go."""
+    """Return at the same moment in every process. A barrier would release one process after the other."""
     while time.monotonic() < started + number * APART_S:
         pass
 
@@ -294,7 +294,7 @@ def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store, monke
 
 
 def ours(**changes: object) -> dict[str, object]:
-    """What a lock of a living process of this host holds, but for some changes."""
+    """Return the content of a lock whose process lives on this host, with changes."""
     process = processes.this()
     owner = f"{socket.gethostname()}:{changes.pop('pid', process.pid)}:abc"
     said = {
@@ -458,7 +458,7 @@ def test_the_whole_files_of_an_unfinished_folder_need_no_room_again(
 
 
 def damaged(store: Store, how: str) -> None:
-    """A stored table whose file is cut, overwritten, or has a bit of its description or of its rows changed."""
+    """Store a table, and cut or overwrite its file, or change bits of its description or its rows."""
     store.write_table(pa.table({"a": list(range(10_000)), "b": [str(n) for n in range(10_000)]}), footer())
     path = Path(store.path(*table_parts("ranking", "random")))
     data = bytearray(path.read_bytes())

@@ -1,7 +1,7 @@
-"""Results that users have stored stay valid: every identity of two stores of an earlier version, as it was then.
+"""Results that users have stored stay valid: every identity of two stores of an earlier version is unchanged.
 
-`tests/stores` holds the miniature whole, and the demo without weights and without the rows that no identity is made of.
-An identity changes only where the result does, and then on purpose: change `identities.json` in the same commit.
+`tests/stores` holds the whole miniature, and the demo without weights and without the rows that no identity depends on. An
+identity changes only if the result does. Then change `identities.json` in the same commit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEVER_STORED = {
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both stores, unpacked."""
+    """Return a folder with both stores, unpacked."""
     folder = tmp_path_factory.mktemp("stored")
     for name in SOURCES:
         unpack(name, folder)

@@ -1,4 +1,4 @@
-"""Temporary files of ours: those of the dead go, those of the living and of others stay."""
+"""Our temporary files: those of dead processes are removed, those of living processes and of other programs stay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UUID = "0123456789abcdef" * 2
 
 
 def abandoned(folder: Path, *, host: str | None = None) -> Path:
-    """What a killed writer leaves: a name of ours without a lock."""
+    """Write the file that a killed writer leaves: our name without a lock."""
     path = folder / f"model.safetensors.{host or temporary._host()}-{UUID[:24]}.tmp"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * 1000)

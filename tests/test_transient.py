@@ -1,4 +1,4 @@
-"""What is tried again: failures of real clients against real servers on loopback, and a step that fails twice."""
+"""Failures that are tried again: real clients against real servers on loopback, and a step that fails twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POOL = "prompt,response,task\n" + "".join(f"say {word}.,{word},t{i % 3}\n" for i
 
 
 class Server:
-    """Answers with the statuses that it was given, one a request, then with a small pool."""
+    """Answers each request with the next given status, then with a small pool."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -53,7 +53,7 @@ class Server:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Nothing on the terminal."""
+                """Print nothing on the terminal."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/pool.csv"
@@ -191,7 +191,7 @@ primary: {{strategy: random, reference: task_diversity, benchmark: mmlu, metric:
 
 @pytest.fixture
 def graph(empty_home: Home, server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    """An experiment whose pool comes from the server, and whose steps do not wait long."""
+    """Yield the graph of an experiment whose pool comes from the server. Its steps wait only briefly between attempts."""
     monkeypatch.setattr(produce, "FIRST_WAIT_S", 0.01)
     path = empty_home.folder / "remote.yaml"
     path.write_text(EXPERIMENT.format(url=server.url))

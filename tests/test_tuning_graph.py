@@ -29,7 +29,7 @@ CHOICE = "learning_rate: {choose: [1.0e-5, 2.0e-3, 1.0e+30], examples: 24, valid
 
 
 class Bench:
-    """Variants of one experiment over one store: what does not differ is found."""
+    """Variants of one experiment over one store, so that shared results are found."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
         self.home, self.instance = home, instance
@@ -196,7 +196,7 @@ class TestCheckpoints:
 
 
 class _Stopping:
-    """Progress that ends its process at the fifth step."""
+    """Progress that raises at the fifth step."""
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
         assert "loss " in also and ("tokens/s" in also or done == 1)

@@ -15,7 +15,7 @@ MINIATURE = LabModel(seed=3, steps=120, hidden_size=32, layers=2)
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Bit-identity is promised for one thread."""
+    """Use one thread, for which bit-identity is promised."""
     import torch
 
     torch.set_num_threads(1)
@@ -23,7 +23,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def miniature_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base model of a lab of six tasks, half trained."""
+    """Train the base model of a lab with six tasks halfway, and return its folder."""
     from taskdiv_assets.language_model.lab_model import train
 
     folder = tmp_path_factory.mktemp("miniature")
@@ -33,19 +33,19 @@ def miniature_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def miniature(miniature_folder: Path) -> LanguageModel:
-    """That model, loaded."""
+    """Return the half-trained lab model, loaded."""
     return load(miniature_folder, dtype="float32", attention="sdpa")
 
 
 @pytest.fixture(scope="session")
 def stories(shared_data: Path) -> LanguageModel:
-    """A real pretrained model with a real tokenizer: 260,032 parameters, BOS, a context of 512."""
+    """Return a real pretrained model with a real tokenizer: 260,032 parameters, a BOS, a context of 512 tokens."""
     return load(shared_data / "models" / "stories260K", dtype="float32", attention="sdpa")
 
 
 @pytest.fixture(scope="session")
 def dolly_prompts(shared_data: Path) -> list[str]:
-    """The first 60 prompts of Dolly, some of them longer than the stories' context."""
+    """Return the first 60 prompts of Dolly. Some are longer than the context of `stories`."""
     import gzip
     import json
 

@@ -1,6 +1,6 @@
-"""Train adapters over a base in 4 bits and over the same in full, for a test: python -m tests.language_model.four_bits FOLDER.
+"""Train adapters for a test, over a base in 4 bits and over the same base in full. Print the results as JSON.
 
-Prints what came out as JSON.
+Run: python -m tests.language_model.four_bits FOLDER
 """
 
 import json

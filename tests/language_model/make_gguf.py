@@ -1,4 +1,4 @@
-"""A tiny Llama in a GGUF file, written as llama.cpp's converter does, and the same model in transformers' layout."""
+"""A tiny Llama in a GGUF file as llama.cpp's converter writes it, and the same model in transformers' layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = {
 
 
 class Tiny(NamedTuple):
-    """The plain model and its tokenizer; its weights are what the quantisation left of random ones."""
+    """The model as the GGUF file unpacks, its tokenizer, and the file."""
 
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ class Tiny(NamedTuple):
 
 
 def write_tiny(path: Path, *, is_tied: bool = False, **changes: Any) -> Tiny:
-    """Write a GGUF file with a random Llama. `changes` are keys of its metadata (dots as `__`) that are replaced or added."""
+    """Write a GGUF file with a random Llama. `changes` replace or add keys of its metadata; a `__` stands for a dot."""
     torch.manual_seed(5)
     tokens = _tokens()
     config = LlamaConfig(
@@ -98,5 +98,5 @@ def _named(name: str) -> str:
 
 
 def _permuted(rows: np.ndarray, heads_n: int) -> np.ndarray:
-    """llama.cpp's `LlamaModel.permute`: its rotary positions turn neighbours, those of transformers turn halves."""
+    """Permute as llama.cpp's `LlamaModel.permute`: it rotates neighbouring entries, transformers rotates halves."""
     return rows.reshape(heads_n, 2, rows.shape[0] // heads_n // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)

@@ -1,6 +1,7 @@
-"""Families whose numbers were wrong without a word, or ended in a library's error: right now, or refused in one sentence.
+"""Families whose numbers were once wrong without a warning, or which failed with a library's error.
 
-Tiny random models, one of each kind; every family of transformers is tried in tests/full/test_architectures.py.
+Each is now right or rejected in one sentence. The models are tiny and random, one of each kind.
+tests/full/test_architectures.py tries every family of transformers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is the greedy continuation the answer? Against generating it."""
+"""Whether the greedy continuation is the answer, compared with generating it."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_probability_is_the_mean_over_the_answers_tokens(miniature):
 
 def test_an_answer_without_a_token_is_neither_right_nor_likely(miniature, monkeypatch):
     class Deaf:
-        """A tokenizer that drops what it does not know, as some do."""
+        """A tokenizer that drops unknown characters, as some do."""
 
         def __init__(self, inner):
             self.inner, self.eos_token, self.bos_token_id = inner, inner.eos_token, inner.bos_token_id

@@ -1,4 +1,4 @@
-"""Scoring for every family of models, against a second definition: one prompt alone, step by step, without a cache."""
+"""Scoring for every family of models, compared with one prompt alone, step by step, without a cache."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ FAMILIES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def lm(request, tmp_path_factory) -> LanguageModel:
-    """A random model of one family, saved and loaded as a user's is."""
+    """Return a random model of one family, saved and loaded as a user's model is."""
     import torch
 
     torch.manual_seed(1)
@@ -111,7 +111,7 @@ def save_tokenizer(folder) -> None:
 
 
 def prompts() -> list[str]:
-    """Lengths around every border: exact, padded, one step, several, beyond a sliding window."""
+    """Return prompts with lengths around every limit: exact, padded, one step, several, beyond a sliding window."""
     random = np.random.default_rng(0)
     sizes = [1, 2, 3, 4, 7, 8, 12, 15, 16, 17, 19, 24, 31, 32, 33, 48, 64, 70]
     return [" ".join(map(str, random.integers(3, VOCABULARY, size))) for size in sizes]

@@ -13,7 +13,7 @@ TURNS = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{
 
 @pytest.fixture
 def chatty(shared_data: Path, tmp_path: Path) -> Path:
-    """The stories' model, whose tokenizer adds a BOS, with a chat template that writes one too."""
+    """Return the folder of the `stories` model with a chat template that writes a BOS. Its tokenizer adds a BOS too."""
     folder = tmp_path / "chatty"
     folder.mkdir()
     for path in (shared_data / "models" / "stories260K").iterdir():

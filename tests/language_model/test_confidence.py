@@ -1,4 +1,4 @@
-"""Confidence against `generate`, its independence of the batch, and every way in which it can go wrong."""
+"""Confidence compared with `generate`, its independence of the batch, and every way in which scoring can fail."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def lab_prompts(count_n: int) -> list[str]:
 
 
 def by_generate(lm: LanguageModel, prompt: str, max_new_tokens: int) -> dict[str, float]:
-    """The second definition: transformers' own greedy generation of one prompt alone, and its logits afterwards."""
+    """Compute the statistics from transformers' own greedy generation of one prompt alone, and its logits."""
     import torch
 
     inputs = lm.tokenizer(prompt, return_tensors="pt")
@@ -77,7 +77,7 @@ class TestAgainstGenerate:
 
 
 class TestIndependenceOfTheBatch:
-    """On one CPU thread in float32, not a bit of a prompt's statistics depends on what else is scored."""
+    """On one CPU thread in float32, no bit of a prompt's statistics depends on the other prompts."""
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_on_the_lab(self, miniature, seed):
@@ -175,7 +175,7 @@ class TestOfThePromptItself:
 
 
 class TestMemory:
-    """Memory that runs out: the errors that torch raises, thrown where it would throw them."""
+    """Memory runs out: the errors that torch raises, at the places where torch raises them."""
 
     @pytest.mark.parametrize("kind", ["gpu", "cpu"])
     def test_batches_are_halved_and_every_prompt_is_scored(self, miniature, monkeypatch, kind):
@@ -328,7 +328,7 @@ class TestEdges:
 
 
 class TestWhereNoBitsArePromised:
-    """bfloat16, which a GPU would compute in: the fewest batches, and numbers that are close to float32's."""
+    """bfloat16, in which a GPU computes: as few batches as possible, and numbers close to those of float32."""
 
     @pytest.mark.full
     def test_batches_are_neighbours_by_length_and_every_prompt_is_scored(self, stories, dolly_prompts, shared_data):

@@ -1,4 +1,4 @@
-"""The text of a control token in data stays text, a template's is one; other texts have the tokens they always had."""
+"""The text of a control token stays text in data. In a template it becomes one token. All other texts keep their tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 
 
 def fast(kind: str, **names: Any) -> Any:
-    """A tokenizer of one of the usual makes, with a start token before every text."""
+    """Return a tokenizer of one common kind, with a start token before every text."""
     import transformers
 
     trainer: Any
@@ -157,7 +157,7 @@ def test_unigram_vocabularies_are_text_or_refused() -> None:
 class TestSlow:
     @pytest.fixture
     def tokenizer(self) -> Any:
-        """A tokenizer in Python: a letter a token, blanks too."""
+        """Return a tokenizer in Python with one token for each character, blanks included."""
         import transformers
 
         class Letters(transformers.PreTrainedTokenizer):
@@ -243,7 +243,7 @@ class TestMarks:
 
 
 class TestEverywhere:
-    """One rule for scoring, training and benchmarks, by a real tokenizer."""
+    """Scoring, training and benchmarks treat control tokens alike, shown with a real tokenizer."""
 
     PROMPT, ANSWER = "HTML <s>strike</s>:", " close with </s> then go on"
 

@@ -1,4 +1,4 @@
-"""Embeddings in the store: cut into shards that no result depends on, and finished after a kill without doing any twice."""
+"""Stored embeddings: no result depends on their shards, and after a kill no shard is computed twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHARDS = [shard.name for shard in plan_shards(len(PROMPTS), SHARD_ROWS_N)]
 
 @dataclass(frozen=True)
 class CountingWork(Work):
-    """Work that counts the prompts it was asked to render: those that are embedded."""
+    """Work that records the prompts it renders. These are the prompts that are embedded."""
 
     rendered: list[str] = field(default_factory=list)
     wait_s: float = 0.0
@@ -48,13 +48,13 @@ class CountingWork(Work):
 
 
 def make_experiment(pooling: str = "mean") -> Experiment:
-    """The miniature experiment with another pooling."""
+    """Return the miniature experiment with `pooling`."""
     settings = Embeddings.model_validate({"pooling": pooling})
     return experiments.load(str(MINIATURE)).model_copy(update={"embeddings": settings})
 
 
 def make_work(root: Path, pooling: str = "mean", wait_s: float = 0.0) -> Any:
-    """Work over an empty store; what it says goes to `work.said`."""
+    """Return work over an empty store. Its messages go to `work.said`."""
     experiment, store = make_experiment(pooling), Store("miniature", str(root))
     said: list[str] = []
     unit, expected = Unit("prompt_embeddings"), Expectation(IDENTITY, {})
@@ -68,7 +68,7 @@ def write(work: Work, lm: LanguageModel, prompts: list[str] = PROMPTS, shard_row
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Every file of the folder; a kill may leave the half of a write beside them, which no manifest names."""
+    """Return the folder's files by name, without `.tmp` files: a kill may leave half of one, which no manifest names."""
     paths = (root / "miniature" / "folders" / IDENTITY).iterdir()
     return {path.name: path.read_bytes() for path in sorted(paths) if path.suffix != ".tmp"}
 
@@ -82,7 +82,7 @@ def write_in_a_process(root: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(miniature: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return the files of a run that was not disturbed."""
+    """Return the files of an uninterrupted run."""
     root = tmp_path_factory.mktemp("undisturbed")
     work = make_work(root)
     write(work, miniature)
@@ -160,7 +160,7 @@ def test_killed_between_the_last_shard_and_the_manifest(miniature, undisturbed, 
 
 
 def damage(data: bytes, how: str) -> bytes:
-    """What may lie where a shard should."""
+    """Return bytes that may be in the place of a shard."""
     vectors = np.frombuffer(data, np.float16, offset=128).reshape(SHARD_ROWS_N, -1)
     return {
         "empty": b"",

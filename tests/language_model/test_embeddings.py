@@ -1,4 +1,4 @@
-"""Prompt embeddings against a plain loop, and their independence of the batch."""
+"""Prompt embeddings compared with a plain loop, and their independence of the batch."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from taskdiv_assets.language_model.loading import LanguageModel, load
 
 
 def one_by_one(lm: LanguageModel, prompts: list[str], pooling: str) -> np.ndarray:
-    """The second definition: hidden states of one prompt at a time without padding, as the model itself gives them out."""
+    """Pool the model's own hidden states, one prompt at a time and without padding."""
     import torch
 
     rows = []

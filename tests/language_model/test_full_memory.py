@@ -1,4 +1,4 @@
-"""Memory that runs out says nothing of a model: no answer is remembered, and no other cause is named."""
+"""Full memory tells nothing about a model: no answer about the model is remembered, and no other cause is named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TUNING = Tuning(epochs=1, learning_rate=1e-3)
 
 
 def failing(lm: LanguageModel, error: Exception) -> Callable[..., Any]:
-    """Let a model raise an error in each pass; returns what it did before."""
+    """Make the model raise `error` in each pass, and return its original `forward`."""
     inner: Callable[..., Any] = lm.model.forward
 
     def forward(input_ids: Any = None, past_key_values: Any = None, **rest: Any) -> Any:
@@ -103,7 +103,7 @@ def test_full_memory_is_no_damaged_file(error: Exception, tmp_path: Path):
 
 
 class Strange(torch.nn.Linear):
-    """A layer of an architecture that refuses states which are not its own."""
+    """A layer of an architecture that raises `error` for any states."""
 
     __module__ = "transformers.models.strange"
     error: Exception = NotImplementedError("grouped")

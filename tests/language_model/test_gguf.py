@@ -1,4 +1,4 @@
-"""A base model in a GGUF file: unpacked it is the model that was packed, and anything else is refused in one sentence."""
+"""A base model in a GGUF file: unpacked, it equals the model that was packed. Every other file is rejected in one sentence."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def edited(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 
 def at(place: int, form: str, value: int) -> Callable[[Path], None]:
-    """A number of the header, replaced: version at 4, tensors at 8, values at 16, length of the first key at 24."""
+    """Return an edit that replaces a number of the header.
+
+    The version is at 4, tensors at 8, values at 16, the length of the first key at 24.
+    """
     return edited(lambda data: data[:place] + struct.pack(form, value) + data[place + struct.calcsize(form) :])
 
 

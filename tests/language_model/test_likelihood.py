@@ -1,4 +1,4 @@
-"""Log-likelihoods of answers, for every family of models: what lm-eval's own loop says, and what each text alone gives."""
+"""Log-likelihoods of answers for every family of models, compared with lm-eval's own loop and with each text alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tokens(random: np.random.Generator, size: int) -> tuple[int, ...]:
 
 
 def questions() -> list[Asked]:
-    """Every way in which texts of benchmarks begin alike, and the borders of the model's context."""
+    """Return texts that begin alike in every way that benchmarks' texts do, and texts around the context's limit."""
     random = np.random.default_rng(0)
     some = partial(tokens, random)
     asked = []
@@ -60,7 +60,7 @@ def questions() -> list[Asked]:
 
 
 def with_greedy_answers(lm: LanguageModel, asked: list[Asked]) -> list[Asked]:
-    """For some of the contexts also the answer that the model itself would give, and one that leaves it at the last token."""
+    """Add, for some contexts, the model's own greedy answer and one that differs from it in the last token."""
     import torch
 
     more = []
@@ -85,7 +85,7 @@ def said(plan: LikelihoodPlan, is_known: Any = None) -> dict[int, tuple[float, b
 
 
 def alone(lm: LanguageModel, one: Asked) -> float:
-    """One text by itself, without a cache, in double precision from the logits on."""
+    """Return the log-likelihood of one text by itself: no cache, and double precision from the logits on."""
     import torch
 
     ids = torch.tensor([one.context + one.answer])
@@ -149,7 +149,7 @@ def test_what_is_known_changes_no_bit_of_the_rest(lm: LanguageModel, monkeypatch
 
 
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several batches a family, which is what a kill comes between."""
+    """Force several batches for each family, so that a kill can come between them."""
     from taskdiv_assets.language_model import batching
 
     monkeypatch.setattr(batching, "CPU_SHAPES", batching.Shapes(rows=6, tokens=600))
@@ -213,7 +213,7 @@ def test_logits_are_made_where_answers_stand(llama: LanguageModel, monkeypatch: 
 
 @pytest.fixture
 def little_memory(llama: LanguageModel) -> Iterator[Callable[[int], list[int]]]:
-    """Lets memory run out for batches of more than so many tokens; returns the tokens of those that went through."""
+    """Yield a function that makes batches of more than `tokens_n` tokens fail. It returns the sizes of the others."""
     import torch
 
     hooks = []

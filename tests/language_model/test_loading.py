@@ -1,4 +1,4 @@
-"""Base models: resolved to a folder, refused in one sentence, loaded with stated choices."""
+"""Base models: found in a folder, rejected in one sentence, or loaded with the chosen data type and attention."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A damaged or foreign model folder is refused in one sentence, before anything is scored with it."""
+"""A damaged or foreign model folder is rejected in one sentence, before any prompt is scored."""
 
 from __future__ import annotations
 

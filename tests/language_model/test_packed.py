@@ -1,4 +1,4 @@
-"""Batches of all lengths against one prompt alone, against the other way bit by bit, and in any company."""
+"""Packed batches of mixed lengths: equal to one prompt alone, bit-identical to padded batches, whatever the other prompts are."""
 
 import gzip
 import json
@@ -32,7 +32,7 @@ OPTIONS = {
 
 
 def prompts(count_n: int = ALL_N) -> list[str]:
-    """Prompts of about 5 to 75 tokens."""
+    """Return prompts of about 5 to 75 tokens."""
     some = lab_prompts(count_n * 5)
     return [" ".join(some[5 * row : 5 * row + 1 + row % 5])[row % 7 :] for row in range(count_n)]
 
@@ -44,7 +44,7 @@ def prompts(count_n: int = ALL_N) -> list[str]:
     ],
 )
 def tiny(request, miniature) -> LanguageModel:
-    """A model with a large vocabulary of each type that is packed, with random weights; a fifth of all tokens are ends."""
+    """Return a random model with a large vocabulary, for each type that can be packed. A fifth of its tokens are ends."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -173,7 +173,7 @@ class TestStatistics:
 
 @pytest.mark.full
 class TestOnARealModel:
-    """Gemma 3 270M, where `make real-model` has brought it, and Dolly."""
+    """Gemma 3 270M if `make real-model` has installed it, and Dolly."""
 
     @pytest.fixture(scope="class")
     def gemma(self) -> LanguageModel:
@@ -183,7 +183,7 @@ class TestOnARealModel:
 
     @pytest.fixture(scope="class")
     def real_prompts(self, shared_data) -> list[str]:
-        """16 short prompts, and 4 that are longer than the sliding window of 512 tokens."""
+        """Return 16 short prompts, and 4 that are longer than the sliding window of 512 tokens."""
         with gzip.open(shared_data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line, _ in zip(lines, range(2000), strict=False)]
         texts = ["\n\n".join(filter(None, (row["instruction"], row["context"]))) for row in rows]

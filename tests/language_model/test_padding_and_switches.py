@@ -1,6 +1,7 @@
-"""Models that count padding, or choose their frequencies by the longest text of a batch: every text as if it were read alone.
+"""Models that count padding or choose their frequencies by a batch's longest text: each text is read as if alone.
 
-Tiny random models. The second definition is a plain forward pass over one text, without cache, mask or company.
+The models are tiny and random. Results are compared with a plain forward pass over one text, without cache, mask or other
+texts.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Counted]] = {
 
 
 class Words(Numbers):
-    """Texts are token numbers, in both directions."""
+    """A tokenizer that also decodes token numbers."""
 
     eos_token = ""  # an answer that is judged here ends without one
 
@@ -109,7 +110,7 @@ def text(size: int, seed: int = 0) -> str:
 
 
 def logits(lm: LanguageModel, ids: tuple[int, ...]) -> torch.Tensor:
-    """(tokens, vocabulary), of one text alone."""
+    """Return the logits (tokens, vocabulary) of one text alone."""
     with torch.inference_mode():
         found: torch.Tensor = lm.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
     return found
@@ -262,7 +263,7 @@ def test_a_switch_is_found_for_one_kind_of_layer_or_several():
 
 
 def forgetful() -> LanguageModel:
-    """A Llama whose positions are places in the batch, padding included, and which sees padding."""
+    """Return a Llama that ignores masks and positions: it sees padding and counts it."""
     lm = made("llama")
     inner: Callable[..., Any] = lm.model.forward
 

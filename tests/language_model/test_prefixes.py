@@ -1,4 +1,4 @@
-"""Which texts share their beginning: properties of the families, and other ways of sharing, which save no more."""
+"""Which texts share their beginning: properties of the families, and other ways of sharing that save no more tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Case = tuple[list[Tokens], list[int]]
 
 @st.composite
 def nested_texts(draw: st.DrawFn) -> Case:
-    """Texts made of blocks, as prompts are: a few blocks at each level, long and short ones, then a few tokens of their own."""
+    """Draw texts of blocks as prompts have them: a few blocks at each level, then a few tokens of their own."""
     levels = draw(st.lists(st.lists(st.integers(0, 45), min_size=1, max_size=3), min_size=0, max_size=4))
     blocks = [
         [tuple(100 * level + 1000 * choice + step for step in range(size)) for choice, size in enumerate(sizes)]
@@ -70,7 +70,7 @@ def saved_n(some: Sequence[Family]) -> int:
 
 
 def saved_by_cutting_at(length: int, texts: list[Tokens], shareable: list[int]) -> int:
-    """Tokens that are saved where texts with the same first tokens share all that they have in common."""
+    """Return the tokens saved if texts with the same first `length` tokens share their whole common beginning."""
     groups: dict[Tokens, list[Tokens]] = {}
     for text, some in zip(texts, shareable, strict=True):
         if some >= length:

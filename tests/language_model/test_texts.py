@@ -1,4 +1,4 @@
-"""Which tokens a tokenizer adds to a text by itself, and what is done about them; identities tell where something is done."""
+"""Tokens that a tokenizer adds to a text by itself, what scoring does about them, and the identities that change with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.home import MINIATURE
 
 @pytest.fixture
 def ended(miniature_folder: Path, tmp_path: Path) -> Path:
-    """The miniature's model, whose tokenizer puts its end token after every text."""
+    """Return the folder of a miniature model whose tokenizer puts its end token after every text."""
     folder = Path(shutil.copytree(miniature_folder, tmp_path / "model"))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     names = json.loads((folder / "tokenizer_config.json").read_text())

@@ -1,6 +1,6 @@
-"""Architectures on which a training once failed, or learnt nothing without a word: the loss that is reported is the model's own.
+"""Architectures on which training once failed, or learnt nothing without a warning: the reported loss is the model's own.
 
-Tiny random models. Each case was a fault: a layer between backbone and head, routers, experts, state-space layers.
+The models are tiny and random. Each case was a fault: a layer between backbone and head, routers, experts, state-space layers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STATES = {
 def folder_of(
     config: type[transformers.PreTrainedConfig], settings: dict[str, Any], folder: Path, scale: float = 1.5
 ) -> Path:
-    """A model whose weights are large enough for its loss to differ from that of a coin."""
+    """Save a model with weights so large that its loss differs from that of guessing."""
     torch.manual_seed(1)
     model = transformers.AutoModelForCausalLM.from_config(config(vocab_size=VOCABULARY, **settings)).eval()
     with torch.no_grad():
@@ -57,7 +57,7 @@ def trained(folder: Path, out: Path, **settings: Any) -> TuningResult:
 
 
 def loss_of(model: Any, lm: LanguageModel) -> float:
-    """Nats a token of the answers, one example at a time, from the model's own logits."""
+    """Return the loss of the answers in nats per token, one example at a time, from the model's own logits."""
     total = n = 0.0
     for example in (encode(lm, one, 128) for one in EXAMPLES):
         with torch.no_grad():

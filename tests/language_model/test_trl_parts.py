@@ -1,7 +1,7 @@
 """The private parts of TRL and transformers that `tuning.trl_parts` relies on.
 
 If one of these tests fails after an update, compare `trl_parts` with the new version's SFTTrainer. An override whose method was
-renamed is never called: training would then use TRL's own way to a step, slower and with another order of examples.
+renamed is never called. Training then makes steps in TRL's own way: slower, and with another order of examples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fine-tuning by TRL and PEFT: the same bytes for the same seed, loss on completions only, refusals by name."""
+"""Fine-tuning by TRL and PEFT: the same bytes for the same seed, loss on completions only, clear errors."""
 
 import json
 import random
@@ -33,7 +33,7 @@ def examples():
 
 @pytest.fixture
 def train(miniature_folder, tmp_path, examples):
-    """Trains an adapter in a folder of its own; returns the result and the folder."""
+    """Return a function that trains an adapter in a new folder, and returns the result and the folder's files."""
 
     def run(
         name="adapter", *, rows=examples, settings=SETTINGS, seed=0, hub=None, **more
@@ -138,7 +138,7 @@ class TestLearning:
 
 
 def mean_loss(lm, items) -> float:
-    """Mean over items of the loss on the answer and its EOS, nats a token, one item at a time."""
+    """Return the mean over items of the loss on the answer and its EOS, in nats per token, one item at a time."""
     import torch
 
     losses = []

@@ -1,4 +1,4 @@
-"""A training that was stopped ends with the bytes of one that was not, wherever it was stopped."""
+"""A training that is interrupted at any step ends with the same bytes as an uninterrupted one."""
 
 import json
 import shutil
@@ -16,12 +16,12 @@ STEPS_N = 8
 
 
 class KilledError(Exception):
-    """Stands for whatever ends a process."""
+    """Represents whatever ends a process."""
 
 
 @pytest.fixture
 def bench(tmp_path, miniature_folder):
-    """Trains with checkpoints at every step, and stops after a given one."""
+    """Return a function that trains with checkpoints at every step, and stops after a given step."""
     items = pool_items(9, ["copy", "first", "last", "max", "upper", "compare"], 40, 12)[:64]
     examples = [Example(item.item_id, item.prompt, item.response) for item in items]
     file = tmp_path / "last.safetensors"
@@ -82,7 +82,7 @@ def test_a_whole_model_goes_on_too(bench):
 
 
 class TestCheckpointsThatCannotBeUsed:
-    """Training starts anew and says why; it never fails for a bad checkpoint of its own."""
+    """Training starts anew and says why. It never fails because of its own bad checkpoint."""
 
     def stopped(self, bench):
         with pytest.raises(KilledError):

@@ -1,5 +1,7 @@
-"""However a step is laid out - padded or packed rows, one pass or several, one process or two, activations kept or not -
-the same comes out, to rounding."""
+"""Every layout of a step gives the same result, to rounding.
+
+Layouts are padded or packed rows, one pass or several, one process or two, activations kept or not.
+"""
 
 import gzip
 import json
@@ -29,7 +31,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def dolly(shared_data):
-    """Answers of Dolly short enough for the stories' context, and long enough to differ."""
+    """Return answers of Dolly as examples for the `stories` model."""
     with gzip.open(shared_data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line, _ in zip(lines, range(60), strict=False)]
     return [Example(f"{n:03}", f"{row['instruction']}\n", row["response"]) for n, row in enumerate(rows)]
@@ -37,7 +39,7 @@ def dolly(shared_data):
 
 @pytest.fixture
 def trained(tmp_path, examples, miniature_folder):
-    """Losses and weights of a training with other settings."""
+    """Return a function that trains with other settings, and returns the result and the weights."""
     from safetensors.numpy import load_file
 
     def run(name, rows=examples, base=miniature_folder, **update):

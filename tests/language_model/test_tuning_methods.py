@@ -1,4 +1,4 @@
-"""Whole models, and adapters over a base in 4 bits (bitsandbytes computes that on a CPU too)."""
+"""Tuning of whole models, and of adapters over a base in 4 bits. bitsandbytes computes 4 bits on a CPU too."""
 
 import hashlib
 import importlib.util
@@ -68,7 +68,7 @@ class TestWholeModels:
 
 @pytest.mark.full
 class TestFourBits:
-    """In a process of its own, since PEFT looks once whether bitsandbytes is there."""
+    """Runs in a separate process, because PEFT looks only once whether bitsandbytes is installed."""
 
     @pytest.fixture(scope="class")
     def found(self, tmp_path_factory):

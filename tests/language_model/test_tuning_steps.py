@@ -1,4 +1,4 @@
-"""What a step sees, and how it lies in rows and passes: properties over many lengths."""
+"""The examples of a step, and their layout in rows and passes: properties over many lengths."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(np.array)
 
 
 def examples_of(lengths) -> list[Encoded]:
-    """Distinct tokens everywhere, the second half of each example learnt."""
+    """Return examples of the given lengths with distinct tokens. The second half of each example is learnt."""
     made, next_token = [], 1
     for length in lengths:
         tokens = list(range(next_token, next_token + int(length)))

@@ -1,4 +1,4 @@
-"""What models write, for every family of them: the texts of lm-eval's own loop over transformers' `generate`."""
+"""Texts that models of every family write, compared with lm-eval's own loop over transformers' `generate`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def llama(tmp_path: Path) -> LanguageModel:
-    """Writes varied texts, some of which it ends."""
+    """Return a model that writes varied texts and ends some of them."""
     return load_family("llama", tmp_path)
 
 
@@ -75,7 +75,7 @@ def theirs(lm: LanguageModel, some: Sequence[Any], batch_size: int = 1) -> list[
 
 
 def rules_from(texts: Sequence[str]) -> list[Rule]:
-    """Stop texts of every kind, taken from what the model writes, so that they come."""
+    """Return rules with stop texts of every kind, taken from written texts so that they occur."""
     long = sorted((text for text in texts if len(text) >= 6), key=lambda text: -len(set(text)))
     assert len(long) >= 3
     # No part of a special token: at these lm-eval ends a batch of one, but not a row of many.
@@ -124,7 +124,7 @@ def test_a_few_texts_are_not_written_apart(llama: LanguageModel) -> None:
 
 
 def written_tokens(lm: LanguageModel, texts: Sequence[str]) -> list[int]:
-    """Tokens by how many texts have them, common ones first."""
+    """Return all tokens, those in most texts first."""
     counts = np.zeros(VOCABULARY)
     for text in texts:
         counts[list(set(lm.tokenizer.encode(text, add_special_tokens=False)))] += 1
@@ -132,7 +132,7 @@ def written_tokens(lm: LanguageModel, texts: Sequence[str]) -> list[int]:
 
 
 def swap(lm: LanguageModel, token: int, other: int) -> None:
-    """The model writes one token where it wrote the other."""
+    """Make the model write `token` where it wrote `other`, and the reverse."""
     import torch
 
     with torch.no_grad():

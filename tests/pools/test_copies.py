@@ -1,4 +1,4 @@
-"""Rows that repeat a prompt: dropped in campaigns and kept in studies; their ids and answers are never lost."""
+"""Rows that repeat a prompt: dropped in campaigns, kept in studies. Their ids and answers are never lost."""
 
 import io
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def experiment(tmp_path, **changes):
 
 
 def made(wanted, store):
-    """A stored raw_pool, as `produce` stores it."""
+    """Store a raw_pool as `produce` does, and return its product."""
     lineage = REGISTRY.look(wanted, store)
     unit = Unit("raw_pool")
     product = make_raw_pool(Work(wanted, store, lineage, unit, lineage.expect(unit), lambda line: None))

@@ -1,4 +1,4 @@
-"""CSV as programs write it: separators, encodings, quotes escaped by backslashes, line ends."""
+"""CSV files as programs write them: separators, encodings, quotes escaped by backslashes, line ends."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Items that are taken out of a pool, and their near-duplicates in the rest, against definitions written out again."""
+"""Items that are held out of a pool, and their near-duplicates among the other rows, compared with plain definitions."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_file_of_items_and_its_columns_belong_together() -> None:
 
 
 def by_pairs(texts: list[str], items: list[str]) -> set[tuple[int, int, bool]]:
-    """The second definition: compare every pair, with sets of tuples of words."""
+    """Find near-duplicates by comparing every pair as sets of tuples of words."""
 
     def split_up(text: str) -> list[str]:
         return re.sub(r"[^a-z0-9]+", " ", text.lower()).split()

@@ -1,4 +1,4 @@
-"""The lab's pool, its held-out items and its pretraining: what the design fixes, and what keeps them apart."""
+"""The lab's pool, its held-out items and its pretraining: what the design prescribes, and that the three do not overlap."""
 
 import doctest
 from collections import Counter, defaultdict
@@ -46,7 +46,7 @@ OPERATIONS = [
 
 
 def parts(prompt: str) -> tuple[str, str]:
-    """Wording and input of a prompt."""
+    """Split a prompt into its wording and its input."""
     wording, _, text = prompt.removesuffix(">").partition(": ")
     return wording, text
 

@@ -1,4 +1,4 @@
-"""Files of users: every kind read alike, and each that is not what it says refused in one sentence."""
+"""Files of users: every format is read alike, and a file that is not in its stated format is rejected in one sentence."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Prompt ids, duplicates and what is refused, on rows written by hand."""
+"""Prompt ids, duplicates and rejected rows, on rows written by hand."""
 
 import hashlib
 import json

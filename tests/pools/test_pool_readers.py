@@ -1,4 +1,4 @@
-"""The named readers on the real data, and hub data sets by `datasets` on local files."""
+"""The named readers on real data, and hub data sets read by `datasets` from local files."""
 
 from collections import Counter
 

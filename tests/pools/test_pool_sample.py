@@ -1,4 +1,4 @@
-"""A sample of a pool: chosen by hash, counted, the same whatever the order of rows."""
+"""A sample of a pool: chosen by hash, of the stated size, and independent of the order of rows."""
 
 from pathlib import Path
 

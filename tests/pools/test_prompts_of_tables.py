@@ -1,4 +1,4 @@
-"""Prompts from several columns, from conversations and from JSON arrays; the first rows; further columns by prompt id."""
+"""Prompts from several columns, from conversations and from JSON arrays; previews of rows; further columns by prompt id."""
 
 import json
 import os

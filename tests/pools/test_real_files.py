@@ -1,4 +1,4 @@
-"""Files that LibreOffice and `datasets` wrote (`files/README.md`), each read, and looked at."""
+"""Files that LibreOffice and `datasets` wrote (`files/README.md`): each is read and previewed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Labels from the pool's own column and from a mapping file; labels that do not fit are refused with counts."""
+"""Labels from a pool's column and from a mapping file. Labels that do not match the pool are rejected with counts."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -20,7 +20,7 @@ IMPORTED_AT = datetime.datetime(2026, 11, 20, 9, 30, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True)
 class Campaign:
-    """What the folder holds."""
+    """The contents of the folder."""
 
     name: str = "questions"
     tasks: Mapping[str, int] = field(default_factory=lambda: {"all prompts": 60})
@@ -94,7 +94,7 @@ def _pool(folder: Path, recipe: Campaign, ids: list[str], tasks: list[str]) -> N
 
 
 def _order(ids: list[str], tasks: list[str], place: int) -> list[str]:
-    """A strategy's order: the first shuffles, the others go round the tasks."""
+    """Return a strategy's order: shuffled for the first strategy, the tasks in turn for the others."""
     generator = np.random.default_rng(place)
     if not place:
         return [ids[int(one)] for one in generator.permutation(len(ids))]
@@ -124,7 +124,7 @@ def _export(
 
 
 def _answers(folder: Path, ids: list[str]) -> None:
-    """One import, and the table made of it; a blank answer is among the rows and does not count."""
+    """Write one import and the table made from it. One row of the import is blank and does not count."""
     (folder / "annotations").mkdir()
     rows = [*ids, "f" * 16]
     columns = {

@@ -1,6 +1,6 @@
-"""What a simulated run says of confidence: by task, by other sources and definitions, and against being right.
+"""Simulated tables of confidence: by task, by other sources and definitions, and compared with accuracy.
 
-Invented numbers in the stored tables' shape. Allocations are made here by a literal queue, one label after another.
+The numbers are invented; the columns are those of the stored tables. A plain queue allocates one label after another.
 """
 
 import heapq
@@ -26,7 +26,7 @@ Columns = Mapping[str, Any]
 
 
 def task_confidence(tasks: list[str], sizes: Mapping[str, int], means: np.ndarray, sample_n: int | None) -> Columns:
-    """Means with the standard error of a finite population: 0 where all are scored, null where one alone is."""
+    """Return means with the standard error of a finite population: 0 if all prompts are scored, null if one of many is."""
     pool = np.array([sizes[task] for task in tasks])
     scored = pool if sample_n is None else np.minimum(pool, sample_n)
     errors = 0.2 / np.sqrt(scored) * np.sqrt(1 - scored / pool)
@@ -42,7 +42,7 @@ def task_confidence(tasks: list[str], sizes: Mapping[str, int], means: np.ndarra
 def comparison(
     tasks: list[str], sizes: Mapping[str, int], means: np.ndarray, budgets: tuple[int, ...], sample_n: int | None
 ) -> Columns:
-    """One row a source, definition, budget and task; empty where no budget fits."""
+    """Return one row for each source, definition, budget and task. No rows if no budget fits the pool."""
     random = np.random.default_rng(4)
     variants = [("chosen", name, power) for name, power in DEFINITIONS.items()]
     variants += [(entry["name"], "mean_probability", 1.0) for entry in ALTERNATIVES]
@@ -88,7 +88,7 @@ def row(
 
 
 def queue(means: np.ndarray, sizes: list[int], budget: int) -> list[int]:
-    """The next label goes to the task that has waited longest for its cost."""
+    """Allocate labels one by one, each to the task whose cost including this label is lowest."""
     counts, waiting = [0] * len(sizes), [(float(mean), place) for place, mean in enumerate(means)]
     heapq.heapify(waiting)
     for _ in range(budget):
@@ -100,7 +100,7 @@ def queue(means: np.ndarray, sizes: list[int], budget: int) -> list[int]:
 
 
 def accuracy(tasks: list[str], means: np.ndarray, items_n: int) -> Columns:
-    """Mostly as right as confident; `flip` confident and wrong. Empty without items."""
+    """Return accuracies close to the confidences, but 0 for tasks that start with `flip`. Empty without items."""
     random = np.random.default_rng(5)
     kept = tasks if items_n else []
     confidence = np.clip(means + random.normal(0, 0.05, size=len(tasks)), 0.05, 0.99)[: len(kept)]

@@ -1,7 +1,7 @@
 """A results folder as a real run leaves it, from a simulation: real Parquet, footers, rejected files.
 
-Items have a difficulty that all arms share, tasks a level and a gain, seeds a shift: intervals have something to find.
-The numbers are invented and stand for nothing.
+All arms share the difficulties of items. Tasks have a level and a gain, seeds a shift. The numbers are invented and stand for
+no result.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ _SCORE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the folder holds."""
+    """The contents of the folder."""
 
     name: str = "demo"
     reader: str = "lab"
@@ -92,7 +92,7 @@ def make_results(root: Path, recipe: Recipe | None = None) -> Path:
 
 
 def footer(asset: str, key: str | None, hostile: str = "", **changes: Any) -> dict[str, Any]:
-    """A footer with two rules, both passed but for a warning on confidence."""
+    """Return a footer with two rules. Both passed, except that confidence tables have a warning."""
     seconds = int(hashlib.sha256(f"{asset}{key}".encode()).hexdigest()[:4], 16) % 60
     rules = [
         {
@@ -135,7 +135,7 @@ def footer(asset: str, key: str | None, hostile: str = "", **changes: Any) -> di
 
 
 def identity(asset: str, key: str | None) -> str:
-    """32 hex digits for a table."""
+    """Return 32 hex digits for a table."""
     return hashlib.sha256(f"{asset}/{key}".encode()).hexdigest()[:32]
 
 
@@ -403,7 +403,7 @@ class _Writer:
         return {name: whole[name] for name in _SCORE_COLUMNS}
 
     def items(self, benchmark: str, size: int) -> dict[str, Any]:
-        """What is asked of every model: the columns that do not depend on it."""
+        """Return the columns of a benchmark's items that do not depend on the model."""
         tasks = self.tasks[self.recipe.benchmark_tasks.get(benchmark, slice(None))]
         n = len(tasks) * size
         return {

@@ -1,4 +1,4 @@
-"""What a report says of how a benchmark was asked: each sentence where it is true, and nowhere else."""
+"""A report's sentences on how a benchmark was asked: each appears where it is true, and only there."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the page says of confidence, against second computations from the stored tables."""
+"""The page's statements on confidence, compared with computations from the stored tables."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str
 
 
 def rows_of(html: str, table: str) -> dict[str, list[str]]:
-    """Cells of a table of the page by its first cells."""
+    """Return the rows of one of the page's tables by their first cells."""
     root = etree.fromstring(html.removeprefix("<!DOCTYPE html>").encode())
     found = root.xpath(f"//table[caption/@id='{table}-caption']/tbody/tr")
     texts = [["".join(cell.itertext()) for cell in row] for row in found]

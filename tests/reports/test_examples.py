@@ -1,4 +1,4 @@
-"""Examples: prompts by what chose them, and outputs of models side by side, from folders as the graph writes them."""
+"""Examples: prompts by strategy, and outputs of models side by side, from folders as the graph writes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RIGHT = {"base": (0, 0, 0, 1), "random": (0, 1, 0, 1), "weighted_task_diversity"
 
 
 def folder_of(root: Path, identity: str, right: tuple[int, ...], text: str) -> None:
-    """Scores and outputs of one model, as the stage `benchmark_scores` keeps them."""
+    """Write scores and outputs of one model, as the stage `benchmark_scores` stores them."""
     folder = root / "folders" / identity
     folder.mkdir(parents=True)
     tasks, items = zip(*ITEMS, strict=True)
@@ -42,7 +42,7 @@ def folder_of(root: Path, identity: str, right: tuple[int, ...], text: str) -> N
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Results with outputs of three models."""
+    """Return results with outputs of three models."""
     asked = {"lab": {"asked_n": 6, "items_n": 6, "scores": {"base": "b", "0": "r"}, "questions": "q"}}
     made = make_results(tmp_path, Recipe(**SMALL, asked=asked))
     path = made / "tables/benchmark_scores/weighted_task_diversity/64.parquet"

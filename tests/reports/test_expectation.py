@@ -1,4 +1,4 @@
-"""Whether an expectation came true: each kind of clause against each verdict, and free text that is not judged."""
+"""Whether an expectation was met: each kind of clause with each verdict, and free text, which is not judged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[results.Results, Any
 
 
 def with_verdict(section: Any, pair: tuple[str, str], verdict: str, budgets: tuple[int, ...]) -> Any:
-    """The section with one comparison's verdict set, wherever it is kept."""
+    """Return the section with another verdict for one comparison, in every place that holds it."""
 
     def changed(one: Any) -> Any:
         is_it = one and (one.strategy, one.reference) == pair and one.budgets == budgets

@@ -1,4 +1,4 @@
-"""The page's form: escaped, closed to everything outside, readable in both grounds, every picture with its words and numbers."""
+"""The page's form: escaped, loading nothing from elsewhere, readable in light and dark, each picture with text and numbers."""
 
 from __future__ import annotations
 
@@ -130,13 +130,13 @@ class TestPictures:
 
 
 def inherited(element: etree._Element, attribute: str) -> str | None:
-    """An attribute of the element, or of what it stands in."""
+    """Return an attribute of the element or of its nearest ancestor that has it."""
     found = (one.get(attribute) for one in (element, *element.iterancestors()))
     return next((value for value in found if value), None)
 
 
 def has_table(figure: etree._Element) -> bool:
-    """Whether a table follows before the next figure, in the same section."""
+    """Return whether a table follows before the next figure, in the same section."""
     for sibling in figure.itersiblings():
         if sibling.tag == "figure":
             return False
@@ -146,7 +146,7 @@ def has_table(figure: etree._Element) -> bool:
 
 
 def grounds() -> list[dict[str, str]]:
-    """Colours by name: light, dark, print."""
+    """Return the colours by name in light, dark and print."""
     css = (TEMPLATES / "style.css").read_text()
     return [
         dict(re.findall(r"--([a-z]+): (#[0-9a-f]{3,6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)
@@ -165,7 +165,7 @@ def mixed(top: str, ground: str, share: float) -> tuple[float, ...]:
 
 
 def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    """WCAG 2.2's ratio."""
+    """Return the contrast ratio of WCAG 2.2."""
     light, dark = sorted((luminance(first), luminance(second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

@@ -1,4 +1,4 @@
-"""Foreign text on the page: whatever a pool, a task, a model, a strategy or a broken file is called, only what is shown changes."""
+"""Foreign text on the page: hostile names of pools, tasks, models, strategies and broken files change only the shown text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parsed(html: str) -> etree._Element:
 
 
 def hostile_results(root: Path, text: str) -> Path:
-    """Results whose every name holds the text: tasks, prompts, model, benchmark and metric, notes, rules, errors, strategies' notes."""
+    """Return results in which every name, note and error contains the text."""
     name = text.replace("\x00", "\ufffd")
     recipe = Recipe(**RECIPE, hostile=text, benchmarks=("lab", f"b{name[:2000]}"), metric=f"m{name[:2000]}")
     folder = make_results(root, recipe)
@@ -68,7 +68,7 @@ def change_footer(path: Path, text: str) -> None:
 
 
 def shape(root: etree._Element) -> list[tuple[str, tuple[str, ...]]]:
-    """Every element outside pictures and lists of problems, with the names of its attributes."""
+    """Return each element with its attributes' names, except in pictures and elements that depend on names."""
     kept = (
         one for one in root.iter(etree.Element) if not any(up.tag.endswith("svg") for up in (one, *one.iterancestors()))
     )

@@ -1,4 +1,4 @@
-"""Win rates at equal length over several models: against published rates, a general optimiser, and known coefficients."""
+"""Win rates at equal length over several models, compared with published rates, a general optimiser and known coefficients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOLERANCE = {"alpaca-7b": 0.2, "gpt4": 3.6, "text_davinci_001": 0.3}
 
 @pytest.fixture(scope="module")
 def published(shared_data: Path) -> tuple[Floats, Floats]:
-    """Preferences (3, n) and differences in length (3, n) on the instructions that all three have a verdict on."""
+    """Return preferences and length differences, each (3, n), for instructions with a verdict on all three models."""
     by_model = [{row["instruction"]: row for row in annotation_rows(shared_data, model)} for model in MODELS]
     kept = [text for text in by_model[0] if all(rows[text]["preference"] not in (None, -1) for rows in by_model)]
     preferences = [[(rows[text]["preference"] or 1.5) - 1 for text in kept] for rows in by_model]
@@ -41,7 +41,7 @@ def published(shared_data: Path) -> tuple[Floats, Floats]:
 
 
 def simulated(rng: np.random.Generator, models_n: int, n: int) -> tuple[Floats, Floats, Floats]:
-    """Preferences, differences and true rates of models that share the difficulties of instructions."""
+    """Return preferences, length differences and true rates of models that share the instructions' difficulties."""
     difficulty = rng.normal(size=n)
     level, sensitivity = rng.normal(-0.5, 0.7, models_n), rng.uniform(0.6, 1.6, models_n)
     differences = np.round(rng.normal(100, 300, (models_n, n)))
@@ -113,7 +113,7 @@ def test_models_that_nothing_can_be_fitted_to_are_told_apart() -> None:
 
 
 def judged_results(root: Path, *, lengths: bool, **settings: Any) -> results.Results:
-    """A results folder with verdicts; each model's own estimate is stored as 0.5 throughout."""
+    """Return results with verdicts. Every stored win rate at equal length is 0.5."""
     recipe = Recipe(
         tasks=("alpaca_eval",), items_per_task=40, strategies=("random", "task_diversity"), budgets=(16, 32), seeds=(0, 1),
         full_pool_seeds=(), benchmarks=("alpaca_eval",), metric="win_rate",

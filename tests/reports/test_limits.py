@@ -1,4 +1,4 @@
-"""The ends of what a report can be made from: nothing, one of each, ties, scores that say nothing; and the largest, small."""
+"""Extreme inputs of a report: none, one of each, ties, scores without information, and the largest sizes, scaled down."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_scores(table: pa.Table, scores: np.ndarray) -> pa.Table:
 
 
 def only(benchmark: str, strategies: tuple[str, ...]) -> Callable[[Path, pa.Table], pa.Table]:
-    """Rows of one benchmark for some strategies only."""
+    """Return a change that keeps one benchmark's rows for some strategies and the base only."""
 
     def change(path: Path, table: pa.Table) -> pa.Table:
         is_kept = path.parent.name in strategies or path.name == "base_scores.parquet"
@@ -76,14 +76,14 @@ CHANGES: dict[str, Change] = {
 
 
 def changed(folder: Path, change: Callable[[Path, pa.Table], pa.Table]) -> Path:
-    """The folder with its tables of scores changed."""
+    """Change a folder's tables of scores, and return the folder."""
     for path in [*folder.glob("tables/benchmark_scores/**/*.parquet"), *folder.glob("tables/base_scores.parquet")]:
         pq.write_table(change(path, pq.read_table(path)), path)
     return folder
 
 
 def assert_whole(html: str) -> None:
-    """A page with every section, pictures that are XML, and no number that is none."""
+    """Check that the page has every section, that its pictures are valid XML, and that all its numbers are finite."""
     root = etree.fromstring(html.removeprefix("<!DOCTYPE html>").encode(), etree.XMLParser(resolve_entities=False))
     sections = [one.get("id") for one in root.iter("section")]
     assert sections == [one.get("href").strip("#") for one in root.find(".//nav").iter("a")]

@@ -1,4 +1,4 @@
-"""The report's first form: what was chosen, sent out, answered and is missing, before any score."""
+"""The report's first form, before any score: prompts chosen, sent out, answered and missing."""
 
 from __future__ import annotations
 

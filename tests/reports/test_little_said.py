@@ -1,4 +1,4 @@
-"""Claims say no more than there is: equal scores, one budget, cells that are missing, crossings at a budget."""
+"""Claims do not exceed the evidence: equal scores, one budget, missing cells, crossings at a budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STRATEGIES = ("random", "min_margin", "weighted_task_diversity")
 
 
 def page_text(html: str) -> str:
-    """The page without its methods, which explain words that this page may not use."""
+    """Return the page's text without its methods, which explain words that this page may not use, and its provenance."""
     sections = (one for one in parsed(html).iter("section") if one.get("id") not in ("methods", "provenance"))
     return " ".join(" ".join("".join(one.itertext()) for one in sections).split())
 

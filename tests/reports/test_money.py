@@ -1,4 +1,4 @@
-"""Cost beside counts of labels: with a price in a study, with one in a campaign, and not a word without one."""
+"""Cost beside counts of labels: with a price in a study, with one in a campaign, and no cost without a price."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def with_settings(folder: Path, **changes: Any) -> Path:
 
 
 def as_campaign(folder: Path, **annotation: Any) -> Path:
-    """One list a cell; the pool answers every fourth prompt, and half of random's list at 32 came back."""
+    """Turn a study into a campaign: one list for each cell.
+
+    The pool answers every fourth prompt. Half of random's list at 32 has been answered.
+    """
     with_settings(folder, purpose="campaign", annotation=annotation)
     for path in (folder / "tables/allocation").rglob("*.parquet"):
         table = pq.read_table(path)

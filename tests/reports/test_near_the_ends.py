@@ -1,4 +1,4 @@
-"""Scores that (nearly) all agree: intervals stay open, and nothing is called equivalent on a few items."""
+"""Scores that (nearly) all agree: intervals keep a width, and no difference is called equivalent on few items."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_equivalence_at_the_margin_is_hardly_ever_shown_on_few_items() -> None:
 
 
 def said(folder: Path) -> tuple[str, pa.Table]:
-    """The answer of a report, topics and texts and verdicts, and its table."""
+    """Return a report's claims and verdicts as one text, and its table of results."""
     found = results.load(str(folder))
     sections = analysis.sections(found)
     claims = [" ".join(claim) for claim in sentences.answer(found, sections)]
@@ -170,7 +170,7 @@ def test_equal_means_share_the_first_place(tmp_path: Path) -> None:
 
 
 def lowered(path: Path, table: pa.Table) -> pa.Table:
-    """Four of five items right; three of five where the strategy is task_diversity."""
+    """Set four of five items right, and three of five for task_diversity."""
     right = np.arange(table.num_rows) % 5 > ("task_diversity" in str(path))
     return with_scores(table, right.astype(float))
 

@@ -1,4 +1,4 @@
-"""What of the report stands in the UI: its claims, and its main curve."""
+"""The parts of the report that the UI shows: its claims and its main curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"tasks": ("copy", "flip"), "items_per_task": 6, "budget
 
 
 def notes_of(rendered: reports.Rendered) -> dict[str, Any]:
-    """As the stage keeps them."""
+    """Return the notes that the stage stores."""
     return {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
 
 

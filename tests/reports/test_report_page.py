@@ -1,4 +1,4 @@
-"""The page over simulated results: whole, with holes, and with hostile text."""
+"""The page over simulated results: complete, with missing parts, and with hostile text."""
 
 import re
 from pathlib import Path
@@ -77,7 +77,7 @@ VARIANTS = {
 
 
 def parsed(html: str) -> etree._Element:
-    """The page as XML, strictly: a stray `<` or an unclosed element fails here."""
+    """Parse the page strictly as XML: a stray `<` or an unclosed element fails here."""
     assert html.startswith("<!DOCTYPE html>")
     return etree.fromstring(
         html.removeprefix("<!DOCTYPE html>").encode(), etree.XMLParser(recover=False, resolve_entities=False)

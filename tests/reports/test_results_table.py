@@ -1,4 +1,4 @@
-"""results.csv alone is enough to compute its intervals and verdicts again, and docs/RESULTS.md describes all of it."""
+"""results.csv is enough to compute its intervals and verdicts again, and docs/RESULTS.md describes every column."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(folder: Path) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def rows(table: pa.Table) -> list[Row]:
-    """As a reader of the CSV has them: text."""
+    """Return the rows as a reader of the CSV gets them: as text."""
     return list(csv.DictReader(io.StringIO(writing.as_csv(table).decode())))
 
 

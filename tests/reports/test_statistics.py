@@ -1,4 +1,4 @@
-"""The report's statistics against second definitions, and by simulation."""
+"""The report's statistics, compared with plain definitions and tested by simulation."""
 
 from itertools import product
 
@@ -220,7 +220,7 @@ def test_holm_equals_its_step_down_definition() -> None:
 def straight_curve(
     levels: dict[int, float], seeds_n: int = 4, noise: float = 0.05
 ) -> tuple[dict[int, Arm], NDArray[np.int64]]:
-    """Curves with the wanted macro means exactly: the noise of each seed and of all items is centred."""
+    """Return arms whose macro means are exactly `levels`: the noise is centred over seeds and items."""
     tasks = np.repeat(np.arange(4), 10)
     generator = np.random.default_rng(11)
     arms = {}

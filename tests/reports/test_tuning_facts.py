@@ -1,4 +1,4 @@
-"""What the page says of how adapters were trained: a chosen learning rate, and versions that were other ones."""
+"""The page's sentences on training adapters: a chosen learning rate, and versions that differ."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures of an allocation where one task gets most: the small counts stay apart, and the large one carries its name."""
+"""Pictures of an allocation with one very large count: small counts stay distinguishable, and the large count is labelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def allocated(largest: float) -> dict[str, dict[str, float]]:
 
 
 def heights(figure: object, name: str) -> np.ndarray:
-    """Where the marks of the last strategy are, as shares of the axes' height."""
+    """Return the heights of one strategy's marks, as shares of the axes' height."""
     (axes,) = figure.axes  # type: ignore[attr-defined]
     figure.canvas.draw()  # type: ignore[attr-defined]
     line = [one for one in axes.lines if len(one.get_xdata()) == len(SIZES)][1 if name == "min_margin" else 0]

@@ -1,4 +1,4 @@
-"""Pools for the coverage strategies: small integer lattices full of ties, and clusters like a model's embeddings."""
+"""Pools for the coverage strategies: small integer lattices full of ties, and clusters like those of a model's embeddings."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -19,12 +19,12 @@ def pool_of(points, ids):
 
 
 def whole_numbers(points, steps=STEPS):
-    """Rows on the grid as Python's own integers, written out once more."""
+    """Return the points on the grid as Python integers."""
     return [[round(float(value) * steps) for value in row] for row in points]
 
 
 def clusters(n, d, seed=0, copies_n=0):
-    """Unit rows around a common direction and some centres, float16, `copies_n` of them exact copies of others."""
+    """Return float16 unit rows around a common direction and some centres. `copies_n` of them equal the first row."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(max(2, n // 40), d))
     points = rng.normal(size=d) + centres[rng.integers(len(centres), size=n)] + 0.7 * rng.normal(size=(n, d))

@@ -1,4 +1,4 @@
-"""Apportionment against a literal priority queue, its invariants, and its refusals."""
+"""Apportionment compared with a literal priority queue, its invariants, and its errors."""
 
 import heapq
 
@@ -14,7 +14,7 @@ DOLLY_COSTS = np.array([412_733, 398_210, 655_901, 700_042, 398_210, 612_555, 58
 
 
 def by_priority_queue(costs, sizes, budget):
-    """The definition, literally: take the smallest key ((j - 1) * cost, cost, order) as often as the budget says."""
+    """Follow the definition: take the smallest key ((j - 1) * cost, cost, order), once for each pick of the budget."""
     queue = [(0, int(cost), order, 1) for order, (cost, size) in enumerate(zip(costs, sizes, strict=True)) if size]
     heapq.heapify(queue)
     counts, picked = [0] * len(costs), []

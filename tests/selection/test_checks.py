@@ -1,4 +1,4 @@
-"""What `rank`, pools and certificates refuse by name, and what they take although it looks unusual."""
+"""Inputs that `rank`, pools and certificates reject with a clear error, and unusual inputs that they accept."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Costs of tasks: in proportion to confidence at any magnitude, and the integers that stored rankings were made with."""
+"""Costs of tasks: proportional to confidence at any magnitude, and the integers that stored rankings were made with."""
 
 from fractions import Fraction
 
@@ -81,7 +81,7 @@ def test_means_at_the_floor_of_the_table_are_refused():
 
 
 class TestIdentity:
-    """A ranking's identity names the scale where it is not millionths, and only there."""
+    """A ranking's identity names the scale only if it is not millionths."""
 
     @pytest.mark.parametrize("name", STRATEGIES)
     def test_only_what_is_weighted_by_the_inverse_changes(self, name):

@@ -1,4 +1,4 @@
-"""dpp against log-determinants of every candidate, and its independence of how it is computed."""
+"""dpp compared with log-determinants of every candidate, and its independence of the way it is computed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One contract for every strategy, and what `rank` and `SelectionPool` refuse."""
+"""One contract for every strategy, and inputs that `rank` and `SelectionPool` reject."""
 
 import re
 from dataclasses import fields, replace
@@ -19,7 +19,7 @@ def pool():
 
 
 def example_of_contributing():
-    """Return the strategy that CONTRIBUTING.md shows, executed from its text."""
+    """Run the code of CONTRIBUTING.md, and return the strategy that it defines."""
     text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text.partition("\n## Add a strategy\n")[2]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

@@ -1,5 +1,4 @@
-"""Facility location, exact and sparse, against a brute-force greedy in whole numbers, its bounds, and its independence of
-how it is computed."""
+"""Facility location, exact and sparse: compared with a greedy in integers, its bounds, its independence of the computation."""
 
 from itertools import combinations
 
@@ -22,9 +21,10 @@ def similarities_of(points):
 
 
 def brute_force(similarity, ids, counted=None, exact_n=0):
-    """Every gain anew at every pick; equal gains to the smaller id; then the rest by id.
+    """Compute every gain anew at every pick. Equal gains go to the smaller id.
 
-    With `counted`, what a graph counts, gains go by it from pick `exact_n` on; covered is what was picked by all before.
+    With `counted`, the similarities in a graph, gains use these from pick `exact_n` on. Coverage by earlier picks uses all
+    similarities.
     """
     n = len(similarity)
     covered, picks = [0] * n, []
@@ -40,7 +40,7 @@ def brute_force(similarity, ids, counted=None, exact_n=0):
 
 
 def only_nearest(similarity, ids, m):
-    """Each row's m largest similarities, equal ones by id; the others count as 0."""
+    """Keep each row's m largest similarities, equal ones by id, and set the others to 0."""
     kept = []
     for row in similarity:
         best = sorted(range(len(row)), key=lambda s: (-row[s], ids[s]))[:m]

@@ -1,4 +1,4 @@
-"""Identities of built-in strategies are those of the rankings that users have stored: they hold whatever else a ranking may name."""
+"""Built-in strategies keep the identities of users' stored rankings, even as identities gain optional parts."""
 
 from pathlib import Path
 

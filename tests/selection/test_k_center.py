@@ -1,4 +1,4 @@
-"""k-center against a brute-force farthest-first in whole numbers, its bound, and its independence of how it is computed."""
+"""k-center compared with farthest-first in integers, its bound, and its independence of the way it is computed."""
 
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit, who
 
 
 def farthest_first(points, ids, first):
-    """Every distance anew at every pick; equal distances to the smaller id."""
+    """Compute every distance anew at every pick. Equal distances go to the smaller id."""
     rows = whole_numbers(points)
     square = [[sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
     picks = [first]

@@ -1,4 +1,4 @@
-"""Coverage strategies on a pool that is larger than what `lazy` keeps fresh and refreshes at once, and than a graph's row."""
+"""Coverage strategies on a pool that is larger than the limits of `lazy` and than one row of a graph."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ COVERAGE = ("k_center", "facility_location", "dpp")
 
 @pytest.fixture(scope="module")
 def pool():
-    """A sixth of the rows repeats another row, a sixth is one or two grid steps from it."""
+    """Return a pool in which a sixth of the rows repeats another row and a sixth is one or two grid steps away from one."""
     rng = np.random.default_rng(0)
     points = clusters(N, 48).astype(np.float32)
     same, near = np.split(rng.permutation(N)[: N // 3], 2)

@@ -1,4 +1,4 @@
-"""The lazy driver of k_center and dpp: what is kept fresh, and in which portions, changes nothing."""
+"""The lazy driver of k_center and dpp: the number of active rows, blocks and the order of rows change no pick."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What coverage picks take beside the pool: the rows on the grid, and blocks of a size that does not grow with them."""
+"""Memory that coverage strategies take beside the pool: the rows on the grid, and blocks of a constant size."""
 
 import tracemalloc
 
@@ -16,7 +16,7 @@ SMALL = 2**20  # room for vectors of n numbers, and what is left of Python's own
 
 
 def peak_bytes(strategy, n, d, depth):
-    """Rows in all directions, nearly equally far from each other: bounds surface for all of them at once."""
+    """Return the peak memory of a ranking. Rows have random directions, so all are nearly equally far from each other."""
     points = unit(np.random.default_rng(0).normal(size=(n, d))).astype(np.float16)
     pool = pool_of(points, range(n))
     rank(strategy, pool, seed=0, depth=1)

@@ -1,4 +1,4 @@
-"""Coverage strategies by torch, where a pool's embeddings are a tensor: the same picks as by numpy."""
+"""Coverage strategies by torch, used if a pool's embeddings are a tensor: the same picks as by numpy."""
 
 import numpy as np
 import pytest

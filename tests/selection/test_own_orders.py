@@ -1,4 +1,4 @@
-"""Orders of the user's own: what an entry of `strategies` may say, and how its file is read."""
+"""A user's own orders: the entries that `strategies` accepts, and reading their files."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ def read(path: Path, text: str, order: OwnOrder = OURS, table=None, **more):
 
 
 def chosen(table, order, placed):
-    """Own ids in the order of the strategy."""
+    """Return the users' own ids in the strategy's order."""
     scores = SelectionPool(parse_prompt_ids(table["prompt_id"].to_pylist()), scores={OWN_ORDER: placed.values})
     rows = rank(order.strategy, scores, seed=0, depth=placed.ranked_n)
     return [table["source_id"][int(row)].as_py() for row in rows]

@@ -1,4 +1,4 @@
-"""Own orders and a plug-in through the assets: rankings, lists, what becomes stale, and what a report reads of them."""
+"""Own orders and a plug-in through the assets: rankings, lists, stale assets, and the parts that a report reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OWN = ("ours", "theirs", "shortest_first")
 
 
 class Campaign:
-    """Files of a campaign, and its graph as they are now."""
+    """The files of a campaign, and the graph over their present state."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
         self.home, self.instance = home, instance

@@ -1,4 +1,4 @@
-"""Strategies of other packages: the example of docs/SELECTION.md is installed, ranked, held to the contract, and broken."""
+"""Strategies of other packages: docs/SELECTION.md's example is installed, ranked, tested against the contract, and broken."""
 
 import os
 import re
@@ -30,7 +30,7 @@ budgets: [3]
 def install(
     folder: Path, module: str = MODULE, *, version: str = "1.0", entry: str = ENTRY, name: str = "short-first"
 ) -> Path:
-    """A package as pip leaves it: a module, and its metadata with an entry point."""
+    """Write a package as pip leaves it: a module, and metadata with an entry point."""
     folder.mkdir(exist_ok=True)
     (folder / "short_first.py").write_text(module)
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -42,7 +42,7 @@ def install(
 
 @pytest.fixture
 def site(monkeypatch, tmp_path):
-    """A folder on the path of modules, with nothing of this group kept in memory before and after."""
+    """Yield a folder on the path of modules, and clear everything remembered about plug-ins before and after."""
 
     def forget() -> None:
         plugins.installed.cache_clear()

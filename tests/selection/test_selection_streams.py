@@ -1,4 +1,4 @@
-"""Keyed hashes: fixed numbers for all machines and times, and streams that do not touch each other."""
+"""Keyed hashes: fixed numbers on all machines, and streams that are independent of each other."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ MASK = 2**64 - 1
 
 
 def splitmix64(value):
-    """Written out with Python's own integers."""
+    """Compute the hash with Python's own integers."""
     value = (value + 0x9E3779B97F4A7C15) & MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of a backfill: of a run's process, of the daemon, of everything. It ends all the same."""
+"""`kill -9` in the middle of a backfill: of a run's process, of the daemon, of everything. The backfill still completes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "miniature"
 
 @pytest.fixture(scope="module")
 def ranked(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The miniature up to its rankings, by `taskdiv run`."""
+    """Run the miniature up to its rankings with `taskdiv run`."""
     home = Home(tmp_path_factory.mktemp("ranked"))
     done = home.taskdiv("run", str(MINIATURE), "--until", "ranking", "--workers", "2")
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_a_cell_that_the_ui_and_the_command_ask_for_at_once_is_made_once(ranked:
 
 
 def started(ui: Ui, backfill: str) -> list[Run]:
-    """Runs of a backfill that are in the middle of it."""
+    """Return the runs of a backfill that have started and not ended."""
     return [run for run in runs(ui, **{"dagster/backfill": backfill}) if run.status == "STARTED"]
 
 
@@ -97,13 +97,12 @@ def retries_of(ui: Ui, run: Run) -> list[Run]:
 
 
 def worker_of(ui: Ui, run: Run) -> psutil.Process:
-    """The process that carries out a run, as the run's own log names it."""
+    """Return the process that carries out a run, as the run's log names it."""
     said = [re.search(r"Started process for run \(pid: (\d+)\)", message) for message in log(ui, run.run_id)]
     return psutil.Process(int(next(match for match in said if match)[1]))
 
 
 def daemon(ui: Ui) -> psutil.Process:
-    """The daemon's process among those of `dagster dev`."""
     (found,) = [
         process for process in psutil.Process(ui.pid).children(recursive=True) if "dagster._daemon" in process.cmdline()
     ]
@@ -111,7 +110,7 @@ def daemon(ui: Ui) -> psutil.Process:
 
 
 def claimed_slots(ui: Ui) -> int:
-    """Slots of the accelerator pool that are taken."""
+    """Return how many slots of the accelerator pool are taken."""
     found = ui.query(
         """query { instance { concurrencyLimit(concurrencyKey: "accelerator") { activeSlotCount pendingStepCount } } }"""
     )

@@ -1,6 +1,6 @@
-"""A first hour in Dagster's UI, clicked in Chromium over a home that holds nothing: pool, a new budget, the report, a red check.
+"""A first hour in Dagster's UI, clicked in Chromium over a home without results: pool, budget, report, failed check.
 
-Pictures of every step stay in $TASKDIV_ARTEFACTS, else in pytest's own folder.
+Screenshots of every step stay in $TASKDIV_ARTEFACTS, else in pytest's own folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUDGET, STRATEGIES = "64", ("random", "weighted_task_diversity")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Two experiments that the UI will know: the miniature, of which nothing is there, and one whose base rotted on disk."""
+    """Return a home with two experiments: the miniature without results, and one whose base model is damaged on disk."""
     home = Home(tmp_path_factory.mktemp("fresh"))
     folder = home.folder / "results/miniature"
     folder.mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_from_nothing_to_a_report_of_a_new_budget(ui: Ui, opened: Tab, artefacts
 
 
 def materialise_the_pool(ui: Ui, page: Page) -> None:
-    """By a click; at its end the page shows how many prompts there are."""
+    """Click to materialise the pool, and wait until the page shows the number of prompts."""
     clicks.open_asset(page, ui.url, "miniature", "raw_pool")
     assert clicks.seen(page, "Never materialized").is_visible()
     clicks.materialise(page)
@@ -133,7 +133,7 @@ def add_and_backfill_a_budget(ui: Ui, page: Page, artefacts: Path) -> None:
 
 
 def wait_for_cell(ui: Ui, page: Page, key: str) -> None:
-    """Look at a cell's scores until they are green."""
+    """Reload a cell's scores until they are materialised."""
 
     def is_there() -> bool:
         clicks.open_cell(page, ui.url, "miniature", "benchmark_scores", key)
@@ -145,7 +145,7 @@ def wait_for_cell(ui: Ui, page: Page, key: str) -> None:
 
 
 def wait_for_the_report(ui: Ui) -> None:
-    """Until it has made itself."""
+    """Wait until the report has been made automatically."""
     stored = ui.home.folder / "results/miniature/report/results.parquet"
 
     def holds_the_cells() -> bool:
