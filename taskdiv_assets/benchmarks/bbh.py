@@ -52,5 +52,4 @@ def task_folder(benchmark: BbhBenchmark) -> Path:
 
 
 def local_rows(benchmark: BbhBenchmark) -> dict[str, TaskRows] | None:
-    """Return the rows of a local source, or None for the hub."""
     return None if benchmark.source == HUB else read_rows(benchmark.source, chosen_tasks(benchmark))

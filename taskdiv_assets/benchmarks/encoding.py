@@ -27,10 +27,7 @@ class Encoded(NamedTuple):
 
 
 def is_greedy(request: Any) -> bool:
-    """Return True if the `generation_kwargs` of a request have only keys in PLAIN.
-
-    The module `questions` has rejected requests that sample their answers.
-    """
+    """Return True if a request's `generation_kwargs` have only keys in PLAIN. `questions` has rejected requests that sample."""
     return set(request.args[1]) <= set(PLAIN)
 
 

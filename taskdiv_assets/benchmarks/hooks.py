@@ -27,9 +27,6 @@ def read_rows(*, file: str, **_metadata: object) -> dict[str, Rows]:
 
 
 def exact_match(_doc: Mapping[str, str], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """Return the metric `exact_match`: 1 if every token of the answer, and the end token, is the most likely one, else 0.
-
-    Greedy generation would give the same score.
-    """
+    """Return the metric `exact_match`: 1 if every token of the answer, and the end token, is the most likely one, else 0."""
     ((_log_likelihood, is_greedy),) = results
     return {"exact_match": float(is_greedy)}

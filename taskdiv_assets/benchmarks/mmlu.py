@@ -47,7 +47,6 @@ def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
 
 
 def local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows] | None:
-    """Return the rows of a local source, or None for the hub."""
     if benchmark.source == HUB:
         return None
     return read_rows(benchmark.source, chosen_subjects(benchmark), benchmark.few_shot)

@@ -85,7 +85,6 @@ def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise:
 
 
 def check_ids(label: str, source: str, tasks: Mapping[str, TaskRows]) -> None:
-    """Raise ValueError if an id occurs twice within a task."""
     for name, rows in tasks.items():
         if rows.ids is not None and (twice := first_twice(rows.ids)):
             raise ValueError(f"{label} {source!r}, task {name!r}: id {twice!r} occurs twice; expected unique ids")

@@ -76,10 +76,7 @@ def load_chosen(
 
 
 def stock_folder(*parts: str) -> Path:
-    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot").
-
-    lm-eval is not imported for this, because the import takes seconds.
-    """
+    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without the slow import of lm-eval."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ValueError("lm-eval is not installed; install this package with its dependencies")

@@ -30,10 +30,7 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, key: str) -> Self:
-        """Return the cell of a key such as `128|random`.
-
-        Raise ValueError if the budget is not a positive whole number, or if the strategy is missing.
-        """
+        """Return the cell of a key such as `128|random`. Raise ValueError for an invalid budget or a missing strategy."""
         budget, strategy = split_key(key)
         cell = cls(parse_budget(budget or strategy), strategy)
         if not budget:

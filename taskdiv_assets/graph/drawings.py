@@ -308,10 +308,7 @@ def _legend(axes: Axes, *, reverse: bool = False) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a name on one line, cut at `NAME_N` characters.
-
-    A name that begins with `_` gets a space before it, because Matplotlib leaves such names out of legends.
-    """
+    """Return a name on one line, cut at `NAME_N` characters. A first `_` gets a space before it: Matplotlib hides such names."""
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut

@@ -37,10 +37,7 @@ def refuse_undeclared(asset: str) -> None:
 
 @contextmanager
 def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
-    """Allow the `with` block to read the tables of `asset` and of the assets in `reads`, and no others.
-
-    If `asset` is None, all tables are allowed.
-    """
+    """Allow the block to read only the tables of `asset` and of the assets in `reads`. If `asset` is None, allow all tables."""
     token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield

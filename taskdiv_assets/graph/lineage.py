@@ -191,7 +191,6 @@ class Lineage:
 
     @cached_property
     def prompt_ids(self) -> list[str]:
-        """Ids of the pool's prompts, in the order of the table."""
         ids: list[str] = self.read("raw_pool", columns=["prompt_id"])["prompt_id"].to_pylist()
         return ids
 

@@ -208,7 +208,6 @@ class Models:
         return found
 
     def pool(self) -> pa.Table:
-        """Return the stored pool. Raise StaleInputError if the pool is not fresh."""
         self._fresh(Unit("raw_pool"))
         if self._store is None:
             raise ValueError("no store to read the pool from")

@@ -89,14 +89,10 @@ class Registry:
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses, sorted as in `order`.
-
-        If `strategies` is not empty, it replaces the experiment's strategies.
-        """
+        """Return the names of the assets that an experiment uses with `strategies`, by default its own, sorted as in `order`."""
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
-        """Return the names of the used assets that have one table per cell."""
         used = self.used(experiment)
         return tuple(name for name in self.by_cell if name in used)
 

@@ -65,10 +65,7 @@ class SourceHashes:
         return {"source_marks": marks} if marks else {}
 
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
-        """Return the hashes of sources. If a source cannot be read, return the hashes in the stored table's footer.
-
-        If there is no footer either, raise the error.
-        """
+        """Return the hashes of sources. If a source cannot be read, return those in the stored footer, or raise the error."""
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
         except (ValueError, OSError):

@@ -145,10 +145,7 @@ class RowSteps(NamedTuple):
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
-    """Return the steps that leave no remainder for any width of the model's weights, and for half of any width.
-
-    Half widths count because rotary embeddings work on halves of heads.
-    """
+    """Return the steps for all widths of a model's weights, and for half of each: rotary embeddings work on halves of heads."""
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
     least = max(odd_widths, VECTOR // gcd(VECTOR, vocabulary_size(lm)))

@@ -77,7 +77,6 @@ def score(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Confidences:
-    """Score all prompts with a `Scorer`, and return the statistics together."""
     started = time.perf_counter()
     scorer = Scorer(lm, prompts, max_new_tokens=max_new_tokens, of=of, log=log)
     columns = empty_columns(len(prompts))
@@ -188,7 +187,6 @@ class Scorer:
         return Scored(positions, columns)
 
     def _check(self, positions: npt.NDArray[np.int64], columns: Columns) -> None:
-        """Raise ValueError for a prompt without a predicted token, and for logits that are not finite."""
         nothing = positions[columns["generated_n"] == 0]
         if len(nothing):
             raise ValueError(

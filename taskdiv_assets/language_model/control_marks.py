@@ -77,10 +77,7 @@ def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[
 
 
 def held_in(content: object, names: Iterable[str]) -> bool:
-    """Return True if `content`, a text or nested lists and mappings of texts, contains one of the names.
-
-    The keys of mappings are ignored.
-    """
+    """Return True if `content`, a text or nested lists and mappings of texts, contains one of the names, except in keys."""
     pattern = re.compile(names_pattern(names))
 
     def holds(value: object) -> bool:

@@ -276,7 +276,6 @@ def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
 
 
 def chosen_device() -> torch.device:
-    """Return the device that models are loaded to: a GPU if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda", cards.choose()) if torch.cuda.is_available() else torch.device("cpu")

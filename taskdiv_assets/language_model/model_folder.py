@@ -101,10 +101,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Raise ValueError if weights of the architecture are missing or have other shapes.
-
-    Return the number of rows of the embedding.
-    """
+    """Return the number of rows of the embedding. Raise ValueError if a weight is missing or has another shape than the model."""
     advice = "expected a causal language model whose configuration and weights belong together"
     with quiet(), explained(folder, "the model", advice):
         model, info = from_files(folder, config=config, device_map="meta")  # a device with shapes and no memory
@@ -160,7 +157,6 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
 
 
 def is_needed(name: str) -> bool:
-    """Return True if a model is loaded from a file of this name."""
     return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
 
 

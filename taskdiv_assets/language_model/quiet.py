@@ -30,7 +30,6 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Suppress the progress bars of datasets."""
     import datasets
 
     had_bars = not datasets.are_progress_bars_disabled()

@@ -25,7 +25,6 @@ def whole_number(
 
 
 def check_real(name: str, values: Any) -> None:
-    """Raise ValueError if the numbers of an array or a tensor are not real."""
     dtype = values.dtype
     is_real = np.can_cast(dtype, np.float64, "same_kind") if isinstance(dtype, np.dtype) else not dtype.is_complex
     if not is_real:

@@ -33,7 +33,6 @@ class Directions:
         point: NDArray[np.floating],  # (d,) the picked row, in grid steps
         value: float,  # its g
     ) -> NDArray[np.float64]:  # (d,) w, in units of 2^-26
-        """Add a pick to A and return the direction w of the pick."""
         if self.unfolded_n == FOLD_PICKS:
             squares = self.unfolded.T @ self.unfolded
             self.inverse -= np.rint(squares * 2.0 ** (INVERSE_BITS - 2 * DIRECTION_BITS))

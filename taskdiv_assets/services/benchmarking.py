@@ -87,7 +87,6 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
 
 
 def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missing: Mapping[int | None, str]) -> None:
-    """Compute and store the scores of one benchmark for each model in `missing`."""
     scorer: Scorer | None = None
     questions = work.lineage.scoring.questions(benchmark)
     with work.progress(f"scoring {benchmark.name}", "questions") as progress:

@@ -41,7 +41,6 @@ def read_own_order(work: Work, own: OwnOrder) -> Placed:
 
 
 def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
-    """Return the order of one seed. A greedy strategy reports its progress."""
     if not strategy.is_greedy:
         return rank(strategy, pool, seed=seed, depth=depth)
     if strategy.name == "facility_location":  # computing the similarities may take longer than the picks

@@ -123,7 +123,6 @@ class PromptScores:
             waiting.clear()
 
     def _share_out(self, rows: NDArray[np.int64]) -> None:
-        """Let workers score `rows`, and read the workers' parts from the store."""
         open_rows = rows[~self.is_known[rows]]
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = done_n = len(rows) - len(open_rows)

@@ -128,7 +128,6 @@ class Files:
         return not self.is_local or Path(self.path(*parts)).is_file()
 
     def get(self, *parts: str) -> bytes | None:
-        """Return the content of a file; None if it does not exist."""
         try:
             return self.read(self.path(*parts))
         except FileNotFoundError:
@@ -173,10 +172,7 @@ class Files:
                 raise
 
     def names(self, *parts: str) -> list[str]:
-        """Return the sorted names of files and folders in a folder, without unfinished (`.tmp`) files.
-
-        A folder that does not exist gives an empty list.
-        """
+        """Return the sorted names in a folder, without unfinished (`.tmp`) files; [] if the folder does not exist."""
         if not self.is_local:
             self.fs.invalidate_cache()
         try:

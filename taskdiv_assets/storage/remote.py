@@ -189,10 +189,7 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
-    """Return one mark for the files of a folder whose names `wants` accepts; None if a file has no mark.
-
-    This takes one listing of the folder.
-    """
+    """Return one mark for the files of a folder whose names `wants` accepts; None if a file has no mark."""
     marks = [_mark(name, info) for name, _, info in _files(url, wants)]
     return None if None in marks else _digest(url, *sorted(str(one) for one in marks))
 

@@ -117,7 +117,6 @@ class _Watch:
         self._has_answered = False
 
     def see(self, verdict: Verdict) -> None:
-        """Count one verdict; raise ValueError if the run must stop."""
         self._failures_n = self._failures_n + 1 if verdict.kind == "failed" else 0
         self._unreadable_n += verdict.kind == "unreadable"
         self._has_answered |= verdict.kind in ("judged", "refused")

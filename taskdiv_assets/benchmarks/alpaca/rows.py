@@ -43,7 +43,6 @@ def read_rows(source: str, what: str) -> list[dict[str, Any]]:
 
 
 def require_columns(row: dict[str, Any], columns: tuple[str, ...], place: str) -> None:
-    """Raise ValueError if a row lacks a column."""
     missing = [column for column in columns if column not in row]
     if missing:
         raise ValueError(f"{place} has no column {', '.join(missing)}; it has {', '.join(row) or 'none'}")

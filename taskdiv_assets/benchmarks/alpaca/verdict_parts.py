@@ -56,7 +56,6 @@ def is_final(verdict: Verdict) -> bool:
 
 
 def is_tie(pair: Pair) -> bool:
-    """Return True if both outputs are the same. Then no judge is needed."""
     return pair.model_output == pair.reference_output
 
 

@@ -109,7 +109,6 @@ def read(path: Path) -> Checkpoint:
 
 
 def restore(found: Checkpoint, model: Any, optimizer: Any, scheduler: Any) -> None:
-    """Set model, optimiser and schedule to the state of a checkpoint that `Keeper.last` returned."""
     import torch
 
     with torch.no_grad():

@@ -151,10 +151,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:
-    """Return the number of multiplications in the forward passes of some steps.
-
-    This is weights × tokens, plus tokens × tokens for attention.
-    """
+    """Return the multiplications in the forward passes of some steps: weights × tokens, plus tokens × tokens for attention."""
     total = 0.0
     for step in steps:
         for rows in lay_out(step, lengths, layout):

@@ -31,7 +31,6 @@ WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # number of processes of one traini
 
 
 def command(folder: Path, processes_n: int) -> list[str]:
-    """Return the command line that runs the training that `folder` requests."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes_n)]
     return [*launcher, "-m", "taskdiv_assets.language_model.tuning.worker", str(folder)]
 

@@ -58,10 +58,7 @@ def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path)
 
 
 def weights_sha256(files: Mapping[str, str]) -> str:
-    """Return one hash for the weight files in `files` (SHA-256 by name).
-
-    This is a single file's own hash, or a hash of the names and hashes of several files.
-    """
+    """Return one hash for the weight files in `files` (SHA-256 by name): the only file's hash, or a hash of names and hashes."""
     weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
     if len(weights) == 1:
         return next(iter(weights.values()))

@@ -53,9 +53,7 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """Return one process's examples of a step. Examples are dealt in order of falling length.
-
-    They go to the processes 0, …, n - 1, n - 1, …, 0 and so on.
+    """Return one process's examples of a step. By falling length, they go to processes 0, …, n - 1, n - 1, …, 0 and so on.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
@@ -157,7 +155,6 @@ class Course:
         return self.steps[self.first + place]
 
     def passes(self, step: IntArray, process: int, processes_n: int) -> list[Batch]:
-        """Return the arrays of one process's passes over a step."""
         is_packed = self.layout.row_tokens_n is not None
         mine = share(step, self.lengths, process, processes_n)
         if not len(mine):  # more processes than examples: this process adds a gradient of 0
