@@ -24,7 +24,7 @@ NAMES_AN_ASSET_MAX = 5  # files that name one asset, `task_confidence`: one asse
 
 
 def room_of(module: str) -> str:
-    """The room of a module: the name below `taskdiv_assets`, or another package.
+    """Return the room of a module: its first name below `taskdiv_assets`, or another package.
 
     >>> room_of("taskdiv_assets.storage.store"), room_of("reports.page")
     ('storage', 'reports')

@@ -252,7 +252,7 @@ def nothing() -> None:
 
 
 def holding(instance: dg.DagsterInstance, process: Process) -> str:
-    """Return the id of a run that a process carries out and that holds the slot."""
+    """Create a run that holds the slot and is carried out by a process, and return its id."""
     run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED, tags=host_tag(process))
     instance.event_log_storage.claim_concurrency_slot("accelerator", run.run_id, "step")
     return run.run_id

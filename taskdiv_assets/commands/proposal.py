@@ -103,8 +103,8 @@ def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
     """Return the column of the user's own ids; None if no column fits, or if the file was not read completely.
 
     The values of the column differ in every row, and their median length is at most `ID_LENGTH_MAX`. The samples contain no
-    blanks. The column is not in `taken`. Its name contains a word of `ID_WORDS`, or it is the first column, and its samples
-    contain no point.
+    blanks. The column is not in `taken`. Either its name contains a word of `ID_WORDS`, or it is the first column and its
+    samples contain no point.
     """
     if not look.is_whole:
         return None

@@ -2,8 +2,8 @@
 
 Case, punctuation and white space are ignored. A text of fewer than 8 words is one gram, so it is compared as a whole.
 
-Source: the 70% of 8-grams are PaLM's definition of contamination (Chowdhery et al., arXiv:2204.02311, section 8). PaLM looks
-for the 8-grams anywhere in the training data; we look for them in one prompt, so that a count names the prompts.
+Source: the threshold of 70% of 8-grams is from PaLM's definition of contamination (Chowdhery et al., arXiv:2204.02311, section
+8). PaLM looks for the 8-grams anywhere in the training data; we look for them in one prompt, so that a count names the prompts.
 """
 
 from __future__ import annotations

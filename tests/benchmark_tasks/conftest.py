@@ -21,7 +21,7 @@ def pool() -> Pool:
 
 @pytest.fixture(scope="session")
 def lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a base model of that lab, which is right on some items and wrong on others."""
+    """Return the folder of a lab's base model, which is right on some items and wrong on others."""
     from taskdiv_assets.language_model.lab_model import train
 
     folder = tmp_path_factory.mktemp("lab_model")

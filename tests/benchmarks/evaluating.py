@@ -1,6 +1,6 @@
-"""Scoring adapters compared with lm-eval: k adapters in one process, and requests a second.
+"""Scoring adapters compared with lm-eval: several adapters in one process, and requests a second.
 
-Responses are compared before times.
+The sides' responses are compared before their times.
 """
 
 from __future__ import annotations
@@ -136,13 +136,13 @@ def processes_take_turns(lab: Lab, turns_n: int) -> tuple[list[Timed], list[Time
 
 
 def check_found(side: str, ours: Mapping[str, Sequence[object]], other: Mapping[str, Sequence[object]]) -> float:
-    """Return the largest difference of a log-likelihood. Raise RuntimeError if the other side found something else."""
+    """Return the largest difference of a log-likelihood in nats. Raise RuntimeError as `off_by` does."""
     as_tuples = [{key: (float(nats), bool(greedy)) for key, (nats, greedy) in it.items()} for it in (ours, other)]
     return off_by(side, *as_tuples, [[key] for key in ours])
 
 
 def off_by(side: str, ours: Responses, other: Responses, items: Sequence[Sequence[str]]) -> float:
-    """The largest difference of a log-likelihood, nats.
+    """Return the largest difference of a log-likelihood in nats.
 
     Raises:
         RuntimeError: an item would have another score, or a log-likelihood differs by more than rounding.
@@ -247,10 +247,10 @@ def sides(load: Load) -> dict[str, Way]:
 
 
 def take_turns(load: Load, turns_n: int) -> list[Measured]:
-    """Every side so many times, each turn beginning with another one; slow batch sizes once.
+    """Run each side `turns_n` times in rotating order, but slow batch sizes once.
 
     Raises:
-        RuntimeError: a side said something else than ours did.
+        RuntimeError: the responses of a side differ from ours (`off_by`).
     """
     ways = sides(load)
     few_items = load.items[:2]

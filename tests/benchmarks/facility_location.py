@@ -1,18 +1,18 @@
-"""Facility location against apricot and submodlib, each called in the fastest of the ways that were tried.
+"""Facility location compared with apricot and submodlib. Each library is called in the fastest way that was tried.
 
-Seconds below: n = 15,000, d = 384, 1,500 picks, the machine of docs/BENCHMARKS.md otherwise idle; share of the objective
-of exact greedy in brackets.
+Seconds below are for n = 15,000, d = 384 and 1,500 picks, on the otherwise idle machine of docs/BENCHMARKS.md. Brackets contain
+the share of the objective of exact greedy.
 
-apricot 0.6.1: its `metric="cosine"` squares the cosine, which is another objective, and its distances take longer than
-one product: it gets a precomputed matrix. `lazy`, its default, 11.9; `two-stage` 19.9; `approximate-lazy` 13.0 (0.9998);
-`stochastic` 11.0 (0.982). `n_neighbors` raises, for cosine and for euclidean; the same graph, made by scikit-learn, works
-as a precomputed CSR matrix, so that stands for its sparse mode: `lazy` 8.0 (0.9996), `two-stage` 12.0. Every call compiles
-its loops anew, about 2 of these seconds; the tables take that off.
+apricot 0.6.1 gets a precomputed matrix: its `metric="cosine"` squares the cosine, which is another objective, and its distances
+take longer than one product. `lazy` (its default) took 11.9, `two-stage` 19.9, `approximate-lazy` 13.0 (0.9998), `stochastic`
+11.0 (0.982). `n_neighbors` raises an error for cosine and for euclidean. So the sparse mode is measured with the same graph
+from scikit-learn, as a precomputed CSR matrix: `lazy` 8.0 (0.9996), `two-stage` 12.0. Every call compiles the loops again,
+which is about 2 of these seconds; the tables exclude this time.
 
-submodlib 0.0.3: its own dense kernel (C++ over lists) took 7.1 at 3,000 rows where a precomputed float32 matrix took 1.5:
-it gets the matrix. `LazyGreedy` 24.2; `LazierThanLazyGreedy` 11.9 (0.9972). Its sparse mode asks for all n x n pairs
-before the first pick (0.35, 1.39 and 4.99 at 750, 1,500 and 3,000 rows, whatever the picks): it is measured on few rows
-and scaled by their square.
+submodlib 0.0.3 gets a precomputed matrix too: at 3,000 rows, its own dense kernel (C++ over lists) took 7.1, and a float32
+matrix took 1.5. `LazyGreedy` took 24.2, `LazierThanLazyGreedy` 11.9 (0.9972). The sparse mode reads all n x n pairs before the
+first pick: 0.35, 1.39 and 4.99 at 750, 1,500 and 3,000 rows, for any number of picks. So it is measured on few rows, and scaled
+by their square.
 """
 
 from __future__ import annotations

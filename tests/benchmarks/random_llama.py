@@ -1,7 +1,7 @@
 """A Llama of any shape with random weights, created on its device, and a tokenizer of as many words. Nothing is downloaded.
 
-Speed and memory depend on shapes only. The output of such a model has no meaning. It ends no text, because no token is an end
-token.
+Speed and memory depend on shapes only. The output of such a model has no meaning. The model ends no text, because no token is
+an end token.
 """
 
 from __future__ import annotations

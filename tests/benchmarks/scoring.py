@@ -1,4 +1,7 @@
-"""Confidence of whole pools compared with transformers: prompts a second and memory. Numbers are compared before times."""
+"""Confidence of whole pools compared with transformers: prompts a second and memory.
+
+The sides' numbers are compared before their times.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Fine-tuning compared with a plain PyTorch loop over the same batches, and with and without packing.
 
-Losses are compared before times.
+The sides' losses are compared before their times.
 """
 
 from __future__ import annotations

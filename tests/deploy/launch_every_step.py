@@ -1,4 +1,4 @@
-"""Let dagster-k8s launch the runs and steps of some experiments in a process of its own, without waiting for them.
+"""Let dagster-k8s launch the runs and steps of some experiments in a separate process, without waiting for their end.
 
     python -m tests.deploy.launch_every_step EXPERIMENT EXPERIMENT ASSET…
 

@@ -28,7 +28,7 @@ class Setting(NamedTuple):
     name: str
     sizes: tuple[int, ...] = (20,) * 24  # items per task
     item: float = 0.4  # what makes an item easy or hard for all arms
-    item_arm: float = 0.0  # and for one of them only: what is left of the items in a difference
+    item_arm: float = 0.0  # the same for one arm only; a difference of arms keeps it
     seed: float = 0.0
     seed_task: float = 0.0
     rest: float = 0.4

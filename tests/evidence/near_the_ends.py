@@ -29,7 +29,7 @@ class Near(NamedTuple):
     level: float
     design: tuple[int, int]
     seeds_n: int
-    covered: tuple[Share, ...]  # one for each of ALIKE; with one seed they are the same, and there is one
+    covered: tuple[Share, ...]  # one for each of ALIKE; only one with one seed, where all are equal
 
 
 class AtMargin(NamedTuple):
@@ -69,7 +69,7 @@ def at_margin(
 
 
 def collapsing(depth: float, seeds_n: int, draws_n: int, generator: np.random.Generator) -> Share:
-    """Return the coverage of the difference to a steady arm if 30% of the runs of an arm score `depth` lower on every item."""
+    """Return the coverage of the difference from a steady arm. In 30% of the other arm's runs, all scores are `depth` lower."""
     tasks, truth = _tasks((24, 40)), -COLLAPSED_IN * depth
     gaps = []
     for _ in range(draws_n):
@@ -80,7 +80,7 @@ def collapsing(depth: float, seeds_n: int, draws_n: int, generator: np.random.Ge
 
 
 def borrowing(ratio: float, seeds_n: int, draws_n: int, generator: np.random.Generator) -> Share:
-    """Return the coverage of the difference to a single run whose seed variance is `ratio` times that of the others."""
+    """Return the coverage of the difference from a single run. Its seed variance is `ratio` times that of the other runs."""
     tasks, gaps = _tasks((24, 40)), []
     for _ in range(draws_n):
         many, one = (_noise(1, n, tasks, generator, factor)[0] for n, factor in ((seeds_n, 1.0), (1, ratio**0.5)))

@@ -33,7 +33,7 @@ class Deviation(NamedTuple):
 
 
 def exact_quota(costs: IntArray, sizes: IntArray, budget_n: int) -> FloatArray:  # (T,)
-    """The q with q_t = min(size_t, λ / cost_t) and Σ q_t = min(budget, pool): water filled, then λ in closed form.
+    """Return q with q_t = min(size_t, λ / cost_t) and Σ q_t = min(budget, pool). λ has a closed form (water filling).
 
     >>> exact_quota(np.array([1, 2]), np.array([2, 10]), 5).tolist()
     [2.0, 3.0]
@@ -72,7 +72,7 @@ def deviation(costs: IntArray, sizes: IntArray, budget_n: int) -> Deviation:
 
 
 def multiples(tasks_n: int, prompts_n: int, steps: Sequence[int]) -> list[int]:
-    """Budgets of 1, 2, 5, ... picks a task that are smaller than the pool.
+    """Return the budgets of `steps` picks a task that are smaller than the pool.
 
     >>> multiples(8, 100, (1, 2, 5, 10, 20))
     [8, 16, 40, 80]

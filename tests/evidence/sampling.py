@@ -75,7 +75,7 @@ def read_pool(name: str, source: str) -> Pool:
 
 
 def sampled(pool: Pool, draw: int, rule: int | float) -> TaskMeans:
-    """Return one sample: a fixed number of prompts of each task, or as many as a tolerance needs."""
+    """Return the task means of one sample: a fixed number of prompts of each task, or as many as a tolerance needs."""
     ids = np.random.default_rng(draw).permutation(len(pool.tasks)).astype(np.uint64) + np.uint64(draw << 32)
     places = sample_places(ids, pool.tasks)
     if isinstance(rule, int):

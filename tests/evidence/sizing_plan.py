@@ -145,7 +145,7 @@ class Plan(NamedTuple):
 
     @property
     def loading_s(self) -> float:
-        """GPU-seconds to load models. Each run loads the model once, so sharing a pool needs more of them."""
+        """GPU-seconds to load models. Each run loads the model once, so the sum grows if several runs share a pool."""
         return sum(stage.loading_s for stage in self.stages)
 
     @property

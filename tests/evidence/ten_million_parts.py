@@ -290,7 +290,7 @@ def read(run: Run, rows_n: int) -> None:
 
 
 def read_and_label(run: Run, store: Store, rows_n: int) -> None:
-    """Make the two tables as their stages do."""
+    """Make raw_pool and task_labels as their stages do."""
     path = run.folder / "pool.parquet"
     draw = np.random.default_rng(4)
     words = np.array([f"word{i:03d}" for i in range(1_000)])

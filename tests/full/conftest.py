@@ -1,4 +1,4 @@
-"""Fixtures of several slow tests."""
+"""Fixtures that several slow tests share."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Columns = Mapping[str, Any]
 
 
 def task_confidence(tasks: list[str], sizes: Mapping[str, int], means: np.ndarray, sample_n: int | None) -> Columns:
-    """Return means with the standard error of a finite population: 0 if all prompts are scored, null if one of many is."""
+    """Return means with the standard error of a finite population: 0 if all are scored, null if only one of several is."""
     pool = np.array([sizes[task] for task in tasks])
     scored = pool if sample_n is None else np.minimum(pool, sample_n)
     errors = 0.2 / np.sqrt(scored) * np.sqrt(1 - scored / pool)

@@ -29,7 +29,7 @@ def with_scores(table: pa.Table, scores: np.ndarray) -> pa.Table:
 
 
 def only(benchmark: str, strategies: tuple[str, ...]) -> Callable[[Path, pa.Table], pa.Table]:
-    """Return a change that keeps one benchmark's rows for some strategies and the base only."""
+    """Return a change that removes one benchmark's rows, but not those of the base and of `strategies`."""
 
     def change(path: Path, table: pa.Table) -> pa.Table:
         is_kept = path.parent.name in strategies or path.name == "base_scores.parquet"

@@ -51,7 +51,7 @@ def read(path: Path, text: str, order: OwnOrder = OURS, table=None, **more):
 
 
 def chosen(table, order, placed):
-    """Return the users' own ids in the strategy's order."""
+    """Return the ids of the source in the strategy's order."""
     scores = SelectionPool(parse_prompt_ids(table["prompt_id"].to_pylist()), scores={OWN_ORDER: placed.values})
     rows = rank(order.strategy, scores, seed=0, depth=placed.ranked_n)
     return [table["source_id"][int(row)].as_py() for row in rows]
