@@ -30,7 +30,7 @@ def stop(
     """Start a run, wait for its first task and then `after_s`, and send the signal. Return None if the run had ended by then.
 
     Args:
-        home: home in which it runs.
+        home: home of the run.
         arguments: arguments of `taskdiv`.
         after_s: seconds after the first task was started. A negative number counts from the start of the process instead.
         is_group: True sends the signal to the whole process group, as a terminal does; False to the process of the command alone.

@@ -75,7 +75,7 @@ def objects(endpoint: str) -> Any:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process for a while, and drop s3fs's cached instances, which know another endpoint."""
+    """Set variables of this process during the block, and drop s3fs's cached instances, which know another endpoint."""
     s3fs = fsspec.get_filesystem_class("s3")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():

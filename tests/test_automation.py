@@ -94,7 +94,7 @@ class Daemon:
 
     @contextmanager
     def running(self, asset: str, key: str) -> Iterator[None]:
-        """Hold open a run that is to make a cell and has not ended."""
+        """Create a run that is to make a cell, and leave it unfinished during the block."""
         name = self.experiment.name
         run = self.instance.create_run_for_job(
             self.defs.resolve_job_def(f"{name}_cells"),

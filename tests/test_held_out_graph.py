@@ -34,7 +34,7 @@ CHANGES = (
 
 
 class Bench:
-    """The miniature with held-out items, over the store of the miniature without them, whose base model it finds."""
+    """The miniature with held-out items. It shares its store, and so its base model, with the miniature without them."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
         self.home, self.instance = home, instance

@@ -19,7 +19,7 @@ HEAVY = (
 
 
 def loaded(statement: str) -> set[str]:
-    """Return the heavy modules that a fresh interpreter has imported after a statement."""
+    """Return the heavy modules that a fresh interpreter has imported after running a statement."""
     code = f"{statement}\nimport sys\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     return set(run.stdout.split())

@@ -54,7 +54,7 @@ with dg.DagsterInstance.get() as instance:
 
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a Dagster home with its databases, which take seconds to make."""
+    """Return the folder of a Dagster home with databases. Creating these takes seconds."""
     empty = Home(tmp_path_factory.mktemp("databases"))
     with variables_of(empty), home.open_instance(1):
         return empty.folder / "dagster"

@@ -294,7 +294,7 @@ def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store, monke
 
 
 def ours(**changes: object) -> dict[str, object]:
-    """Return the content of a lock whose process lives on this host, with changes."""
+    """Return the content of a lock that a living process of this host holds, with changes."""
     process = processes.this()
     owner = f"{socket.gethostname()}:{changes.pop('pid', process.pid)}:abc"
     said = {

@@ -23,7 +23,7 @@ UUID = "0123456789abcdef" * 2
 
 
 def abandoned(folder: Path, *, host: str | None = None) -> Path:
-    """Write the file that a killed writer leaves. The file has a name of ours, and no process holds its lock."""
+    """Write a file as a killed writer leaves it: with a name of ours, and without a lock."""
     path = folder / f"model.safetensors.{host or temporary._host()}-{UUID[:24]}.tmp"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * 1000)

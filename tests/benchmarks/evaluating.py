@@ -169,7 +169,7 @@ def off_by(side: str, ours: Responses, other: Responses, items: Sequence[Sequenc
 def _adapters_table(
     adapters_n: int, calls: Sequence[Timed], one: Sequence[Timed], several: Sequence[Timed], loops: Sequence[Timed]
 ) -> str:
-    """Return the table of times. A ratio is to our time with as many adapters. The times of the calls are added."""
+    """Return the table of times. A ratio is a side's time over ours with as many adapters. Times of calls are added up."""
     one_s, several_s = ([timed.wall_s for timed in some] for some in (one, several))
     call_s, loop_s = ([timed.wall_s for timed in some] for some in (calls, loops))
     ratio = sum(call_s) / np.median(several_s)

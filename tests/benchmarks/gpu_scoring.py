@@ -88,7 +88,7 @@ def _scored(lm: LanguageModel, prompts: Sequence[str], new_n: int, name: str, wa
 
 
 def drifts(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> list[Drift]:
-    """Score all prompts together, again, and in four pools; with their continuations and by their own tokens."""
+    """Return the drifts of a repeated scoring and of scoring in `PARTS_N` pools, by continuations and by own tokens."""
     found = []
     for of, what in (("continuation", f"own continuation, {new_n} tokens"), ("prompt", "the prompt's own tokens")):
         score = partial(_mean_logs, lm, new_n=new_n, of=of)

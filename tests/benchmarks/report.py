@@ -26,7 +26,7 @@ TURNS = 3
 
 
 def part(scale: Scale) -> page.Part:
-    """Measure both on a study of the demo's size, and on the largest study."""
+    """Measure making a report and only reading its tables, on a study of the demo's size and on the largest study."""
     rows = []
     for name, recipe in {
         "the demo's size": Recipe(),

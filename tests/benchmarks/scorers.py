@@ -55,7 +55,7 @@ def generate(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
 
 
 def generate_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int, *, rows_n: int = BATCH_ROWS) -> Columns:
-    """Do as `generate`, but sort the prompts by length."""
+    """Score as `generate` here does, but sort the prompts by length."""
     return _in_batches(lm, prompts, new_n, True, _kept_logits, rows_n)
 
 
@@ -70,7 +70,7 @@ def forward(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
 
 
 def forward_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
-    """Do as `forward`, but sort the prompts by length."""
+    """Score as `forward` does, but sort the prompts by length."""
     return _in_batches(lm, prompts, new_n, True, _own_tokens)
 
 

@@ -130,7 +130,7 @@ def saturating(start: float, end: float, rate: float) -> tuple[float, ...]:
 
 
 def smooth_crossing(start: float, end: float, rate: float, goal: float) -> float:
-    """Return the budget at which the same curve, also between the budgets, reaches `goal`."""
+    """Return the budget at which the curve of `saturating` reaches `goal`. It may be between two budgets of the curve."""
     return float(CURVE_BUDGETS[0] * 2.0 ** (np.log((end - start) / (end - goal)) / rate))
 
 

@@ -51,7 +51,7 @@ def share(happened: Sequence[bool] | FloatArray) -> Share:
 
 
 class Coverage(NamedTuple):
-    """One setting at one number of seeds."""
+    """The results of one setting with one number of seeds."""
 
     setting: str
     seeds_n: int
@@ -98,7 +98,7 @@ class Saved(NamedTuple):
 
 
 def savings(curve: Curve, draws_n: int, generator: np.random.Generator) -> Saved:
-    """Measure the coverage of the sets. If the truth is never reached, a set covers it if the set is open above."""
+    """Measure the coverage of the sets. If the curve never reaches the target, the sets that are open above cover the truth."""
     truth = crossing(curve)
     rows, smooth = [], []
     for _ in range(draws_n):

@@ -30,7 +30,7 @@ class ModelShape(NamedTuple):
 
     @property
     def kv_width(self) -> int:
-        """Numbers that a layer keeps of a token's keys; the values have as many."""
+        """Numbers that a layer stores for the keys of one token. The values need as many."""
         return self.hidden // self.heads * self.kv_heads
 
     @property

@@ -155,7 +155,7 @@ class Plan(NamedTuple):
 
     @property
     def bottleneck(self) -> str:
-        """The resource that must shrink for an earlier end."""
+        """What delays the end: the longest chain of tasks, or the GPUs."""
         chain = self.critical_s >= (self.gpu_s + self.loading_s) / self.gpus_n
         return "the chain " + " → ".join(self.critical) if chain else "the GPUs"
 

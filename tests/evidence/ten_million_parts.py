@@ -269,7 +269,7 @@ def rankings_and_allocations(run: Run, name: str) -> None:
 
 
 def known_to_allocation(work: Any) -> dict[str, Any]:
-    """Return the same as `allocation_parameters` if nothing was bought."""
+    """Return what `allocation_parameters` returns if no label was bought and no item is held out."""
     sizes = task_sizes(work)
     return {"budget_n": work.cell.budget_n, "selection_seeds": list(work.lineage.cell_selection_seeds(work.cell)),
             **sizes, "bought_labels": [], "held_out_ids": []}  # fmt: skip

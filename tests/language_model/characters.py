@@ -45,7 +45,7 @@ def load_family(family: str, folder: Path, *, scale: float = 3.0, **generation: 
 
 
 def load_config(config: Any, folder: Path, *, scale: float = 3.0, **generation: Any) -> LanguageModel:
-    """Do the same for a configuration."""
+    """Save a random model of a configuration and load it as a user's model."""
     import torch
     from transformers import AutoModelForCausalLM
 

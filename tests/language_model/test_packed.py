@@ -44,7 +44,7 @@ def prompts(count_n: int = ALL_N) -> list[str]:
     ],
 )
 def tiny(request, miniature) -> LanguageModel:
-    """Return a random model with a large vocabulary, for each type that can be packed. A fifth of its tokens are ends."""
+    """Return a random model with a large vocabulary, one for each type that can be packed. A fifth of its tokens are ends."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

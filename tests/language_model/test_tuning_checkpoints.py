@@ -16,7 +16,7 @@ STEPS_N = 8
 
 
 class KilledError(Exception):
-    """Represents whatever ends a process."""
+    """Error that simulates a kill."""
 
 
 @pytest.fixture
