@@ -11,6 +11,8 @@ TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/torch==\1/p' constraints.txt)
 TORCH_INDEX_URL ?=
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PORT ?= 3000
+# Three on two cores: many tests wait for a process of their own.
+TESTS_AT_ONCE ?= 3
 # One torch thread a process: on few cores, threads of several processes fight (and results stay the same bit for bit).
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -61,22 +63,26 @@ ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhos
 	@exec $(BIN)/taskdiv ui --port $(PORT)
 
 test: $(VENV)/.dev  ## The fast tests (eight minutes on two cores)
-	$(BIN)/python -m pytest -m "not full and not ui and not cluster and not evidence" -n 2 --dist loadgroup --no-loadscope-reorder --doctest-modules tests taskdiv_assets reports data_contracts
+	$(BIN)/python -m pytest -m "not full and not ui and not cluster and not evidence" -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder --doctest-modules tests taskdiv_assets reports data_contracts
 
-test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, every family of models
-	$(BIN)/python -m pytest -m "full and not crash and not evidence" -n 2 --dist loadgroup --no-loadscope-reorder tests
+test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, families of models
+	$(BIN)/python -m pytest -m "full and not crash and not families and not cluster and not evidence" -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder tests
 
 .PHONY: test-evidence
 test-evidence: $(VENV)/.dev  ## The arithmetic of the programs behind `make bench` and `make evidence`
-	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup --no-loadscope-reorder tests/evidence tests/benchmarks
+	$(BIN)/python -m pytest -m "not full" -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder tests/evidence tests/benchmarks
+
+.PHONY: test-families
+test-families: $(VENV)/.dev  ## Every family of models of transformers, in miniature (five minutes); after a new version of it
+	$(BIN)/python -m pytest -m families -n $(TESTS_AT_ONCE) --dist loadgroup tests
 
 .PHONY: crash-test
 crash-test: $(VENV)/.dev  ## Many kills and signals at random moments of a run (half an hour); not part of CI
-	$(BIN)/python -m pytest -m crash -n 2 --dist loadgroup --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -m crash -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder tests
 
 .PHONY: test-ui
 test-ui: $(VENV)/.dev  ## A first hour in Dagster's UI, clicked in Chromium; a backfill killed three ways (ten minutes)
-	$(BIN)/python -m pytest -m ui -n 2 --dist loadgroup --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -m ui -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder tests
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev  ## Runs as pods of a miniature kubelet, some of them killed (five minutes)

@@ -35,7 +35,7 @@ SECONDS = {
     "cli": 75, "report_in_browser": 60, "test_report_page": 50, "benchmark_graph": 45, "confidence_graph": 40, "graph": 40,
     "test_limits": 40, "engine": 35, "writing": 20, "questions": 65, "campaign_graph": 15, "held_out_graph": 15, "test_lab": 15,
     # make test-full
-    "s3": 380, "ray": 310, "test_architectures": 300, "dagster_ui": 200, "real_data": 190, "kill": 165, "benchmark_kill": 145,
+    "s3": 380, "ray": 170, "test_architectures": 110, "dagster_ui": 200, "real_data": 190, "kill": 165, "benchmark_kill": 145,
     "tuning_kill": 135, "interrupts": 130, "real_pools": 100, "scoring_kill": 90, "wheel": 60,
 }  # fmt: skip
 EVIDENCE = ("benchmarks", "evidence")  # folders of programs that measure; their own tests are counted apart

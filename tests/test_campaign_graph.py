@@ -161,6 +161,7 @@ def campaign(empty_home: Home, models: Path) -> Iterator[Campaign]:
         yield Campaign(empty_home, instance, models)
 
 
+@pytest.mark.full
 def test_a_raised_budget_sends_out_the_difference_and_changes_no_identity(campaign: Campaign) -> None:
     graph = campaign.graph()
     campaign.lists(graph)

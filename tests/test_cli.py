@@ -26,8 +26,8 @@ def test_plan_says_that_all_is_done(miniature: Home) -> None:
     assert "142 (full pool)" in result.stdout
 
 
+@pytest.mark.full
 def test_a_new_budget_does_its_own_cell_only_and_a_second_run_nothing(miniature: Home) -> None:
-    """The only two runs of the command in processes of their own, besides the smoke tests of test-full."""
     before = miniature.files()
     assert miniature.say("budget", "add", "miniature", "18").returncode == 0
     planned = miniature.say("plan", "miniature").stdout

@@ -225,6 +225,7 @@ def test_a_kill_before_any_change_on_the_disk_leaves_a_list_in_the_ledger_and_on
     assert {(0, False, False), (0, False, True), (1, False, True), (1, True, False)} == set(states)
 
 
+@pytest.mark.full
 def test_two_exports_at_once_send_no_prompt_twice(own: Home) -> None:
     command = ("annotations", "export", "own", "--strategy", "task_diversity", "--budget")
     running = [own.start(*command, budget, "-o", f"list{n}.jsonl") for n, budget in enumerate(("12", "6", "12"))]

@@ -80,7 +80,7 @@ def test_the_miniature_on_two_workers_equals_one_process(
 
 @pytest.fixture(scope="module")
 def disturbed(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, RayHome]:
-    """Return a home with a scored pool and a trained adapter, and a copy of it on the cluster without scores and adapter."""
+    """Return a home with a scored pool, and a copy of it on the cluster where it is not scored yet."""
     here = Home(tmp_path_factory.mktemp("undisturbed"))
     path = here.write_experiment(
         "killed",
@@ -95,16 +95,25 @@ def disturbed(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("disturbed")
     shutil.copytree(here.folder, folder, dirs_exist_ok=True)
     with variables_of(here), dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(path, instance)
+        outcome = Graph(path, instance).run("pool", "annotations", "confidence_table", "task_confidence")
+        assert outcome.success, failure(outcome)
+    return here, RayHome(folder, cluster)
+
+
+@pytest.fixture(scope="module")
+def trained(disturbed: tuple[Home, RayHome]) -> tuple[Home, RayHome]:
+    """Return both homes, with an adapter in the first."""
+    here, _ = disturbed
+    with variables_of(here), dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(here.folder / "killed.yaml", instance)
         instance.add_dynamic_partitions("killed_budget", ["24"])
         for job, assets, key in (
-            ("pool", ("annotations", "confidence_table", "task_confidence"), None),
             ("rankings", ("ranking",), "random"),
             ("cells", ("allocation", "adapter"), "24|random"),
         ):
             outcome = graph.run(job, *assets, key=key)
             assert outcome.success, failure(outcome)
-    return here, RayHome(folder, cluster)
+    return disturbed
 
 
 def done(home: Home, *wanted: str, path: Path | str = "killed") -> None:
@@ -170,11 +179,11 @@ def test_a_scorer_killed_in_the_middle_loses_nothing_that_was_stored(
         assert without_seconds(left).equals(without_seconds(right)), name
 
 
-@pytest.mark.full
+@pytest.mark.cluster
 def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
-    cluster: RayCluster, disturbed: tuple[Home, RayHome]
+    cluster: RayCluster, trained: tuple[Home, RayHome]
 ) -> None:
-    _, there = disturbed
+    _, there = trained
     done(Home(there.folder), *CELL, "--until", "allocation")  # in one process: the cluster is for the training
     running = there.start("run", "killed", *CELL, "--until", "adapter", "--workers", "1")
     folder = there.folder / "results/killed/checkpoints"
@@ -187,9 +196,7 @@ def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
     cluster.lose(node)
     out, _ = running.communicate(timeout=400)
     assert running.returncode == 0, out
-    adapters = [
-        list((home.folder / "results/killed/folders").glob("*/adapter_model.safetensors")) for home in disturbed
-    ]
+    adapters = [list((home.folder / "results/killed/folders").glob("*/adapter_model.safetensors")) for home in trained]
     assert [len(found) for found in adapters] == [1, 1]
     assert adapters[0][0].read_bytes() == adapters[1][0].read_bytes()
     assert not list(folder.glob("*.safetensors"))
