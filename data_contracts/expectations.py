@@ -8,8 +8,8 @@ All code that depends on this library is in this module. The library's behaviour
 - It needed 1.6 to 6 s to list 50,000 to 100,000 failing rows. So this module uses the BASIC format, which returns failing
   values, and finds the rows of these values.
 - It needed two seconds for its import, 0.3 s for the 25 rules of a small table, and 25 s and 1 GB for a table of 5 million rows.
-  So Arrow checks every view first (`shortcuts`), and the library receives the rules that Arrow cannot show to be met. For many
-  kinds of rules, the library checks a large view in slices, or only the rows with repeated values. The results are the same.
+  So Arrow checks every view first (see `shortcuts`), and the library receives the rules that Arrow cannot show to be met. For
+  many kinds of rules, the library checks a large view in slices, or only the rows with repeated values. The results are the same.
 """
 
 import math

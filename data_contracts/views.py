@@ -35,7 +35,7 @@ def where_all(table: pa.Table, conditions: Sequence[Sequence[object]]) -> pa.Tab
 
 
 def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
-    """Return the rows where Arrow's `comparison` of both columns is true. Add the column `difference`: `column` − `other`."""
+    """Return the rows where Arrow's `comparison` of `column` and `other` is true. Add `difference`: `column` − `other`."""
     kept = pc.call_function(comparison, [table[column], table[other]])
     return difference(table.filter(kept), column, other)
 

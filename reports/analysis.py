@@ -173,10 +173,10 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str) -> tuple[Com
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """Return the reference of a section; empty if `names` is empty.
+    """Return the reference of a section with the strategies `names`; empty if there are no strategies.
 
-    It is the first of these that is in `names`: the reader's choice, the reference of the primary comparison, random, the first
-    of `names`.
+    The first of these that is in `names` becomes the reference: the strategy that the reader chose with `--reference`, the
+    reference of the primary comparison, random, the first of `names`.
     """
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]

@@ -1,7 +1,7 @@
 """The estimates and the label of win rates at equal length.
 
 A stored estimate uses the verdicts on one model alone. If it uses AlpacaEval's published difficulties, it is computed as on the
-leaderboard, and is kept. Otherwise, if possible, all judged models are estimated together (`length_adjusted`).
+leaderboard, and is kept. Otherwise, if possible, all judged models are estimated together (see `length_adjusted`).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class ScoreSet(NamedTuple):
     items_left_out_n: int  # items that are scored in some arms only
     notes: tuple[str, ...]
     label: str = ""  # name of the metric on the page; the results table uses `metric`
-    joint_models_n: int = 0  # number of models that were estimated together (`judged`); else 0
+    joint_models_n: int = 0  # number of models that were estimated together (see `judged`); else 0
 
     @property
     def base(self) -> Arm | None:

@@ -161,10 +161,11 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
-    """Return the variance from the interaction of seeds and items within tasks. `item_part` and `seed_part` contain it too.
+    """Return the variance from the interaction of seeds and items within tasks. `scores` is (S, I).
 
-    `scores` is (S, I). The result is 0 with one seed, or if no task has two items. Source: the interaction mean square of the
-    two-way analysis of variance. Our addition: a task with one item has the pooled mean square.
+    The results of `item_part` and of `seed_part` each include this variance. The result is 0 with one seed, or if no task has two
+    items. Source: the interaction mean square of the two-way analysis of variance. Our addition: a task with one item gets the
+    mean square that is pooled over all tasks.
     """
     seeds_n = len(scores)
     if seeds_n < 2 or groups.sizes.max() < 2:

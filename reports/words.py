@@ -60,7 +60,7 @@ def share(value: float) -> str:
 
 
 def correlation(value: float | None) -> str:
-    """Return a rank correlation with two decimals, or "cannot be estimated" for None.
+    """Return a rank correlation with two decimals. If it is None, return "cannot be estimated".
 
     >>> correlation(-0.314), correlation(None)
     ('−0.31', 'cannot be estimated')

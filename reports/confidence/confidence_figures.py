@@ -126,7 +126,10 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw by task the labels of each other variant minus the labels of the chosen variant, at the largest budget."""
+    """Draw the labels that each task gets from each other variant, minus its labels from the chosen variant.
+
+    The labels are those at the largest budget.
+    """
     values = numbers.moved_labels(found)
     rows, reach = picked(found.tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
     with svg.style():

@@ -89,7 +89,7 @@ def _compared(one: Effect, found: Comparison) -> tuple[str, ...]:
 
 
 def moved(found: Comparison) -> Table:
-    """Return the table of labels by task and variant, at the largest budget."""
+    """Return a table with the number of labels that each variant gives to each task at the largest budget."""
     budget = found.budgets[-1]
     counts = [one.variant.counts.get(budget, {}) for one in found.effects]
     rows = tuple((task, *(f"{by_task.get(task, 0):,}" for by_task in counts)) for task in found.tasks)

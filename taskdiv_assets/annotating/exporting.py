@@ -1,7 +1,7 @@
 """Export lists of prompts that need an answer and were not sent before.
 
 If there are such prompts, an export writes the user's file and a ledger entry. The next export completes an interrupted export
-(`delivery`). A lock allows one export or import at a time, because two exports at the same time could send prompts twice.
+(see `delivery`). A lock allows one export or import at a time, because two exports at the same time could send prompts twice.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Import the answers of a file: report the rows that cannot be used, and store the other answers as one immutable file.
 
 The stored file is `annotations/<sha256>.parquet`. If some rows cannot be used, the answers in the other rows are stored only if
-the user accepts this. The report is usually beside the user's file (`problems`). If several imports contain an answer to the same
-prompt, `graph.known_answers` decides which answer counts.
+the user accepts this. The report is usually beside the user's file (see `problems`). If several imports contain an answer to the
+same prompt, `graph.known_answers` decides which answer counts.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def import_answers(
     `is_accepting_valid` is True. `on_wait` receives a sentence about the owner of the lock, if the import has to wait.
 
     Raises:
-        ValueError: some rows cannot be used, and the valid rows are not stored. A report is written (`problems`).
+        ValueError: some rows cannot be used, and the valid rows are not stored. A report is written (see `problems`).
         StaleInputError: the pool is missing or stale.
     """
     store = lineage.store

@@ -116,7 +116,10 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Return the entries with the id of each dropped copy replaced by that of its kept prompt (`kept`). `rows` do not change."""
+    """Return the entries with the ids of kept prompts instead of the ids of dropped copies. `rows` do not change.
+
+    `kept` maps the id of a dropped copy to the id of its kept prompt.
+    """
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kept.get(value, value) for value in values))

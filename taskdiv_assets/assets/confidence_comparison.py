@@ -132,10 +132,10 @@ def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw for each other variant the share of labels that it gives to other tasks than the chosen variant does.
+    """Draw a bar for each other variant: the share of labels that go to other tasks than with the chosen variant.
 
-    The shares are those at the largest budget. The name of a bar contains the rank correlation of the tasks' confidences with
-    those of the chosen variant. Return b"" if there is no other variant, or no chosen one.
+    The shares are those at the largest budget. The name of a bar contains the rank correlation of the tasks' confidences between
+    the two variants. Return b"" if there is no other variant, or no chosen one.
     """
     budget_n = pc.max(table["budget_n"]).as_py()
     rows = table.filter(pc.equal(table["budget_n"], budget_n)).to_pandas()

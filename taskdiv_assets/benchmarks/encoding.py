@@ -49,9 +49,9 @@ def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
 class Encoder:
     """The converter of lm-eval's requests to tokens, for one loaded model. The model is not changed.
 
-    The tokens differ from lm-eval's in two cases. First, `as_trained` separates prompt and answer as fine-tuning does (`split`).
-    Second, special tokens in an item are read as plain text. `written` are the texts that the tasks write around their items. A
-    special token in `written` is special in every question.
+    The tokens differ from lm-eval's in two cases. First, `as_trained` separates prompt and answer as fine-tuning does (see
+    `split`). Second, special tokens in an item are read as plain text. `written` are the texts that the tasks write around their
+    items. A special token in `written` is special in every question.
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:

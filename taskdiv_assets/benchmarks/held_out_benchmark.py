@@ -27,7 +27,7 @@ NAME = "held_out"
 
 
 class Row(NamedTuple):
-    """One held-out item. In `prompt`, the text of the template is marked (`language_model.control.around`)."""
+    """One held-out item. In `prompt`, the text of the template is marked (see `language_model.control.around`)."""
 
     item_id: str
     task: str

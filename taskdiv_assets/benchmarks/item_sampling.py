@@ -1,7 +1,7 @@
 """Draw random samples of a benchmark's items, and compute the standard error that a sample causes.
 
-Means give tasks equal weights (`reports.statistics`). So each task gets the same number of items (±1), or all its items if it has
-fewer. If tasks are about equally noisy, this gives the smallest standard error of a mean.
+Means give tasks equal weights (see `reports.statistics`). So each task gets the same number of items (±1), or all its items if it
+has fewer. If tasks are about equally noisy, this gives the smallest standard error of a mean.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """Return the inputs of a training. The manifest keeps them if the experiment changes later."""
+    """Return the inputs of a training for its manifest. So the card still shows them after the experiment has changed."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     source, revision, dtype = (base.notes[name] for name in ("source", "revision", "dtype"))
     return {

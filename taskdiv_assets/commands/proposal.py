@@ -1,4 +1,4 @@
-"""Guesses of the settings of an experiment file from the user's file (`pools.look`), and the text of the experiment file.
+"""Guesses of the settings of an experiment file from the user's file (see `pools.look`), and the text of the experiment file.
 
 A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
 row that was read has a task.

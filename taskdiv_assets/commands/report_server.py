@@ -1,7 +1,7 @@
 """A server for stored reports, so that a click in Dagster's UI opens a report. Only this machine can reach the server.
 
 The server sends only the report `/<mark>/<experiment>/index.html` and its tables `results.csv` and `results.parquet`. The mark
-identifies the results folder (`report_links`). Any other path is answered with 404. The server writes nothing.
+identifies the results folder (see `report_links`). Any other path is answered with 404. The server writes nothing.
 """
 
 from __future__ import annotations

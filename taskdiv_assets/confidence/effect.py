@@ -54,7 +54,7 @@ def weighted_allocation(
     """Return the number of prompts that WeightedTaskDiversity takes from each task; raise ValueError if means are too far apart.
 
     At equal costs, the first task comes first here; in a ranking, a seeded shuffle decides. `smallest` is the confidence that
-    sets the scale of the costs (`inverse_costs`).
+    sets the scale of the costs (see `inverse_costs`).
     """
     costs = inverse_costs(mean_confidence, pool_n, smallest)
     if costs is None:

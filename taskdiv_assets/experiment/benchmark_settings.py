@@ -160,7 +160,7 @@ class Judge(Settings):
     Attributes:
         model: name of the judging model at the endpoint.
         annotator: name of the annotator whose verdicts were made by alpaca-eval and imported by `taskdiv verdicts import`.
-        weighted: use the probabilities that the judge gives to both letters, instead of the letter that the judge writes.
+        weighted: use the judge's probabilities of the two possible replies, instead of the reply that the judge writes.
         calls: limit of calls to the judge in this experiment, for all cells together.
         price: price of one call in any currency, for `taskdiv plan`.
         parallel: number of calls at the same time.

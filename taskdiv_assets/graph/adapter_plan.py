@@ -107,8 +107,8 @@ def kept_or_drawn(
 ) -> TrialPrompts:
     """Return the prompts of the stored choice of learning rate, so that later answers do not change the choice.
 
-    New prompts are drawn (`trial_prompts`) in three cases: there is no stored choice, a prompt of the choice has no answer, or
-    the choice has another number of training prompts than requested (`rates.examples`, by default `smallest_budget_n`).
+    New prompts are drawn (see `trial_prompts`) in three cases: there is no stored choice, a prompt of the choice has no answer,
+    or the choice has another number of training prompts than requested (`rates.examples`, by default `smallest_budget_n`).
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)

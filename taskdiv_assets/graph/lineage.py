@@ -233,7 +233,10 @@ class Lineage:
         return plan_adapters(rows, self.answer_hashes, seeds, tuning, template, base, self.held.pairs)
 
     def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
-        """Return the result of `kept_or_drawn` for this experiment. Raise StaleInputError if too few answers are known."""
+        """Return the prompts on which this experiment chooses its learning rate (see `kept_or_drawn`).
+
+        Raise StaleInputError if too few answers are known.
+        """
         footer = self.footer(Unit("tuning_choice"))
         try:
             notes = footer.notes if footer else {}

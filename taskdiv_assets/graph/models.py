@@ -40,7 +40,7 @@ class Proxy(NamedTuple):
 def folder_hash(path: str, marks: dict[str, str]) -> str:
     """Return the hash of a model's files at a path or URL. The hash of a GGUF file is its SHA-256.
 
-    `marks` maps marks of remote sources (`remote.mark`) to known hashes. A new hash is added, unless the source has no mark.
+    `marks` maps marks of remote sources (see `remote.mark`) to known hashes. A new hash is added, unless the source has no mark.
 
     Raises:
         ValueError: there is no usable model at the path or URL.

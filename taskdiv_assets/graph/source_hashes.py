@@ -1,6 +1,6 @@
 """Hashes of the sources of the pool, the task labels, the base model and users' orders. The hashes are part of identities.
 
-The footer of a stored table contains the mark (`remote.mark`) and the hash of each remote source that has a mark. So a worker
+The footer of a stored table contains the mark (see `remote.mark`) and the hash of each remote source that has a mark. So a worker
 with an empty disk can check without a download that such a source has not changed.
 """
 

@@ -2,7 +2,7 @@
 
 LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all rows by the longest row. A switch is a
 length in tokens beyond which the model uses other frequencies. Models whose results change with padding before or after a text
-(`counted`) need texts of one length in each batch.
+(see `counted`) need texts of one length in each batch.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Three properties of a batch could change a prompt's results. First, the padding: its amount follows from the prompt's own length.
 Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one kernel only, and
 `rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a remainder
-differently. So the number of rows is chosen such that no remainder is left (`RowSteps`).
+differently. So the number of rows is chosen such that no remainder is left (see `RowSteps`).
 
 On a CPU in float32 with one thread, a prompt's results are therefore bit-identical in any pool. Mixtures of experts are an
 exception, because an expert multiplies rows of several prompts at once.

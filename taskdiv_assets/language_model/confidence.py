@@ -103,7 +103,7 @@ class Scorer:
 
     Raises:
         ValueError: a prompt has too few tokens or does not fit into memory, `max_new_tokens` leaves no room in the context,
-            the model cannot decode in batches (`alone`), or logits are not finite.
+            the model cannot decode in batches (see `alone`), or logits are not finite.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Scorer:
         self.free_step = None if can_be_fixed and rows_matter(lm) else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
-        """Score the prompts outside the mask `is_known` (n,), long ones first.
+        """Score the prompts, long ones first. Prompts that the mask `is_known` (n,) marks are left out.
 
         If `keeps_bits`, the statistics of a prompt do not depend on the mask.
         """

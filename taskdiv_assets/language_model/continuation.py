@@ -1,7 +1,7 @@
 """Write greedy continuations of given contexts, up to a stop text, an end token or a number of new tokens.
 
 transformers' `generate` computes ended rows until the last row ends, and reads shared worked examples again for each question.
-In our own loop, ended rows leave the batch, and a common prefix is read once if the model allows it (`prefixes`).
+In our own loop, ended rows leave the batch, and a common prefix is read once if the model allows it (see `prefixes`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class WritingPlan:
                 yield prefixes.Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
-        """Yield the texts that the active adapter writes after the contexts that are not in the mask `is_known` (n,)."""
+        """Yield the texts that the active adapter writes. Contexts that the mask `is_known` (n,) marks are left out."""
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
         for family in self.families:
             yield from self._family(family, known)

@@ -2,7 +2,7 @@
 
 A tokenizer reads the text of a special token as the token, also inside a prompt or an answer. A prompt would then end in its
 middle, or the model would learn an end inside an answer. So scoring, training and benchmarks mark the template's parts of a text
-(`around`). Special tokens are read in the marked parts only. A text without marks is data.
+(see `around`). Special tokens are read in the marked parts only. A text without marks is data.
 
 Added tokens that are not special (`<think>` of Qwen 3, HTML tags of Gemma) are text that a model may write. They are read as
 usual everywhere.

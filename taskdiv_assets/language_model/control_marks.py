@@ -30,7 +30,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
     """Return all different parts `<…>` and `[…]` of the texts, sorted; None if there are more than 1,000 different parts.
 
     A part has 1 to 60 characters between its brackets. None of them is whitespace or a bracket of the same kind. Nearly all
-    special tokens have this form, so the list of these parts can prove that a pool contains no special token (`rule_out`).
+    special tokens have this form, so the list of these parts can prove that a pool contains no special token (see `rule_out`).
 
     >>> import pyarrow as pa
     >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))

@@ -70,7 +70,7 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 def counted_padding(lm: LanguageModel) -> Counted:
     """Return which padding changes a model's results.
 
-    A large model of a type in CLEAN is not tested. A failed test gives EVERYTHING; any other result is cached by model.
+    A large model of a type in CLEAN is not tested. If the test fails, the result is EVERYTHING. Any other result is cached.
     """
     if lm.model.config.model_type in CLEAN and is_large(lm):
         return Counted(gap=can_share(lm) and _is_beyond_reach(lm))
@@ -95,7 +95,7 @@ def probed(lm: LanguageModel) -> Counted | None:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return what identities contain about a model: which padding changes its results (COUNTS), and the switches (`apart`)."""
+    """Return what identities contain about a model: which padding changes its results (see COUNTS), and its switches."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
@@ -176,7 +176,10 @@ class _Probe:
         return not self._error(read) <= self.threshold
 
     def _error(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> float:
-        """Return the largest relative deviation of `read`'s logits from those of the text alone; infinity after an error."""
+        """Return the largest relative deviation of `read`'s logits from those of the text alone.
+
+        After an error of `read`, return infinity. Raise the error if memory runs out.
+        """
         try:
             pairs = read()
         except Exception as error:  # any error of an architecture that does not support padding

@@ -41,7 +41,7 @@ class Decoding:
     """The state of a batch during decoding, padded on the left: the next inputs, and the cache of earlier tokens.
 
     `known` contains the keys and values of a prefix that all rows share. If they cannot be used, the model reads the prefix again
-    with the batch. If the longest row passes a switch (`apart`), the model reads all rows again.
+    with the batch. If the longest row passes a switch (see `apart`), the model reads all rows again.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Decoding:
             self._pass_switch()
 
     def _pass_switch(self) -> None:
-        """Record the new tokens. If the longest row is now beyond a switch, the next pass reads all rows again."""
+        """Record the new tokens. If the longest row passes a switch with them, the next pass reads all rows again."""
         import torch
 
         self.seen, self.tokens_n = torch.cat([self.seen, self.inputs], 1), self.tokens_n + 1
@@ -107,7 +107,7 @@ class Decoding:
 
 
 class Rereading:
-    """One text that is read in full for each new token, because its model cannot decode over a cache (`alone`)."""
+    """One text that is read in full for each new token, because its model cannot decode over a cache (see `alone`)."""
 
     def __init__(self, lm: LanguageModel, batch: Batch) -> None:
         self.model, self.inputs = lm.model, batch.input_ids

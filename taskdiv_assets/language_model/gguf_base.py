@@ -36,7 +36,10 @@ def is_gguf(path: str) -> bool:
 
 
 def check_local(path: Path) -> None:
-    """Raise ValueError if a folder's file names, or a GGUF file's header, are not those of a usable base model."""
+    """Raise ValueError if the folder or GGUF file `path` cannot be a base model.
+
+    This checks only the names of the files in a folder, or the name, header and size of a GGUF file.
+    """
     if is_gguf(str(path)):
         check_gguf(path)
     else:

@@ -22,7 +22,8 @@ ROOM_TOKENS = 64  # largest number of free places that a new or full layer gets
 def growing_cache(model: PreTrainedModel, new_tokens_n: int, known: KeysAndValues | None = None) -> Any:
     """Return a cache with free places for `new_tokens_n` new tokens, at most ROOM_TOKENS at a time.
 
-    `known` contains the keys and values of a prefix that all rows share. It must be None unless `prefixes.can_share`.
+    `known` contains the keys and values of a prefix that all rows share. It must be None unless
+    `prefixes.can_share` is True for the model.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 

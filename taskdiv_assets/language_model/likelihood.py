@@ -59,7 +59,7 @@ class Found(NamedTuple):
     first_choice: npt.NDArray[np.float64]  # (r,) share of the answer's tokens that are the likeliest at their place
 
     def take(self, chosen: BoolArray) -> Found:
-        """Return the results of the answers in the mask `chosen`, (r,)."""
+        """Return the results of the answers that the mask `chosen` (r,) marks."""
         return Found._make([values[chosen] for values in self])
 
 
@@ -100,7 +100,7 @@ class LikelihoodPlan:
         return [*found, Family(others, 0)] if others else found
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
-        """Yield likelihoods under the active adapter, except for the answers in the mask `is_known` (n,)."""
+        """Yield the likelihoods of answers under the active adapter. Answers that the mask `is_known` (n,) marks are left out."""
         known = np.zeros(len(self.asked), np.bool_) if is_known is None else is_known
         small: list[Family] = []
         for family in self.families:

@@ -99,7 +99,10 @@ class Room:
         new_n: int = 0,
         known: BoolArray | None = None,
     ) -> Iterator[Result]:
-        """Yield the results of all groups except for prompts in the mask `known` (n,). `new_n` tokens follow each prompt."""
+        """Yield the results of `work` for all groups. Prompts that the mask `known` (n,) marks are left out.
+
+        Each prompt grows by `new_n` tokens.
+        """
         for group in groups:
             left = group if known is None else group._replace(positions=group.positions[~known[group.positions]])
             if len(left.positions):

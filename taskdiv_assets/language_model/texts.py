@@ -35,7 +35,7 @@ class Reading(NamedTuple):
     # another text after an end token.
     ended_texts: bool
     reads_clock: bool  # the chat template requests the date
-    control: tuple[str, ...]  # texts of the special tokens (`control`)
+    control: tuple[str, ...]  # texts of the special tokens (see `control`)
 
     def notes(self) -> dict[str, object]:
         """Return the facts that identities depend on, for the footer of the base model."""

@@ -1,7 +1,7 @@
 """Dagster's default run launcher with a health check, which detects that the process of a run was killed.
 
-Dagster's monitoring then marks the run as failed, frees its pool slots, and restarts the run (`run_retries`). Without the check,
-runs would keep the state STARTED after a reboot.
+Dagster's monitoring then marks the run as failed, frees its pool slots, and restarts the run (its setting `run_retries`). Without
+the check, runs would keep the state STARTED after a reboot.
 """
 
 import socket

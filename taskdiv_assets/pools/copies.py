@@ -41,7 +41,7 @@ def read(store: Store) -> pa.Table:
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
-    """Return the result of `kept_by_id` for the copies of the stored pool."""
+    """Return a map from each id of a copy in the stored pool to the kept prompt id (see `kept_by_id`)."""
     return kept_by_id(read(store))
 
 

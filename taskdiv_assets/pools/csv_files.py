@@ -151,7 +151,10 @@ def _unescaped(body: str) -> str:
 
 
 def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str]]:
-    """Return the first `rows_n` rows that are not empty, the header included; [[""]] if there are none."""
+    """Return the first `rows_n` rows that are not empty, the header included; [[""]] if there are none.
+
+    Only the first _HEADER_CHARACTERS_MAX characters of `text` are read, so the last row may be cut.
+    """
     beginning = io.StringIO(text[:_HEADER_CHARACTERS_MAX], newline="")
     limit = csv.field_size_limit(_HEADER_CHARACTERS_MAX)
     try:

@@ -32,7 +32,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -
 
 
 def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
-    """Return the rows of `split`, such as "train" or "train+test"; all rows for None, or if there is no column `split`."""
+    """Return the rows of `split`, such as "train" or "train+test". If it is None, or there is no column `split`, return all."""
     prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
     own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
     rows = _rows_of_split(source, split)

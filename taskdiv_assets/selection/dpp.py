@@ -7,7 +7,7 @@ O(n d + d^2) operations.
 
 Source: Chen, Zhang, Zhou, "Fast greedy MAP inference for determinantal point process", 2018. We use the d dimensions of a
 linear kernel, so the cost of a pick does not grow with the number of picks. We add the identity I, so that more prompts than
-dimensions can be ranked. w and A are fixed-point numbers (`directions`), so the picks are the same on every machine.
+dimensions can be ranked. w and A are fixed-point numbers (see `directions`), so the picks are the same on every machine.
 """
 
 import numpy as np

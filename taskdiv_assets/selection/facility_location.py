@@ -10,7 +10,7 @@ prompt to its nearest prompts. On real pools, the first pick by the graph reache
 the first 10 picks reach 0.90. So in pools of up to EXACT_PROMPTS_MAX prompts, the first EXACT_PICKS picks use all similarities.
 For any picks, `certificates` computes a lower bound of the ratio f(picks) / (largest f of as many picks).
 
-Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows, the
+Both forms use whole numbers (see `grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows, the
 block size, the threads or the machine. No form stores an n x n matrix.
 """
 
@@ -36,7 +36,10 @@ Points = NDArray[np.float32]  # (n, d), from `grid`
 
 
 def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
-    """Return an order function: the sparse form with `neighbours_n` neighbours per prompt, or the exact form for None."""
+    """Return the function that orders a pool: the sparse form with `neighbours_n` neighbours per prompt.
+
+    If `neighbours_n` is None, the function uses the exact form.
+    """
     if neighbours_n is not None:
         neighbours_n = whole_number("neighbours of facility_location", neighbours_n, "prompts", least=1)
 

@@ -5,7 +5,7 @@ therefore rounded to a multiple of 1/4,000, a grid step. The product of two rows
 2^24 squared grid steps, and so is every partial sum (Cauchy, Schwarz). float32 represents these numbers exactly.
 
 Rounding changes a cosine by about 1e-4 (one standard deviation, for any width). For comparison, the embeddings of one model in
-bfloat16 differ by 1e-3 between two machines. Equal rows remain equal. `dpp` uses smaller steps (`directions`).
+bfloat16 differ by 1e-3 between two machines. Equal rows remain equal. `dpp` uses smaller steps (see `directions`).
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,8 @@
 This is farthest-first traversal over L2-normalised embeddings. The radius of k picks, the largest distance of a prompt to its
 closest pick, is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the maximum intercluster
 distance", 1985). The first pick depends on the seed. The last prompts, those with distance 0 to a pick, are sorted by prompt_id.
-Squared distances are whole numbers (`grid`), so `lazy` can compute the picks exactly. Memory is n * d * 4 bytes and a few blocks.
+Squared distances are whole numbers (see `grid`), so `lazy` can compute the picks exactly. Memory is n * d * 4 bytes and a few
+blocks.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The sparse similarity graph of a pool: each prompt with its m most similar prompts, itself included. The graph is exact.
 
-A similarity is the dot product of two rows on the grid (`grid`); negative similarities count as 0. Among equal similarities, the
-smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
+A similarity is the dot product of two rows on the grid (see `grid`); negative similarities count as 0. Among equal similarities,
+the smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
 
 The matrix of similarities is symmetric, so only the tiles of one triangle are computed, and each tile is used for its rows and
 for its columns. Each row has a threshold. It is guessed from a sample of columns, so that about 3 m entries of the row reach it.

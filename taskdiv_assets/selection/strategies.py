@@ -60,7 +60,10 @@ def _by_score(name: str, column: str, description: str, *, is_high_first: bool =
 
 
 def facility_location(neighbours_n: int | None) -> Strategy:
-    """Return the strategy facility_location: the sparse form with `neighbours_n` neighbours, or the exact form for None."""
+    """Return the strategy facility_location: its sparse form with `neighbours_n` neighbours per prompt.
+
+    If `neighbours_n` is None, return its exact form.
+    """
     description = "Greedily the prompts closest to as much of the pool as possible."
     return _by_embeddings("facility_location", description, facility_location_order(neighbours_n))
 

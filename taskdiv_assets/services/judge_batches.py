@@ -1,4 +1,4 @@
-"""Get the verdicts of a judge, and keep them in the store as parts (`storage.parts`) under `verdicts/<judge>/`.
+"""Get the verdicts of a judge, and keep them in the store as parts (see `storage.parts`) under `verdicts/<judge>/`.
 
 A pair of outputs with a final verdict is not sent to the judge again. The endpoint's address and its key are never stored.
 """

@@ -164,7 +164,7 @@ def scored(
     """Return rows of scores for the outputs, and notes on verdicts and rates. A verdict without a preference has no row.
 
     A score of `win_rate` is the preference. A score of `length_controlled_win_rate` is an item's pseudo-value, which may be
-    outside 0..1 (`alpaca.win_rate`). Raise ValueError if no verdict has a preference.
+    outside 0..1 (see `alpaca.win_rate`). Raise ValueError if no verdict has a preference.
     """
     hashes = [_prompt_hash(one) for one in instructions]
     kinds = Counter(verdict.kind for verdict in verdicts)

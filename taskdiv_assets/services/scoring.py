@@ -1,7 +1,8 @@
-"""Score a pool's prompts, and store the statistics in parts (`storage.parts`), so that a kill loses only seconds of work.
+"""Score a pool's prompts, and store the statistics in parts (see `storage.parts`), so that a kill loses only seconds of work.
 
-Parts are under `scores/<identity>/`; workers (`shards`) use a subfolder for each shard. The identity depends only on the model,
-the template and the settings (`graph.models.Models.scorer`). So parts are also used after the pool or the sample was changed.
+Parts are under `scores/<identity>/`; workers (see `shards`) use a subfolder for each shard. The identity depends only on the
+model, the template and the settings (see `graph.models.Models.scorer`). So parts are also used after the pool or the sample was
+changed.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callabl
 
 
 def note(sentence: str) -> None:
-    """Send a sentence to the terminal, such as the reason why a step waits. Without a callback (`listen`), do nothing."""
+    """Send a sentence to the terminal, such as the reason why a step waits. If `listen` has set no callback, do nothing."""
     if _notes is not None:
         _notes(sentence)
 

@@ -1,8 +1,8 @@
 """The store: all files of one experiment, such as tables and models, on any storage that fsspec supports.
 
-A table is a Parquet file that is written atomically, with a footer (`data_contracts.footer`) in its metadata. A folder contains
-one result with many files, such as a model. The folder's name is the identity of the result. The manifest lists the files of a
-folder and is written last. So readers see a complete result or no result.
+A table is a Parquet file that is written atomically, with a footer (see `data_contracts.footer`) in its metadata. A folder
+contains one result with many files, such as a model. The folder's name is the identity of the result. The manifest lists the
+files of a folder and is written last. So readers see a complete result or no result.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Store(Files):
         return manifest
 
     def fetch_folder(self, identity: str) -> Path:
-        """Return a local path of a finished folder. A remote folder is copied to the cache and stays there (`disk_cache.pinned`).
+        """Return a local path of a finished folder. A remote folder is copied to the disk cache, and stays there.
 
         Raises:
             FileNotFoundError: the folder does not exist or is unfinished.

@@ -1,6 +1,6 @@
 """Send the questions about many pairs to a judge in parallel, and pass on the verdicts in small batches as they arrive.
 
-A pair without an answer after all retries (`crew`) is `failed`: neither won nor lost.
+A pair without an answer after all retries (see `crew`) is `failed`: neither won nor lost.
 """
 
 from __future__ import annotations

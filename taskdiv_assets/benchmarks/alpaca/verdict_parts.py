@@ -66,8 +66,9 @@ def tie(pair: Pair) -> Verdict:
 def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Verdict:
     """Return the verdict that a judge's reply contains.
 
-    If `weighted`, the preference is the probability of the model's letter as the first token, relative to both letters. Otherwise
-    the preference is 1 if the judge wrote the model's letter, and 0 if it wrote the other letter.
+    Each output has a letter: m or M. If `weighted`, the preference is p / (p + q). p is the probability that the first token is
+    the letter of the model's output, and q the probability that it is the other letter. Otherwise the preference is 1 if the
+    judge wrote the letter of the model's output, and 0 if it wrote the other letter.
     """
     key, answer = key_of(pair), reply.text[:ANSWER_CHARS]
     refusal = reply.refusal or ("stopped by a content filter" if reply.finish_reason == "content_filter" else "")
@@ -106,7 +107,7 @@ def read_letter(text: str) -> tuple[float | None, str]:
 
 
 def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
-    """Return the probability of the first letter among both letters, 0..1; None if neither is listed.
+    """Return p(m) / (p(m) + p(M)), where p is the probability that the first token is this letter; None if none is listed.
 
     A letter that is not listed counts as 0, because it is less likely than all listed tokens. Spaces, quotes and brackets around
     a letter are ignored; the source, logprob_parser of alpaca-eval 0.6.6, accepts only the bare tokens.

@@ -1,7 +1,7 @@
 """Run one training in several processes, each with its own GPU if there are GPUs. torchrun starts the processes.
 
-The request and the result are files of one folder. Each step's examples are divided among the processes by length (`share`), and
-DistributedDataParallel averages the gradients. Results differ from those of one process by rounding only. So the number of
+The request and the result are files of one folder. Each step's examples are divided among the processes by length (see `share`),
+and DistributedDataParallel averages the gradients. Results differ from those of one process by rounding only. So the number of
 processes (`$TASKDIV_TRAINING_PROCESSES`) is recorded, but it is not a part of an identity.
 """
 

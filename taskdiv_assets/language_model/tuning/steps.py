@@ -34,7 +34,7 @@ class Layout(NamedTuple):
 
     pass_tokens_n: int  # largest number of tokens of a pass, padding included; a longer row has its own pass
     row_tokens_n: int | None = None  # largest number of tokens of a packed row; None for one example a row
-    switches: tuple[int, ...] = ()  # of rotary frequencies (`apart`); all examples of a pass are on one side of each
+    switches: tuple[int, ...] = ()  # see `apart`; all examples of a pass are on one side of each switch
 
 
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:

@@ -1,4 +1,4 @@
-"""Run TRL's trainer (`trl_parts`) over our own steps (`steps`), with progress after each step, and with checkpoints."""
+"""Run TRL's trainer (see `trl_parts`) over our own steps (see `steps`), with progress after each step, and with checkpoints."""
 
 from __future__ import annotations
 
