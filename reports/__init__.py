@@ -16,7 +16,7 @@ class Rendered(NamedTuple):
     """A rendered report that is not yet written to files."""
 
     html: str
-    table: "pa.Table"  # the results table (`numbers`); its contract is strategy_report
+    table: "pa.Table"  # the results table (see `numbers`); its contract is strategy_report
     claims: list[dict[str, str]]  # main results: topic, text, verdict
     first: list[str]  # benchmark and metric of the first section; empty if nothing is scored
     full_pool_n: int | None  # labels of the full pool; None if it has no cell

@@ -106,6 +106,8 @@ def two_lines(name: str) -> str:
 def is_uneven(values: Sequence[float]) -> bool:
     """Return whether the largest value exceeds UNEVEN times the median of the positive values.
 
+    The median of an even number of values is here the larger of the two middle values.
+
     >>> is_uneven([20, 22, 24]), is_uneven([5, 5, 5, 400])
     (False, True)
     """

@@ -195,7 +195,7 @@ def report(
         str, typer.Option("--output", "-o", metavar="FOLDER", help="Write to this folder; record nothing in Dagster.")
     ] = "",
 ) -> None:
-    """Rebuild the report from the stored results if it is out of date, and print its path."""
+    """Rebuild the report from the stored results if it is out of date, and print its path. With --output, always build it."""
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)

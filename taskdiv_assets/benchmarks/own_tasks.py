@@ -38,7 +38,10 @@ def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, ge
 
 
 def members(index: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield each named entry and each member of the named groups and tags, once."""
+    """Yield the name and the entry of each name in `names`, and of each member of the groups and tags among them.
+
+    Groups may be nested. Nothing is yielded twice, and a name that is not in `index` is skipped.
+    """
     waiting, seen = list(names), set[str]()
     while waiting:
         name = waiting.pop()

@@ -63,7 +63,7 @@ def weighted_allocation(
 
 
 def may_have_small_means(least_log_probability: float | None) -> bool:
-    """Return True if, by some definition of confidence, the mean of some task may be below one millionth.
+    """Return True if at least one definition of confidence may give a task a mean below one millionth.
 
     `least_log_probability` is the smallest sequence log-probability of all scored prompts, None if no prompt is scored. No
     definition gives a smaller confidence than the probability of the sequence.

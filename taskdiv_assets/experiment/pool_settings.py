@@ -133,7 +133,7 @@ class Pool(Settings):
 
 
 class TaskLabels(Settings):
-    """The source of tasks: the column of the pool's source, or a mapping file.
+    """The source of tasks: the task column of the pool's own file or data set, or a separate mapping file.
 
     Attributes:
         key: column of the mapping file with prompt ids, ids of the source, or tasks of the source. By default, the column

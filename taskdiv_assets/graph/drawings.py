@@ -174,7 +174,10 @@ def areas(
 
 
 def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
-    """Draw the outlines of distributions. `shares` maps each name to its shares of the bins, (bins,); `edges` is (bins + 1,)."""
+    """Draw the outlines of histograms with the bin edges `edges`, (bins + 1,).
+
+    `shares` maps the name of a histogram to the share of its values in each bin, (bins,).
+    """
     figure, axes = _figure(height_in=2.8)
     for (label, values), colour in zip(shares.items(), cycle(COLOURS), strict=False):
         axes.stairs(values, edges, color=colour, label=_plain(label), lw=1.4)

@@ -9,7 +9,7 @@ GB = 10**9
 
 
 class NoRoomError(OSError):
-    """Error for a disk that has too little free space. `folder` is a path on that disk; nothing may exist there yet."""
+    """Error for a disk that has too little free space. `folder` is a path on that disk; it need not exist."""
 
     def __init__(self, folder: Path, needed_n: int, free_n: int, what: str) -> None:
         super().__init__(f"{what} needs {spelled(needed_n)}, and the disk of {folder} has {spelled(free_n)} free")

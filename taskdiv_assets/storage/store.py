@@ -319,7 +319,7 @@ def sha256_file(path: Path) -> str:
 
 
 def file_entry(data: bytes) -> dict[str, Any]:
-    """Return the entry of a file with the content `data` in a manifest.
+    """Return what a manifest contains about a file with the content `data`.
 
     >>> file_entry(b"abc")["bytes"]
     3
