@@ -220,7 +220,7 @@ def per_line(table: pa.Table) -> pa.Table:
     """Return `macro_n` and `macro_error` for each benchmark, metric, strategy, budget and training seed with scores.
 
     `macro_n` is the number of rows with the score over all tasks (their `task` is empty). `macro_error` is the distance between
-    this score and the mean of the single tasks' scores; null if one of the two is missing.
+    this score and the mean of the scores of these tasks; null if one of the two is missing.
     """
     table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")

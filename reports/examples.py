@@ -89,7 +89,7 @@ def read_examples(
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
     """Return for each strategy the first prompts that no other strategy chose, then the first prompts that all strategies chose.
 
-    Each strategy's lowest selection seed is used.
+    Each strategy's lowest selection seed is used. If fewer than two strategies have chosen prompts, the result is empty.
     """
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:

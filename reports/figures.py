@@ -17,7 +17,7 @@ from reports.words import clean
 
 
 def learning_curves(section: Section) -> Figure:
-    """Draw mean score against log₂ budget with 95% bands. Small dots are single seeds."""
+    """Draw mean score against log₂ budget with 95% bands. Each small dot is one seed."""
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
         names = [*section.curves, *(label for label, _ in _levels(section))]

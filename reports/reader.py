@@ -83,7 +83,7 @@ class Reader(NamedTuple):
     problems: list[str]
 
     def columns(self, asset: str, key: str | None, *names: str) -> pa.Table | None:
-        """Return columns of one table; None if the table is not stored or cannot be read."""
+        """Return columns of one table; None if the table is not stored, cannot be read, or lacks a column."""
         table = self.listing.tables.get((asset, key))
         if table is None:
             return None

@@ -1,4 +1,4 @@
-"""Sentences on lists before there are scores, and the commands of the next steps."""
+"""Sentences on lists of chosen prompts, for the page before there are scores, and the commands of the next steps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,10 @@ ALL_PROMPTS = "all prompts"  # the only task if the source has no tasks
 
 
 def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
-    """Return topic, text and verdict of the claims on chosen prompts, on missing scores and, if there is a price, on costs."""
+    """Return topic, text and verdict of the claims on chosen prompts, on missing scores, and on costs.
+
+    The claim on costs needs a price and at least one list.
+    """
     if results.lists is None:
         return []
     found = [_chosen(results, results.lists), _unscored(results, sections)]
@@ -104,7 +107,7 @@ def _cost(results: Results, total: Counts) -> tuple[str, str, str]:
 
 
 def next_steps(results: Results) -> list[tuple[str, str]]:
-    """Return the next steps: pairs of a sentence and a command."""
+    """Return the next steps: pairs of a sentence and a command. There are none if the page has no lists."""
     lists, name = results.lists, results.experiment.name
     if lists is None:
         return []

@@ -140,7 +140,7 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
 
 def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> None:
-    """Write Label Studio's configuration, which contains no prompt, and then the file in the three steps of `delivery`."""
+    """Write the file in the three steps of `delivery`. If the target has a configuration of Label Studio, write it first."""
     data = render(rows, target.format, entry.layout)
     delivery.check_target(target.path)
     _write_config(target, entry.layout)

@@ -15,7 +15,7 @@ def _end(*_: object) -> None:
 
 
 def is_over() -> None:
-    """Restore Python's handler of Ctrl-C, which raises KeyboardInterrupt. The commands handle this exception."""
+    """If `_end` handles Ctrl-C, replace it by Python's handler, which raises KeyboardInterrupt. The commands handle this."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

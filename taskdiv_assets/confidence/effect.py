@@ -26,7 +26,7 @@ Counts = NDArray[np.int64]
 DRAWS_N = 400
 LEVEL = 0.95
 LARGEST_DEVIATION = 0.5  # largest standard deviation of numbers between 0 and 1
-# Smallest usable mean of a task. In a smaller mean, the floor of one confidence is more than a thousandth of the mean.
+# Smallest usable mean of a task. FLOOR, the smallest possible confidence of a prompt, is over a thousandth of a smaller mean.
 LEAST_KNOWN = 1_000 * FLOOR
 
 
@@ -39,7 +39,7 @@ class Effect(NamedTuple):
 
 
 def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
-    """Return a mask of the means below LEAST_KNOWN. The floor of single confidences distorts these means."""
+    """Return a mask of the means below LEAST_KNOWN. FLOOR, the smallest possible confidence of a prompt, distorts these means."""
     return mean_confidence < LEAST_KNOWN
 
 

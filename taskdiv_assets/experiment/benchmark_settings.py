@@ -222,7 +222,7 @@ Benchmark = Annotated[
 
 
 def asked(benchmarks: Iterable[Benchmark]) -> Iterator[Benchmark]:
-    """Return the benchmarks to run: all except AlpacaEval without a judge, since its outputs could not be scored."""
+    """Return an iterator over the benchmarks to run: all but AlpacaEval without a judge, whose outputs could not be scored."""
     return (one for one in benchmarks if not (isinstance(one, AlpacaEvalBenchmark) and one.judge is None))
 
 

@@ -159,7 +159,7 @@ def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) ->
 
 
 def _cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the mistakes that the settings classes do not find, even if single fields also have mistakes."""
+    """Yield the mistakes that the settings classes do not find, even if individual fields also have mistakes."""
     if raw.get("name") == "dagster":
         yield Problem(("name",), "'dagster' is the folder of Dagster's records; choose another name")
     if "own_orders" in raw:

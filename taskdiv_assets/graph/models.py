@@ -124,7 +124,7 @@ class Models:
         return self._fingerprints[path]
 
     def scorer(self, source: ConfidenceSource) -> Expectation:
-        """Return the identity and the inputs of the statistics of single prompts.
+        """Return the identity and the inputs of the statistics that are stored for each prompt.
 
         The identity does not depend on the set of prompts or the definition of confidence. So no prompt is scored again after
         a change of the pool, the sample or the definition.

@@ -95,7 +95,10 @@ def probed(lm: LanguageModel) -> Counted | None:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return what identities contain about a model: which padding changes its results (see COUNTS), and its switches."""
+    """Return a model's entries for identities: which padding changes its results (see COUNTS), and `switches`.
+
+    The entry `switches` lists only the switches (see `apart`) below the context length.
+    """
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}

@@ -6,8 +6,8 @@ module, the linear layers process all tokens of a batch as one row. Only attenti
 the same calls as in the other method. So a prompt's results are bit-identical with both methods and in any pool.
 
 `can_pack` chooses the method. It accepts a large model if our tests compare both methods for models of its type. The model must
-use torch's attention, and its widths must leave no remainder (see `RowSteps`). On this processor, a row must be bit-identical
-among 4 and among 64 rows.
+use torch's attention. The widths of its weights must be multiples of 64, and the size of its vocabulary a multiple of 32 (see
+`row_steps`). On this processor, a row must be bit-identical among 4 and among 64 rows.
 """
 
 from __future__ import annotations

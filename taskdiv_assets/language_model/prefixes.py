@@ -60,9 +60,9 @@ def families(
 ) -> list[Family]:
     """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
-    Prefixes may be nested, such as an instruction alone, and this instruction with worked examples. Texts with the longer prefix
-    form their own family if the longer prefix saves at least as many tokens as the shorter one. The other texts with the shorter
-    prefix form a family, unless fewer tokens are then saved in total.
+    Prefixes may be nested, such as an instruction alone, and this instruction with worked examples. The texts with the longer
+    prefix form their own family if it saves at least as many tokens for these texts as the shorter prefix would. The other texts
+    with the shorter prefix then form a family, unless they are too few, or this saves fewer tokens in total.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])

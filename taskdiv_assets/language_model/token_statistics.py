@@ -67,7 +67,7 @@ def statistics(
 
 
 def _rows_at_once(logits: torch.Tensor) -> int:
-    """Return how many rows have about AT_ONCE logits and leave no remainder in element-wise functions (`batching.RowSteps`)."""
+    """Return how many rows have about AT_ONCE logits in total, a multiple of 32 logits (for the reason, see `batching`)."""
     row_n = max(1, logits.numel() // max(1, len(logits)))
     step = 32 // gcd(32, row_n)
     return max(step, AT_ONCE // row_n // step * step)

@@ -92,7 +92,7 @@ def shown(stored: Iterable[str]) -> list[str]:
 
 
 def build_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of one experiment. If it cannot be loaded, return one asset that shows the error."""
+    """Return the definitions of one experiment. If it cannot be loaded, they contain only an asset that shows the error."""
     try:
         return load_one(name, source)
     except Exception as error:  # a mistake in one file, or in its reader, must not disable the other experiments
@@ -109,7 +109,7 @@ def warn(sentence: str) -> None:
 
 
 def error_asset(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
-    """Return a group with one asset whose description contains the error message `problem`.
+    """Return definitions with one asset, in a group of its own. The asset's description contains the error message `problem`.
 
     When a user materialises the asset, `load` (the function that failed) is called again.
     """

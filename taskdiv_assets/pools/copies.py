@@ -36,7 +36,7 @@ def digest(copies: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the table of copies (it may be empty) of the stored pool; raise FileNotFoundError if the table's file is missing."""
+    """Return the table of copies (it may be empty) of the stored pool. For errors, see `side_files.read`."""
     return side_files.read(store, NOTE, SCHEMA, "lists prompts dropped as copies")
 
 

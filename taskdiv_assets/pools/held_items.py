@@ -144,7 +144,7 @@ def digest(items: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the items of the stored pool as a table (it may be empty); raise FileNotFoundError if the items' file is missing."""
+    """Return the items of the stored pool as a table (it may be empty). For errors, see `side_files.read`."""
     return side_files.read(store, NOTE, SCHEMA, "holds the items of `held_out`")
 
 

@@ -31,12 +31,13 @@ def serialised(table: pa.Table, folder: str) -> SideFile:
 
 
 def read(store: Store, note: str, schema: pa.Schema, what: str) -> pa.Table:
-    """Return the table whose path is the note `note` in the footer of raw_pool; an empty table if there is no such note.
+    """Return the table in a side file. The note `note` in the footer of raw_pool contains the path of the file.
 
-    `what` completes the error "… is missing: it …".
+    Without this note, the table is empty. `what` completes the error "… is missing: it …".
 
     Raises:
         FileNotFoundError: the file is missing.
+        DamagedError: the file cannot be read.
     """
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(note)

@@ -142,10 +142,10 @@ def _fill(graph: Graph, rows_of_keys: NDArray[np.int64], keys: Keys) -> None:
 
 
 def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
-    """Return a positive threshold per row that its m largest entries and few other entries reach.
+    """Return a positive threshold for each row. The row's m largest entries reach the threshold, and few other entries do.
 
-    The threshold is the m-th largest of the maxima of groups of entries, so at least m entries reach it. It is raised to 1 if it
-    is lower; then fewer entries may reach it.
+    The threshold is the m-th largest of the maxima of groups of entries, so at least m entries reach it. If this threshold is
+    below 1, it is raised to 1; then fewer than m entries may reach it.
     """
     groups_n = GROUPS_PER_NEIGHBOUR * m
     deep = similarities.shape[1] // groups_n

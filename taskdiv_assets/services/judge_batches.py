@@ -55,7 +55,7 @@ def check_endpoint(judge: Judge) -> str:
 
 
 def known_verdicts(store: Store, judge: Judge) -> Known:
-    """Return all verdicts of a judge in the experiment's store; raise ValueError if a part is damaged."""
+    """Return the verdicts of a judge in the experiment's store, one per pair; raise ValueError if a part is damaged."""
     found: dict[str, Verdict] = {}
     calls_n = 0
     for table in Parts(store, FOLDER, judge_folder(judge)).read(_refuse):

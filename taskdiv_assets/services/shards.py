@@ -181,7 +181,7 @@ def _ray(*, needs_cards: bool) -> Iterator[Any]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the exception that a worker raised, without Ray's wrappers.
+    """Return the ValueError, OSError or StaleInputError that a worker raised, without Ray's wrappers.
 
     If there is none, return a RuntimeError if workers died, else `error`.
     """

@@ -1,4 +1,4 @@
-"""Store new rows of an unfinished result every few seconds, so that a killed process loses only seconds of work.
+"""Store new rows of an unfinished result at least every PART_S seconds, so that a killed process loses only seconds of work.
 
 A part is a Parquet file with some of the rows, which is stored in one write. The path of its folder identifies the result. By
 default, the part's name is a hash of its content. So if a part is computed again, it replaces the file with the same rows.

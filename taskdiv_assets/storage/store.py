@@ -100,7 +100,7 @@ class Store(Files):
         return remote.at_once(read, tables)
 
     def _tail(self, path: str) -> bytes:
-        """Return the end of a Parquet file with the whole Parquet footer. The last 8 bytes contain the footer's length."""
+        """Return the end of a Parquet file, at least its whole Parquet footer. The last 8 bytes contain the footer's length."""
         bytes_n = TAIL_BYTES
         while True:
             data: bytes = self.fs.cat_file(path, start=-bytes_n)

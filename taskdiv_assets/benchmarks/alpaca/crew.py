@@ -62,7 +62,10 @@ class Crew:
         return result
 
     def stop(self) -> Iterator[Verdict]:
-        """Stop sending questions, and yield the verdicts that `next_verdict` has not returned yet."""
+        """Stop sending questions, and yield the verdicts that have come but that `next_verdict` has not returned.
+
+        An iteration starts the function. Verdicts that come later are lost.
+        """
         self._stopped.set()
         while not self._results.empty():
             if isinstance(result := self._results.get(), Verdict):

@@ -83,8 +83,8 @@ def length_controlled(
         ValueError: the arrays differ in length or are empty, a preference is outside 0..1, or a number of characters is negative.
 
     Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). Our ridge penalty
-    is fixed, but AlpacaEval chooses an L1 penalty by cross-validation. Without `difficulty`, our fit has no difficulty term and
-    no further data that stabilise the fit.
+    is fixed, but AlpacaEval chooses an L1 penalty by cross-validation. Without `difficulty`, our fit also lacks the term c·g, and
+    the preferences for outputs made long or short on purpose, which stabilise AlpacaEval's fit.
     """
     y = _checked(preferences)
     difference = _difference(model_chars, reference_chars, len(y))

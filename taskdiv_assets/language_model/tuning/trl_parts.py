@@ -110,8 +110,8 @@ def trainer_class() -> Any:
 def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     """Make TRL leave out work whose results are not used. For the lab's model this work takes a fifth of a step's time.
 
-    TRL computes entropy and accuracy, walks over all modules to clear gradients, and on a CPU multiplies the head at places
-    without loss. If a version of TRL lacks a private name that this function replaces, TRL does that work.
+    The work: TRL computes entropy and accuracy, walks over all modules to clear gradients, and on a CPU computes logits also at
+    tokens without loss. If a version of TRL lacks a private name that this function uses, TRL does the work in question.
     """
     from trl.trainer import utils
 
