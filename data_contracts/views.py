@@ -141,7 +141,7 @@ def per_selection_seed(table: pa.Table) -> pa.Table:
 
 
 def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each selection seed and task `prompts_n` (rows) and `available_n` (the size in `task_sizes`, or 0)."""
+    """Return `prompts_n` (rows) and `available_n` (the size in `task_sizes`, or 0) for each selection seed and task."""
     groups = table.group_by(["selection_seed", "task"]).aggregate([([], "count_all")])
     available_n = pc.fill_null(_look_up(groups["task"], task_sizes, pa.int64()), 0)
     return groups.rename_columns({"count_all": "prompts_n"}).append_column("available_n", available_n)
@@ -163,7 +163,7 @@ def tasks_of_source(table: pa.Table) -> pa.Table:
 
 
 def per_spelling(table: pa.Table) -> pa.Table:
-    """Return for each task `spelling` (the `repr` of its name) and `spellings_n` (tasks with the same name after folding).
+    """Return `spelling` (the `repr` of the name) and `spellings_n` (tasks with the same name after folding) for each task.
 
     Folding ignores case and extra white space, and composes accents (NFC).
     """
@@ -205,13 +205,13 @@ def per_seed_and_benchmark(
 
 
 def per_item(table: pa.Table) -> pa.Table:
-    """Return for each benchmark item `prompts_n`, the number of different prompts in the rows of the item."""
+    """Return `prompts_n`, the number of different prompts in the rows of an item, for each benchmark item."""
     groups = table.group_by(["benchmark", "task", "item_id"]).aggregate([("prompt_hash", "count_distinct")])
     return groups.rename_columns({"prompt_hash_count_distinct": "prompts_n"})
 
 
 def per_benchmark_and_metric(table: pa.Table) -> pa.Table:
-    """Return for each benchmark and metric `mean_score`, the mean over all items and seeds."""
+    """Return `mean_score`, the mean over all items and seeds, for each benchmark and metric."""
     groups = table.group_by(["benchmark", "metric"]).aggregate([("score", "mean")])
     return groups.rename_columns({"score_mean": "mean_score"})
 
@@ -220,7 +220,7 @@ def per_line(table: pa.Table) -> pa.Table:
     """Return `macro_n` and `macro_error` for each benchmark, metric, strategy, budget and training seed with scores.
 
     `macro_n` is the number of rows with the score over all tasks (their `task` is empty). `macro_error` is the distance between
-    this score and the mean of the scores of these tasks; null if one of the two is missing.
+    this score and the mean of the tasks' own scores; null if one of the two is missing.
     """
     table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")
@@ -247,14 +247,14 @@ def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: in
 
 
 def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each source, definition and budget `allocated_n` (sum over tasks) and `available_n`: min(budget, pool size)."""
+    """Return `allocated_n` (sum over tasks) and `available_n`, min(budget, pool size), for each source, definition and budget."""
     groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
     available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
     return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
 
 
 def per_budget_and_task(table: pa.Table) -> pa.Table:
-    """Return for each budget and task `chosen_n`, the number of rows with `is_chosen`."""
+    """Return `chosen_n`, the number of rows with `is_chosen`, for each budget and task."""
     as_number = table.append_column("chosen", pc.cast(table["is_chosen"], pa.int64()))
     groups = as_number.group_by(["budget_n", "task"]).aggregate([("chosen", "sum")])
     return groups.rename_columns({"chosen_sum": "chosen_n"})

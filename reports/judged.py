@@ -106,13 +106,13 @@ def asked_notes(table: StoredTable | None) -> dict[str, Mapping[str, Any]]:
 
 
 def scores_folders(note: Mapping[str, Any]) -> dict[str, str]:
-    """Return for each seed ("base" for the base model) the folder of its scores, from one benchmark's note in `asked_notes`."""
+    """Return the folder of scores of each seed ("base" for the base model), from `note`, one value of `asked_notes`."""
     scores = note.get("scores")
     return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
 
 
 def _stored_lengths(reader: Reader, folder: str | None) -> dict[str, float]:
-    """Return for each item the characters of the model's output minus those of the reference's; empty if they cannot be read."""
+    """Return by item how many characters longer the model's output is than the reference's; empty if this cannot be read."""
     if not folder:
         return {}
     try:

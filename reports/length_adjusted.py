@@ -20,7 +20,7 @@ ONE_SIDED = 1e-6  # a mean preference closer to 0 or 1 cannot be fitted
 
 
 def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarray:
-    """Return for each model, (M,), whether its mean preference is not (almost) 0 or 1 and its differences in length vary."""
+    """Return a mask (M,) of the models whose differences in length vary, and whose mean preference is not close to 0 or 1."""
     means = preferences.mean(axis=1)
     return np.asarray((means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0))
 

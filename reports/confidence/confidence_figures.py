@@ -126,9 +126,9 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw the labels that each task gets from each other variant, minus its labels from the chosen variant.
+    """Draw how many more labels (or fewer, if negative) each task gets with each other variant than with the chosen variant.
 
-    The labels are those at the largest budget.
+    The numbers are for the largest budget.
     """
     values = numbers.moved_labels(found)
     rows, reach = picked(found.tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0

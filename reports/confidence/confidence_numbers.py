@@ -152,7 +152,7 @@ def _excess(row: TaskAccuracy) -> float:
 
 
 def moved_labels(found: Comparison) -> FloatArray:  # (variants − 1, T)
-    """Return for each other variant and task the labels at the largest budget minus those of the chosen variant."""
+    """Return how many more labels each other variant gives to each task than the chosen variant does, at the largest budget."""
     budget, own = found.budgets[-1], found.chosen.counts
     rows = [
         [one.variant.counts.get(budget, {}).get(task, 0) - own[budget].get(task, 0) for task in found.tasks]

@@ -24,7 +24,7 @@ class Extent(Settings):
 
     Attributes:
         limit: number of items of each task; the first ones of the source are used, as in lm-eval.
-        sample: number of items of all tasks together, equally many per task, drawn by a hash of their content.
+        sample: number of items of all tasks together, shared equally among the tasks; a hash of their content draws the items.
     """
 
     limit: PositiveInt | None = None

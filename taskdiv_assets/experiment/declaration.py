@@ -119,7 +119,7 @@ class Sampling(Settings):
 
     Attributes:
         tolerance: largest half-width of the interval, relative to the mean.
-        level: confidence level of all checks of a task together; a single check has a higher level if a task can have several.
+        level: confidence level of all checks of a task together; each check has a higher level if more than one is possible.
         first: number of prompts of a task that are scored before the first interval is computed.
     """
 

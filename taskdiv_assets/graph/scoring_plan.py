@@ -54,7 +54,10 @@ class ScoringPlan:
         return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
-        """Return settings for peculiarities of the base model, and for special tokens in the questions; {} for most models."""
+        """Return settings for deviations in the base model's tokenizer or batches, and for special tokens in the questions.
+
+        For most models, there are none.
+        """
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()
         held = SETTING if names and holds(benchmark, names) else {}

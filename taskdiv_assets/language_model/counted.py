@@ -70,7 +70,7 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 def counted_padding(lm: LanguageModel) -> Counted:
     """Return which padding changes a model's results.
 
-    A large model of a type in CLEAN is not tested. If the test fails, the result is EVERYTHING. Any other result is cached.
+    A large model of a type in CLEAN is not tested. If the test fails, the result is EVERYTHING. Other test results are cached.
     """
     if lm.model.config.model_type in CLEAN and is_large(lm):
         return Counted(gap=can_share(lm) and _is_beyond_reach(lm))

@@ -31,7 +31,9 @@ class Match(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text without case, punctuation and compatibility forms; its characters if the text has no word.
+    """Return the words of a text without case, punctuation and compatibility forms.
+
+    If the text has no word, return all its characters, without white space, as one word.
 
     >>> words("What’s  UP?"), words("?!")
     (['what', 's', 'up'], ['?!'])

@@ -18,7 +18,7 @@ LARGEST_FILE = "5GB"
 
 
 class HubName(NamedTuple):
-    """The name of a base model on the hub."""
+    """The name and the revision of a base model on the hub."""
 
     repository: str
     revision: str
