@@ -1,17 +1,13 @@
 """Packed batches of mixed lengths: equal to one prompt alone, bit-identical to padded batches, whatever the other prompts are."""
 
-import gzip
-import json
-
 import numpy as np
 import pytest
 
 from taskdiv_assets.language_model import confidence, counted, packed
 from taskdiv_assets.language_model.confidence import Scorer, score
-from taskdiv_assets.language_model.loading import LanguageModel, load
+from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.token_statistics import statistics
 from tests.language_model.test_confidence import by_generate, lab_prompts
-from tests.real_model import FOLDER
 
 NEW_N = 7
 ALL_N = 43
@@ -169,38 +165,3 @@ class TestStatistics:
         monkeypatch.setattr(token_statistics, "LARGE_VOCABULARY", 2**40)
         for step, whole in zip(found, [statistics(logits), statistics(logits, own)], strict=True):
             assert all(torch.equal(part, expected) for part, expected in zip(step, whole, strict=True))
-
-
-@pytest.mark.full
-class TestOnARealModel:
-    """Gemma 3 270M if `make real-model` has installed it, and Dolly."""
-
-    @pytest.fixture(scope="class")
-    def gemma(self) -> LanguageModel:
-        if not (FOLDER / "config.json").is_file():
-            pytest.skip("no real model: `make real-model` brings it")
-        return load(FOLDER, dtype="float32", attention="sdpa")
-
-    @pytest.fixture(scope="class")
-    def real_prompts(self, shared_data) -> list[str]:
-        """Return 16 short prompts, and 4 that are longer than the sliding window of 512 tokens."""
-        with gzip.open(shared_data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line, _ in zip(lines, range(2000), strict=False)]
-        texts = ["\n\n".join(filter(None, (row["instruction"], row["context"]))) for row in rows]
-        return [text for text in texts if len(text) < 400][:16] + [text for text in texts if 2800 < len(text) < 4000][
-            :4
-        ]
-
-    def test_against_one_prompt_alone(self, gemma, real_prompts):
-        assert packed.can_pack(gemma)
-        assert sum(len(tokens) > 512 for tokens in gemma.tokenizer(real_prompts)["input_ids"]) >= 2
-        columns = score(gemma, real_prompts, max_new_tokens=8).columns
-        for row, prompt in enumerate(real_prompts):
-            for name, expected in by_generate(gemma, prompt, 8).items():
-                assert columns[name][row] == pytest.approx(expected, rel=1e-4, abs=1e-4), (name, prompt)
-
-    def test_company_changes_no_bit(self, gemma, real_prompts):
-        whole = score(gemma, real_prompts, max_new_tokens=8).columns
-        for chosen in ([3], [19], [18, 0, 7], np.random.default_rng(0).permutation(20)):
-            part = score(gemma, [real_prompts[row] for row in chosen], max_new_tokens=8).columns
-            assert same(part, {name: values[chosen] for name, values in whole.items()}), chosen
