@@ -7,6 +7,7 @@ from typing import Any
 
 from reports import judged, words
 from reports.analysis import Section
+from reports.expected_cells import HELD_OUT_TABLE
 from reports.experiment_view import Benchmark
 from reports.results import Results
 
@@ -40,8 +41,25 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Return a sentence and a remedy if AlpacaEval is not scored because it has no judge; otherwise an empty list."""
-    if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
+    """Return pairs of a sentence and a remedy: AlpacaEval without a judge, and held-out items without an answer."""
+    return [*_without_judge(results), *_unanswered(results)]
+
+
+def _unanswered(results: Results) -> list[tuple[str, str]]:
+    notes = results.footer_notes(HELD_OUT_TABLE)
+    items_n, answered_n = notes.get("items_n"), notes.get("answered_n")
+    if not isinstance(items_n, int) or not isinstance(answered_n, int) or answered_n >= items_n:
+        return []
+    command = f"taskdiv annotations export {results.experiment.name} --held-out"
+    if not answered_n:
+        return [(f"held_out is not scored: none of its {words.count(items_n, 'item')} has an answer yet.", command)]
+    open_n = items_n - answered_n
+    have = "has no answer yet and is" if open_n == 1 else "have no answer yet and are"
+    return [(f"{open_n:,} of {words.count(items_n, 'held-out item')} {have} not scored.", command)]
+
+
+def _without_judge(results: Results) -> list[tuple[str, str]]:
+    if not any(one.is_skipped for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one it is not known which output is better."
     if results.experiment.primary is not None and results.experiment.primary.benchmark == judged.BENCHMARK:
@@ -76,14 +94,17 @@ def _extent(settings: Benchmark | None, name: str, notes: list[Mapping[str, Any]
 def _held_out(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
     if name != HELD_OUT:
         return ""
-    found = [results.footer_notes("held_out_items")]
+    found = [results.footer_notes(HELD_OUT_TABLE)]
+    answered_n = found[0].get(
+        "answered_n", _sum(found, "items_n")
+    )  # tables of earlier versions contain only answered items
     copies_n = _sum(found, "exact_n") + _sum(found, "near_n")
     copies = f"{words.count(copies_n, 'near-duplicate')} of them remained" if copies_n else "no near-duplicate remained"
     source = "this pool that were taken out"
     if found[0].get("is_own_file"):
         source = "a file of their own; prompts of the pool with the same text were taken out"
     return (
-        f"The items are {words.count(_sum(found, 'items_n'), 'answered prompt')} of {source} before any selection and "
+        f"The items are {words.count(answered_n, 'answered prompt')} of {source} before any selection and "
         f"training; in the pool {copies}. An answer counts with its end token.{_bits(notes)}"
     )
 

@@ -1,14 +1,16 @@
 """The cells that an experiment expects, with their status. A cell is one strategy at one budget."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import data_contracts
 from data_contracts.cell_keys import BUDGET_PATTERN, FULL_POOL_STRATEGY, budget_kind, cell_key, full_pool_cell
-from data_contracts.stored import Listing
+from data_contracts.stored import Listing, StoredTable
 from reports.experiment_view import Experiment, cell_stages
 from reports.reader import Reader
 from reports.scores import ScoreSet
+
+HELD_OUT_TABLE = "held_out_items"
 
 
 class Budgets(NamedTuple):
@@ -74,7 +76,7 @@ def _cell(
         older = "; an older result is stored and shown" if own else ""
         status, reason = "rejected", f"{broken[0].asset} broke {rules}{older}"
     elif not own:
-        reason = _why_missing(strategy, budget, listing, experiment.stages)
+        reason = _why_missing(experiment, strategy, budget, listing)
         status = "missing" if reason else "done"
     else:
         reason = _why_partial(experiment, (strategy, budget), [seed for seed in expected if seed not in scored], sets)
@@ -93,10 +95,19 @@ def _why_partial(
     return "; ".join(reasons)
 
 
-def _why_missing(strategy: str, budget: int, listing: Listing, stages: Collection[str]) -> str:
-    batch = listing.tables.get(("annotation_batch", cell_key(budget, strategy)))
+def waits_for_items(experiment: Experiment, tables: Mapping[tuple[str, str | None], StoredTable]) -> bool:
+    """Return True if nothing can be scored: the only benchmark is `held_out`, and no item has an answer."""
+    items = tables.get((HELD_OUT_TABLE, None))
+    others = [one for one in experiment.benchmarks if one.name != "held_out" and not one.is_skipped]
+    return items is not None and items.footer.notes.get("answered_n") == 0 and not others
+
+
+def _why_missing(experiment: Experiment, strategy: str, budget: int, listing: Listing) -> str:
+    stages, batch = experiment.stages, listing.tables.get(("annotation_batch", cell_key(budget, strategy)))
     for stage in stages:
         if stage != "annotation_batch" and (stage, _key(stage, strategy, budget)) not in listing.tables:
+            if stage == "benchmark_scores" and waits_for_items(experiment, listing.tables):
+                return "its scores wait for answers to held-out items"
             if stage == "adapter" and batch is not None and batch.rows_n:
                 return f"{batch.rows_n:,} of its prompts wait for an annotation"
             return f"no {stage} is stored"

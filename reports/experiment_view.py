@@ -38,6 +38,11 @@ class Benchmark(View):
     judge: Mapping[str, Any] | None = None
     instruction_difficulty: str | None = None
 
+    @property
+    def is_skipped(self) -> bool:
+        """Whether this is AlpacaEval without a judge, which is not run."""
+        return self.name == "alpaca_eval" and self.judge is None
+
 
 class Annotation(View):
     """The price of a label."""

@@ -6,6 +6,7 @@ import data_contracts
 from data_contracts.table_paths import REPORT_TABLE
 from reports import asked, words
 from reports.analysis import Comparison, Section
+from reports.expected_cells import waits_for_items
 from reports.experiment_view import confidence_tables
 from reports.lists import list_sentences as lists_sentences
 from reports.results import Results
@@ -72,6 +73,7 @@ def _absent(results: Results) -> list[str]:
         if data_contracts.partitioned_by(name) == "none"
         and data_contracts.requirements(name) <= has
         and name != REPORT_TABLE
+        and not (name == "base_scores" and waits_for_items(results.experiment, results.tables))
         and (name, None) not in results.tables
     ]
 

@@ -122,7 +122,7 @@ def run(
         say_where(chosen, until)
         if failed:
             raise typer.Exit(1)
-        if chosen.purpose == "campaign":
+        if chosen.purpose == "campaign" or chosen.has_later_answers:
             _say_next(chosen, wanted, chosen.name)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from reports import words
 from reports.analysis import Section
+from reports.expected_cells import waits_for_items
 from reports.lists.list_numbers import Counts, Lists
 from reports.results import Results
 
@@ -159,7 +160,7 @@ def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
         named = [key for key in ("base_model", "benchmarks") if key not in experiment.has]
         text = f"All answers are stored. To train and score, add {words.listing(named)} to the experiment file, then run it."
         return [(text, f"taskdiv run {experiment.name}")]
-    if not whole:
+    if not whole or waits_for_items(experiment, results.tables):  # then `asked.skipped` names the next step
         return []
     if len(whole) == len(lists.states):
         return [("All answers are stored: train and score.", f"taskdiv run {experiment.name}")]

@@ -1,4 +1,4 @@
-"""Export lists of prompts that need an answer and were not sent before.
+"""Export lists of prompts, or the held-out items, that need an answer and were not sent before.
 
 If there are such prompts, an export writes the user's file and a ledger entry. The next export completes an interrupted export
 (see `delivery`). A lock allows one export or import at a time, because two exports at the same time could send prompts twice.
@@ -84,13 +84,49 @@ def export(
         finished = delivery.finish_all(entries)
         went_out = ledger.of_kept_prompts(entries, copies.kept_of(store))
         found = lists.gather(store, names, ledger.sent_prompt_ids(went_out))
-        rows = lists.rows(experiment, store, found.batch, layout)
+        rows = lists.rows(experiment, store.read_table("raw_pool").table, found.batch, layout)
         time = ledger.next_time(entries, datetime.now(UTC))
         entry = ledger.of_lists(time, found.lists, [row["prompt_id"] for row in rows])
         if rows:
             _deliver(store, replace(entry, layout=layout), rows, target)
         elif _says_something(entry, entries):
             ledger.note(store, entry)
+    return _result(rows, found, finished)
+
+
+def export_held_out(
+    lineage: Lineage, target: Target, *, extras: Sequence[str] = (), on_wait: Callable[[str], None] | None = None
+) -> Export:
+    """Write a file with the held-out items that need an answer and were not sent before, and record them in the ledger.
+
+    If no item is left to send, no file is written. The arguments have the same meaning as in `export`.
+
+    Raises:
+        ValueError: the experiment has no held-out items whose answers are imported, or the file exists already, among others.
+        StaleInputError: the stored pool is missing or stale.
+    """
+    experiment, store = lineage.experiment, lineage.store
+    if not experiment.has_later_answers:
+        raise ValueError(
+            f"{experiment.name} has no held-out items whose answers are imported; add "
+            "`benchmarks: [{name: held_out, per_task: 20, answers: later}]` to its file"
+        )
+    with hold(store, LOCK, on_wait=on_wait):
+        lineage = lineage.again()
+        entries = ledger.entries(store)
+        finished = delivery.finish_all(entries)
+        went_out = ledger.of_kept_prompts(entries, copies.kept_of(store))
+        found = lists.gather_held_out(lineage, ledger.sent_prompt_ids(went_out))
+        layout = lists.layout_of(experiment, store, extras)
+        rows = lists.rows(experiment, lineage.held_out_items, found.batch, layout)
+        if rows:
+            time = ledger.next_time(entries, datetime.now(UTC))
+            entry = ledger.of_held_out(time, [row["prompt_id"] for row in rows])
+            _deliver(store, replace(entry, layout=layout), rows, target)
+    return _result(rows, found, finished)
+
+
+def _result(rows: Sequence[Row], found: lists.Gathered, finished: list[Path]) -> Export:
     repeats_n = len(rows) - len({row["prompt"] for row in rows})
     cleared_n = sum("\0" in str(row["prompt"]) for row in found.batch)
     return Export(len(rows), found.out_n, found.answered_n, finished, len(found.lists), repeats_n, cleared_n)

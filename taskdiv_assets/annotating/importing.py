@@ -28,7 +28,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.known_answers import imported_table, newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.pools import copies
+from taskdiv_assets.pools import copies, held_items
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store, home
@@ -44,6 +44,7 @@ class Import(NamedTuple):
     left_out: Sequence[problems.Problem] = ()  # rows that cannot be used
     report: Path | None = None  # report of these rows; None without such rows
     replaced_n: int = 0  # prompts that had another answer from an earlier import
+    held_out_n: int = 0  # prompts that are held-out items
 
 
 class StoredImport(NamedTuple):
@@ -114,7 +115,8 @@ def import_answers(
     """
     store = lineage.store
     lineage.fresh(Unit("raw_pool"))
-    ids = pool_ids(store)
+    items = held_items.read(store) if lineage.experiment.has_later_answers else None
+    ids = pool_ids(store, items)
     resolved, unresolved = resolve([*file.answers, *file.unanswered], ids)
     valid, unusable = judge([answer for answer in resolved if answer.response], ids.prompt_ids)
     blank = judge([answer for answer in resolved if not answer.response], ids.prompt_ids)
@@ -126,14 +128,16 @@ def import_answers(
         stored = store_answers(store, valid, annotator)
     if not unusable:
         problems.remove_report(file.path)
-    return stored._replace(left_out=unusable, report=report)
+    item_ids = [] if items is None else items["prompt_id"].to_pylist()
+    held_out_n = len({answer.prompt_id for answer in valid}.intersection(item_ids))
+    return stored._replace(left_out=unusable, report=report, held_out_n=held_out_n)
 
 
-def pool_ids(store: Store) -> PoolIds:
-    """Return the ids by which an answer file may name the prompts of the stored pool."""
-    table = store.read_table("raw_pool").table
-    pairs = zip(table["prompt_id"].to_pylist(), table["source_id"].to_pylist(), strict=True)
-    return PoolIds.of(pairs, copies.kept_of(store))
+def pool_ids(store: Store, items: pa.Table | None = None) -> PoolIds:
+    """Return the ids by which an answer file may name the prompts of the stored pool and the held-out `items`."""
+    tables = [store.read_table("raw_pool").table, *([] if items is None else [items])]
+    rows = [row for table in tables for row in table.select(["prompt_id", "source_id"]).to_pylist()]
+    return PoolIds.of([(row["prompt_id"], row["source_id"]) for row in rows], copies.kept_of(store))
 
 
 def imports(store: Store) -> list[StoredImport]:

@@ -20,6 +20,7 @@ from taskdiv_assets.pools import copies
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
 
+HELD_OUT = "held_out"  # value of `Entry.cell` if the held-out items were exported, which belong to no cell
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -43,14 +44,14 @@ class SentList:
 
 @dataclass(frozen=True)
 class Entry:
-    """One export: one list, or several lists in one file that contains each prompt once.
+    """One export: one list, several lists in one file that contains each prompt once, or the held-out items.
 
     Entries of the first versions have only the first four fields. An export that sends no prompt writes no file. It has an entry
     only if it assigns a prompt that was sent before to a list for the first time.
     """
 
-    cell: str  # partition key of the first list's cell
-    selection_seed: int  # of the first list
+    cell: str  # partition key of the first list's cell, or `HELD_OUT`
+    selection_seed: int  # of the first list; 0 for held-out items
     exported_at: str  # UTC, in `TIME_FORMAT`
     prompt_ids: tuple[str, ...]  # all exported prompts, in the order of the file
     rows: tuple[Row, ...] = ()
@@ -63,7 +64,7 @@ class Entry:
 
     @property
     def of_lists(self) -> tuple[SentList, ...]:
-        if self.lists:
+        if self.lists or self.cell == HELD_OUT:
             return self.lists
         return (SentList(Cell.parse(self.cell), self.selection_seed, self.prompt_ids, self.already_sent_ids),)
 
@@ -113,6 +114,11 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
     several = tuple(lists) if len(lists) > 1 else ()
     key, seed = lists[0].cell.key, lists[0].selection_seed
     return Entry(key, seed, exported_at, tuple(prompt_ids), already_sent_ids=before, lists=several)
+
+
+def of_held_out(exported_at: str, prompt_ids: Sequence[str]) -> Entry:
+    """Return the entry of an export of held-out items, still without rows and file."""
+    return Entry(HELD_OUT, 0, exported_at, tuple(prompt_ids))
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:

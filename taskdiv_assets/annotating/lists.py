@@ -1,6 +1,6 @@
-"""The prompts of one or several lists, each prompt once, with the columns that annotators see.
+"""The prompts of one or several lists, or the held-out items, each prompt once, with the columns that annotators see.
 
-The rows come from the tables `allocation`, `annotation_batch` and `raw_pool`. Further columns come from the user's file.
+The rows of lists come from the tables `allocation`, `annotation_batch` and `raw_pool`. Further columns come from the user's file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import StaleInputError, Unit
+from taskdiv_assets.pools import held_items
 from taskdiv_assets.pools.read import extra_columns
 from taskdiv_assets.storage.store import Store
 
@@ -33,8 +34,12 @@ class ListName(NamedTuple):
 class Gathered(NamedTuple):
     """The lists of an export, and the prompts to send."""
 
-    lists: tuple[SentList, ...]  # with the prompts to send now and the prompts that were sent before
-    batch: list[dict[str, object]]  # rows of `annotation_batch` to send now, each prompt once, in the order of the file
+    lists: tuple[
+        SentList, ...
+    ]  # empty for held-out items; with the prompts to send now and the prompts that were sent before
+    batch: list[
+        dict[str, object]
+    ]  # prompt_id, task, rank and prompt to send now, each prompt once, in the order of the file
     out_n: int  # prompts that were sent before and have no answer yet
     answered_n: int  # prompts that have an answer
 
@@ -87,6 +92,18 @@ def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> G
     return Gathered(tuple(lists), rows, len(to_answer) - len(rows), len(everything) - len(to_answer))
 
 
+def gather_held_out(lineage: Lineage, went_out: Collection[str]) -> Gathered:
+    """Return the held-out items that need an answer and were not sent before (`went_out`), in the order in which they were drawn.
+
+    Raise StaleInputError if the stored pool is missing or stale.
+    """
+    lineage.fresh(Unit("raw_pool"))
+    items = held_items.in_drawn_order(lineage.held_out_items)
+    rows = [{**row, "rank": rank} for rank, row in enumerate(items.to_pylist()) if row["response"] is None]
+    batch = [row for row in rows if row["prompt_id"] not in went_out]
+    return Gathered((), batch, len(rows) - len(batch), items.num_rows - len(rows))
+
+
 def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) -> Layout:
     """Return the columns of an experiment's lists; raise ValueError if one of the further columns `extras` cannot be exported."""
     source_ids = store.read_table("raw_pool").table["source_id"]
@@ -96,13 +113,14 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
     return Layout(own_id, experiment.labels_from != "none", check_extras(extras, own_id))
 
 
-def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
-    """Return the rows that annotators see, made from rows of `annotation_batch`. U+0000 is removed from all texts of the pool.
+def rows(experiment: Experiment, source: pa.Table, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
+    """Return the rows that annotators see, made from `Gathered.batch`. U+0000 is removed from all texts of the pool.
 
-    If the layout has further columns, raise ValueError if the user's file lacks one of these columns or a prompt of the list.
+    `source` has the columns prompt_id and source_id of the pool or of the held-out items. If the layout has further columns,
+    raise ValueError if the user's file lacks one of these columns or a prompt of the list.
     """
     prompt_ids = [str(one["prompt_id"]) for one in batch]
-    pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])
+    pool = source.select(["prompt_id", "source_id"])
     pool = pool.filter(pc.is_in(pool["prompt_id"], pa.array(prompt_ids, pa.string())))
     own_ids = dict(zip(pool["prompt_id"].to_pylist(), pool["source_id"].to_pylist(), strict=True))
     extras = extra_columns(experiment.pool, layout.extras, prompt_ids) if layout.extras else {}

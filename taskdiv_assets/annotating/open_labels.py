@@ -8,6 +8,7 @@ from taskdiv_assets.annotating import ledger
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.pools import copies
 from taskdiv_assets.storage.store import Store
 
 
@@ -16,7 +17,8 @@ class OpenLabels:
 
     def __init__(self, store: Store, lineage: Lineage) -> None:
         self.store, self.lineage = store, lineage
-        self.entries = ledger.read(store)
+        every = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
+        self.entries, self.went_out = ledger.sent(every), ledger.sent_prompt_ids(every)
         self.sent = {prompt_id for entry in self.entries for prompt_id in entry.prompt_ids}
         self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
 

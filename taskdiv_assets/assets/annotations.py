@@ -14,6 +14,7 @@ from taskdiv_assets.graph.known_answers import newest_annotations
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.pools import held_items
 from taskdiv_assets.storage.identity import digest
 
 ANNOTATORS_N = 5  # number of annotators that the picture names
@@ -21,10 +22,16 @@ ANNOTATORS_N = 5  # number of annotators that the picture names
 
 def make_annotations(work: Work) -> Product:
     """Return the newest imported answers to prompts of the pool. Imported files never change."""
-    rows = newest_annotations(work.store)
+    rows, held = newest_annotations(work.store), held_items.read(work.store)
     table = rows.filter(pc.is_in(rows["prompt_id"], work.read("raw_pool")["prompt_id"].combine_chunks()))
     # An edited prompt has a new id. Its old answer stays in the imported file, and is used again if the edit is undone.
-    return Product(table, {"answers_n": table.num_rows, "not_in_pool_n": len(rows) - table.num_rows})
+    held_n = pc.sum(pc.is_in(rows["prompt_id"], held["prompt_id"].combine_chunks())).as_py() or 0
+    counts = {"not_in_pool_n": len(rows) - table.num_rows - held_n, "held_out_n": held_n}
+    return Product(table, {"answers_n": table.num_rows, **counts})
+
+
+def ids_of_prompts_and_items(work: Work) -> dict[str, Any]:
+    return {**pool_ids(work), "held_out_ids": held_items.read(work.store)["prompt_id"].to_pylist()}
 
 
 def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
@@ -61,6 +68,6 @@ ASSET = Asset(
     description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
     "Append-only: the newest valid answer of a prompt counts.",
     needs=Needs(1, 4, 0, "few rows: answers that were bought"),
-    parameters=pool_ids,
+    parameters=ids_of_prompts_and_items,
     picture=picture_annotations,
 )

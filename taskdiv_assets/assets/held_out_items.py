@@ -1,6 +1,7 @@
 """Asset `held_out_items`: the items of the benchmark `held_out`, with the number of their near-duplicates in the pool.
 
-The items were taken out of the pool when it was read, so this table adds no item and removes none.
+The items were taken out of the pool when it was read, so this table adds no item and removes none. With `answers: later`, it
+adds the imported answers. These are not in the table `annotations`, so no training can read them.
 """
 
 from __future__ import annotations
@@ -20,35 +21,43 @@ from taskdiv_assets.pools import held_items, overlap
 
 
 def make_held_out_items(work: Work) -> Product:
+    held = work.experiment.held_out
     pool, items = work.read("raw_pool"), held_items.read(work.store)
+    if work.experiment.has_later_answers:
+        items = work.lineage.held_out_items
+    answered = held_items.answered(items)
     exact_n, near_n = overlap.counts(pool["prompt"].to_pylist(), items["prompt"].to_pylist())
     table = items.append_column("exact_n", pa.array(exact_n, pa.int64()))
     table = table.append_column("near_n", pa.array(near_n, pa.int64()))
     notes = {"items_n": items.num_rows, "tasks_n": len(counted(items["task"])), "pool_n": pool.num_rows}
-    held = work.experiment.held_out
+    notes |= {"answered_n": answered.num_rows}
     notes |= {"exact_n": sum(exact_n), "near_n": sum(near_n), "is_own_file": held is not None and held.path is not None}
-    return Product(table, notes, {"items": held_items.digest(items)})
+    return Product(table, notes, {"items": held_items.digest(answered)} if answered.num_rows else {})
 
 
 def picture_held_out_items(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     counts = counted(table["task"])
     title = f"{table.num_rows:,} held-out items, {len(counts):,} tasks"
+    if open_n := table["response"].null_count:
+        title += f"; {open_n:,} without an answer"
     return bars(list(counts), {"items": list(counts.values())}, title)
 
 
 def held_out_items_recipe(inputs: Inputs) -> Settings:
     known = inputs.lineage.fresh(Unit("raw_pool")).parts
     inputs.part("raw_pool", *(name for name in ("held_out", "prompts") if name in known))
+    if inputs.experiment.has_later_answers:
+        inputs.add({"answers": held_items.digest(inputs.lineage.held_out_items)})
     return {}
 
 
 ASSET = Asset(
     name="held_out_items",
     make=make_held_out_items,
-    reads=("raw_pool",),
+    reads=("raw_pool", "annotations"),
     recipe=held_out_items_recipe,
-    description="The items of the benchmark `held_out`: answered prompts that were taken out of the pool before anything "
-    "else read it, and how many near-duplicates of each item the pool still has.",
+    description="The items of the benchmark `held_out`: prompts that were taken out of the pool before anything else read it, "
+    "their answers, and how many near-duplicates of each item the pool still has.",
     needs=Needs(1, 8, 0, "word 8-grams of the items; the prompts of the pool, read once"),
     unless=(WITHOUT_HELD_OUT,),
     parameters=pool_ids,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,6 +63,9 @@ def annotations_export(
         str | None, typer.Option("--format", help=f"{FORMAT_HELP} Default: csv if --output ends in .csv, else jsonl.")
     ] = None,
     output: OUTPUT = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Export the held-out items without an answer, instead of a list.")
+    ] = False,
 ) -> None:
     """Write a list of the prompts that still need an answer and were not exported before.
 
@@ -71,20 +75,27 @@ def annotations_export(
     with plain_errors():
         format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
         check_format(format_)
-        seeds = _seeds(seed or ())
+        if held_out and (budget or strategy or seed):
+            raise ValueError(
+                "--held-out exports items that belong to no list; leave out --budget, --strategy and --seed"
+            )
         chosen = open_experiment(experiment)
-        strategies = list(dict.fromkeys(strategy or chosen.strategies))
-        numbers = check_filters(chosen, [] if budget is None else [budget], strategies)
-        budget_n = numbers[0] if numbers else _only_budget(chosen)
-        _check_is_budget(chosen, budget_n)
-        path = output or Path(_file_name(chosen, strategies, budget_n, seeds, format_))
+        lineage, seeds = REGISTRY.look(chosen, Store(chosen.name)), _seeds(seed or ())
+        cells: list[Cell] = []
+        send: Callable[..., exporting.Export]
+        if held_out:
+            name, send = f"{chosen.name}-held-out", partial(exporting.export_held_out, lineage)
+        else:
+            cells = _cells(chosen, budget, strategy or chosen.strategies)
+            name, send = _file_name(chosen, cells, seeds), partial(exporting.export, lineage, cells, seeds)
+        path = output or Path(f"{name}.{ENDINGS[format_]}")
         target = exporting.Target(path.absolute(), format_)
-        lineage, cells = REGISTRY.look(chosen, Store(chosen.name)), [Cell(budget_n, name) for name in strategies]
         extras = [name.strip() for names in with_columns or () for name in names.split(",")]
-        result = exporting.export(lineage, cells, seeds, target, extras=extras, on_wait=_say_who_exports)
+        result = send(target, extras=extras, on_wait=_say_who_exports)
         for finished in result.finished:
             say(f"an interrupted export was completed: {near(finished)}")
-        say_warnings(chosen, Filter((budget_n,), tuple(strategies), "annotation_batch"))
+        if cells:
+            say_warnings(chosen, Filter((cells[0].budget_n,), tuple(c.strategy for c in cells), "annotation_batch"))
         say(*messages.sent(chosen, result), *messages.after_export(chosen, result, target))
 
 
@@ -181,7 +192,11 @@ def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, 
     return chosen, read_answers(path, reading._replace(names=names), data)
 
 
-def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
+def _cells(experiment: Experiment, budget: str | None, strategies: Sequence[str]) -> list[Cell]:
+    """Return the cells of one budget. Raise ValueError for an unknown budget or strategy, or if the budget has to be chosen."""
+    names = list(dict.fromkeys(strategies))
+    numbers = check_filters(experiment, [] if budget is None else [budget], names)
+    budget_n = numbers[0] if numbers else _only_budget(experiment)
     known = registered(experiment, Store(experiment.name))
     if budget_n not in known:
         raise ValueError(
@@ -189,6 +204,7 @@ def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
             f"`taskdiv budget add {experiment.name} {budget_n}`, "
             f"then `taskdiv run {experiment.name} --until annotation_batch`"
         )
+    return [Cell(budget_n, name) for name in names]
 
 
 def _only_budget(experiment: Experiment) -> int:
@@ -210,10 +226,10 @@ def _seeds(given: Sequence[str]) -> Seeds:
     return tuple(map(int, given))
 
 
-def _file_name(experiment: Experiment, strategies: Sequence[str], budget_n: int, seeds: Seeds, file_format: str) -> str:
-    of_strategy = f"-{strategies[0]}" if len(strategies) == 1 else ""
+def _file_name(experiment: Experiment, cells: Sequence[Cell], seeds: Seeds) -> str:
+    of_strategy = f"-{cells[0].strategy}" if len(cells) == 1 else ""
     of_seed = "" if seeds is None else "-seeds" if seeds == "all" else "-seed" + "-".join(map(str, seeds))
-    return f"{experiment.name}{of_strategy}-{budget_n}{of_seed}.{ENDINGS[file_format]}"
+    return f"{experiment.name}{of_strategy}-{cells[0].budget_n}{of_seed}"
 
 
 def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
@@ -231,10 +247,11 @@ def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
 
 def _materialise(experiment: Experiment) -> None:
     quietly()
+    tables = ("annotations", *(["held_out_items"] if experiment.has_later_answers else []))
     with instance.open_instance():
-        outcome = execute(experiment.name, Task("pool", ("annotations",), None))
+        outcome = execute(experiment.name, Task("pool", tables, None))
     if not outcome.is_success:
-        fail(f"the answers are stored, but the table of annotations could not be computed: {outcome.message}", code=1)
+        fail(f"the answers are stored, but {' and '.join(tables)} could not be computed: {outcome.message}", code=1)
 
 
 def _say_who_exports(holder: str) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from taskdiv_assets.annotating.answer_files import AnswerFile
 from taskdiv_assets.annotating.exporting import Export, Target
 from taskdiv_assets.annotating.importing import Import, StoredImport
-from taskdiv_assets.annotating.ledger import Entry
+from taskdiv_assets.annotating.ledger import HELD_OUT, Entry
 from taskdiv_assets.commands.consoles import folded, near, visible
 from taskdiv_assets.experiment import Experiment
 
@@ -26,6 +26,11 @@ def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[
         lines.append(
             f"replaced: {result.replaced_n:,} of these prompts had another answer from an earlier import; the newest counts, and "
             f"the earlier ones are kept, see taskdiv annotations list {experiment.name}"
+        )
+    if result.held_out_n:
+        lines.append(
+            f"held out: {result.held_out_n:,} of these prompts are items of the benchmark `held_out`; their answers are scored, "
+            "and never trained on"
         )
     if found.skipped_n or found.unanswered_n:
         lines.append(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not answered yet")
@@ -83,7 +88,10 @@ def after_export(experiment: Experiment, result: Export, target: Target) -> list
 
 
 def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """Return a table of all exports, with one row per list. `answered` contains the ids of the prompts that have an answer."""
+    """Return a table of all exports, with one row per list or export of held-out items.
+
+    `answered` contains the ids of the prompts that have an answer.
+    """
     table = folded("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports")
     for number, entry in enumerate(entries, start=1):
         for place, one in enumerate(entry.of_lists):
@@ -91,6 +99,9 @@ def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
             counts = (len(one.prompt_ids), answered_n, len(one.already_sent_ids))
             first = (str(number), f"{entry.time:%Y-%m-%d %H:%M}") if place == 0 else ("", "")
             table.add_row(*map(_plain_cell, (*first, one.cell.key, one.selection_seed, *counts)))
+        if entry.cell == HELD_OUT:
+            counts = (len(entry.prompt_ids), len(answered.intersection(entry.prompt_ids)), 0)
+            table.add_row(*map(_plain_cell, (number, f"{entry.time:%Y-%m-%d %H:%M}", "held-out items", "", *counts)))
     return table
 
 

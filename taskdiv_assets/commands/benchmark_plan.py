@@ -33,6 +33,7 @@ class BenchmarkPlan(NamedTuple):
     calls_n: int = 0  # largest possible number of judge calls; equal outputs and known verdicts need no call
     calls_left_n: int | None = None  # calls that the experiment file still allows; None if no judge model is called
     cost: float | None = None  # cost of `calls_n` calls; None without a price
+    open_n: int = 0  # held-out items without an answer
 
     @property
     def is_skipped(self) -> bool:
@@ -50,7 +51,9 @@ def _plan(benchmark: Benchmark, experiment: Experiment, store: Store, models_n: 
     if isinstance(benchmark, HeldOutBenchmark):
         footer = store.read_footer("held_out_items")
         items_n = None if footer is None else footer.notes.get("items_n")
-        return BenchmarkPlan(benchmark.name, items_n, items_n, 0.0, models_n)
+        asked_n = None if footer is None else footer.notes.get("answered_n", items_n)
+        plan = BenchmarkPlan(benchmark.name, asked_n, items_n, 0.0, models_n)
+        return plan._replace(open_n=(items_n or 0) - (asked_n or 0))
     if isinstance(benchmark, HarnessBenchmark):
         settings_identity(benchmark, pool=experiment.pool)  # raises if the folder is missing
         return BenchmarkPlan(benchmark.name, None, None, 0.0, models_n)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from data_contracts.footer import Footer
+from taskdiv_assets.annotating.lists import Gathered, gather_held_out
 from taskdiv_assets.annotating.open_labels import OpenLabels
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
@@ -18,6 +19,7 @@ from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell, PoolSize, expected, is_full_pool, registered, training_seeds
 from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
@@ -66,6 +68,8 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     unpartitioned = {unit.asset: lineage.state(unit).status for unit in units if unit.key is None}
     report_status = unpartitioned.pop("strategy_report", "fresh")
+    if lineage.scoring.is_waiting:
+        unpartitioned.pop("base_scores", None)
     labels = OpenLabels(store, lineage)
     chosen = [cell for cell in expected(experiment, store, pool) if wanted.wants_cell(cell)]
     cell_plans = tuple(_cell_plan(experiment, labels, cell, pool) for cell in chosen)
@@ -118,6 +122,10 @@ def _standing(
     ready = [entry for entry in cells if open_of[entry.cell] == set()]
     is_waiting = any(open_of[entry.cell] for entry in cells)
     blocked = {"tuning_choice"} | ({"base_scores"} if is_waiting and not ready else set())
+    items = Gathered((), [], 0, 0)
+    if experiment.has_later_answers and lineage.is_fresh(Unit("raw_pool")):
+        items = gather_held_out(lineage, labels.went_out)
+    waiting = SCORES if lineage.scoring.is_waiting else frozenset[str]()
     seeds = () if to_send is None else lineage.cell_selection_seeds(to_send)
     is_rest_done = all(status == "fresh" for name, status in unpartitioned.items() if name not in blocked)
     return Standing(
@@ -128,8 +136,10 @@ def _standing(
         seed=seeds[0] if len(seeds) > 1 else None,
         out_n=len(open_ids & labels.sent),
         answered_n=len(labels.answered_in_all(open_of)),
-        ready_n=sum(bool(set(entry.missing) - {"annotation_batch"}) for entry in ready),
-        is_done=is_rest_done and not any(entry.missing for entry in cells),
+        ready_n=sum(bool(set(entry.missing) - {"annotation_batch"} - waiting) for entry in ready),
+        is_done=is_rest_done and not any(set(entry.missing) - waiting for entry in cells),
+        items_to_send_n=len(items.batch),
+        items_out_n=items.out_n,
     )
 
 

@@ -21,6 +21,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.asset import EVERYTHING, Asset
 from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.storage import temporary
@@ -47,7 +48,7 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     """Return the units (assets or partitions) that `wanted` selects and that must be computed or recorded, inputs first.
 
     Such a unit is not fresh, its stored table lacks notes of this version, or (if `instance` is given) Dagster has no record of
-    it. The unit `tuning_choice` is left out while it is blocked.
+    it. The unit `tuning_choice` is left out while it is blocked, and scores while only answers to held-out items can start them.
     """
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
@@ -56,6 +57,8 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     known = materialised(experiment, instance, full_pool) if instance is not None else None
     if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet
         units = [unit for unit in units if unit != CHOICE]
+    if lineage.scoring.is_waiting:
+        units = [unit for unit in units if unit.asset not in SCORES]
 
     def is_missing(unit: Unit) -> bool:
         return not lineage.is_fresh(unit) or lineage.lacks_notes(unit) or (known is not None and unit not in known)

@@ -186,6 +186,8 @@ def _benchmark(plan: BenchmarkPlan) -> str:
     of = "all items of its tasks" if plan.asked_n is None else f"{plan.asked_n:,} of {_count(plan.items_n)} items"
     error = f" (a standard error of up to {plan.sampling_error:.3f} a mean)" if plan.sampling_error else ""
     line += f"{of}{error}, to {plan.models_n:,} models"
+    if plan.open_n:
+        line += f"; {plan.open_n:,} have no answer yet"
     if not plan.judge:
         return line
     if plan.calls_left_n is None:

@@ -57,11 +57,13 @@ class LabBenchmark(Settings):
 
 
 class HeldOutBenchmark(Settings):
-    """Answered prompts of the user's own pool, which are held out before any selection and scored by their likelihood.
+    """Prompts of the user's own pool, which are held out before any selection. The likelihood of their answers is scored.
 
     Attributes:
-        per_task: number of items of each task, drawn by hash; at most half of the task's answered prompts.
-        share: share of each task's answered prompts, instead of `per_task`.
+        per_task: number of items of each task, drawn by hash; at most half of the task's prompts.
+        share: share of each task's prompts, instead of `per_task`.
+        answers: with `known`, items are drawn from the answered prompts. With `later`, they are drawn from all prompts, and
+            their answers are imported by `taskdiv annotations import`. Only answered items are scored.
         path: file with prompts and answers of its own, instead of prompts of the pool. All its rows are items.
         columns: columns of that file, at least `prompt` and `response`.
         drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
@@ -72,6 +74,7 @@ class HeldOutBenchmark(Settings):
     share: Annotated[Number, Field(gt=0, le=0.5)] | None = None
     path: Annotated[Name | None, Field(exclude_if=lambda value: value is None)] = None
     columns: Annotated[Columns | None, Field(exclude_if=lambda value: value is None)] = None
+    answers: Annotated[Literal["known", "later"], Field(exclude_if=lambda value: value == "known")] = "known"
     drop_duplicates: Switch = False
     metrics: ClassVar[tuple[str, ...]] = ("mean_probability", "first_choice", "exact_match")
 
@@ -80,6 +83,10 @@ class HeldOutBenchmark(Settings):
         if sum(size is not None for size in (self.per_task, self.share, self.path)) != 1:
             raise ValueError(
                 "expected either `per_task: 20` (items of each task), `share: 0.1` (of each task's answers) or `path: FILE`"
+            )
+        if self.path is not None and self.answers == "later":
+            raise ValueError(
+                "`answers: later` draws items from the pool; expected `per_task` or `share` with it, not `path`"
             )
         has_answers = self.columns is not None and bool(self.columns.response or self.columns.messages)
         if (self.path is not None) != has_answers:

@@ -322,6 +322,11 @@ class Experiment(Settings):
         return next((one for one in self.benchmarks if isinstance(one, HeldOutBenchmark)), None)
 
     @property
+    def has_later_answers(self) -> bool:
+        """True if the answers of held-out items are imported (`answers: later`)."""
+        return self.held_out is not None and self.held_out.answers == "later"
+
+    @property
     def labels_from(self) -> Literal["column", "mapping", "none"]:
         """The source of tasks: a column of the pool, a mapping file, or none. With "none", all prompts have the same task."""
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)

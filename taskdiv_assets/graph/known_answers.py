@@ -1,11 +1,11 @@
-"""The answers to prompts, from the pool and from imported annotations. The newest imported answer has priority."""
+"""The answers to prompts and to held-out items, from the pool and from imports. The newest imported answer has priority."""
 
 from collections.abc import Mapping
 
 import pyarrow as pa
 
 import data_contracts
-from taskdiv_assets.pools import copies
+from taskdiv_assets.pools import copies, held_items
 from taskdiv_assets.pools.visible import is_blank
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store, parquet_table
@@ -22,6 +22,16 @@ def known_answers(store: Store) -> dict[str, str | None]:
         if prompt_id in answers:
             answers[prompt_id] = response
     return answers
+
+
+def held_out_items(store: Store) -> pa.Table:
+    """Return the held-out items (`held_items.SCHEMA`) with their answers: the newest imported one, or the pool's, or null."""
+    items, newest = held_items.read(store), newest_annotations(store)
+    answers = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
+    ids, own = items["prompt_id"].to_pylist(), items["response"].to_pylist()
+    known = [answers.get(prompt_id, response) for prompt_id, response in zip(ids, own, strict=True)]
+    place = held_items.SCHEMA.get_field_index("response")
+    return items.set_column(place, held_items.SCHEMA.field(place), pa.array(known, pa.string()))
 
 
 def newest_annotations(store: Store) -> pa.Table:

@@ -19,7 +19,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, TrialPrompts, kept_or_drawn, plan_adapters
 from taskdiv_assets.graph.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.graph.inputs import Inputs, only, refuse_undeclared
-from taskdiv_assets.graph.known_answers import known_answers
+from taskdiv_assets.graph.known_answers import held_out_items, known_answers
 from taskdiv_assets.graph.models import Held, Models
 from taskdiv_assets.graph.scoring_plan import ScoringPlan
 from taskdiv_assets.graph.source_hashes import SourceHashes
@@ -206,6 +206,20 @@ class Lineage:
         try:
             return known_answers(self.store)
         except DamagedError as error:
+            raise StaleInputError(str(error)) from None
+
+    @property
+    def held_out_items(self) -> pa.Table:
+        """Held-out items with their answers; `response` is null if the answer is not known."""
+        refuse_undeclared("raw_pool")
+        refuse_undeclared("annotations")
+        return self._held_out_items
+
+    @cached_property
+    def _held_out_items(self) -> pa.Table:
+        try:
+            return held_out_items(self.store)
+        except (DamagedError, FileNotFoundError) as error:
             raise StaleInputError(str(error)) from None
 
     @cached_property

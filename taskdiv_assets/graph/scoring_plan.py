@@ -14,10 +14,12 @@ from taskdiv_assets.experiment.benchmark_settings import (
     asked,
 )
 from taskdiv_assets.graph.models import Models, Padding
+from taskdiv_assets.graph.units import StaleInputError
 from taskdiv_assets.language_model.control_marks import SETTING
 from taskdiv_assets.language_model.texts import without_start
 from taskdiv_assets.storage.identity import identity
 
+SCORES = frozenset({"base_scores", "benchmark_scores"})  # assets with scores on benchmarks
 CODE_VERSION = 2  # code version of benchmark_scores and base_scores
 
 
@@ -32,7 +34,36 @@ class ScoringPlan:
 
     def settings(self) -> dict[str, object]:
         """Return, for each benchmark to run, the settings that determine its scores, except the model and the adapter."""
-        return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
+        return {str(i): self.settings_of(item) for i, item in enumerate(self.asked())}
+
+    def asked(self) -> list[Benchmark]:
+        """Return the benchmarks to score now. `held_out` is left out while none of its items has an answer.
+
+        Raises:
+            StaleInputError: nothing can be scored before answers to held-out items are imported.
+        """
+        found = self._answered()
+        if not found:
+            name = self.experiment.name
+            raise StaleInputError(
+                f"none of the items of `held_out` has an answer yet, and {name} has no other benchmark; "
+                f"`taskdiv annotations export {name} --held-out` writes them to a file, and `taskdiv annotations import` "
+                "brings the answers back"
+            )
+        return found
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if the held-out items are known, and nothing can be scored before answers to them are imported."""
+        try:
+            return self.experiment.has_later_answers and not self._answered()
+        except StaleInputError:
+            return False
+
+    def _answered(self) -> list[Benchmark]:
+        has_later, every = self.experiment.has_later_answers, asked(self.experiment.benchmarks)
+        is_open = has_later and "items" not in self._held_out().parts
+        return [one for one in every if not (is_open and isinstance(one, HeldOutBenchmark))]
 
     def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:
         if benchmark not in self._settings:

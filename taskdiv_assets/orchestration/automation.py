@@ -6,11 +6,11 @@ import dagster as dg
 
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
 REPORT = Unit("strategy_report")
-SCORES = frozenset({"base_scores", "benchmark_scores"})
 
 
 class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):

@@ -1,9 +1,10 @@
-"""The items of the benchmark `held_out`: answered prompts that are taken out of the pool before anything else reads it.
+"""The items of the benchmark `held_out`: prompts that are taken out of the pool before anything else reads it.
 
 The items may also come from a separate file. Then each prompt of the pool with the same text as an item is taken out.
 
 The items are a file of the store beside the table raw_pool. The footer of this table contains the path of the file. The items are
-not in the table, so no strategy, score, training or choice of a learning rate can read them.
+not in the table, so no strategy, score, training or choice of a learning rate can read them. With `answers: later`, the file
+contains items without an answer; `graph.known_answers` adds imported answers, and the items stay the same.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def without_items(
     If `settings` is None, the pool keeps all prompts.
 
     Raises:
-        ValueError: no task has two answered prompts, or the file of items lacks an answer or cannot be read.
+        ValueError: no task has two prompts to draw from, or the file of items lacks an answer or cannot be read.
     """
     table = pool.table.sort_by("prompt_id")
     if settings is None:
@@ -106,30 +107,51 @@ def _of_file(settings: HeldOutBenchmark) -> pa.Table:
 
 
 def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> list[int]:
-    """Return the rows of `pool` that become items: of each task, the answered prompts whose ids have the smallest hashes.
+    """Return the rows of `pool` that become items: of each task, the prompts whose ids have the smallest hashes.
 
-    At most half of the answered prompts of a task are drawn, so that the pool keeps the others.
+    They are drawn from the answered prompts, or from all prompts with `answers: later`, so that later answers change no item. At
+    most half of these prompts of a task are drawn, so that the pool keeps the others.
     """
-    ids, is_answered = pool["prompt_id"].to_pylist(), pc.is_valid(pool["response"]).to_pylist()
-    hashes = keyed_hash(0, STREAM, np.array([int(prompt_id, 16) for prompt_id in ids], np.uint64))
+    is_later = settings.answers == "later"
+    is_answered = pc.is_valid(pool["response"]).to_pylist()
     by_task: defaultdict[str, list[int]] = defaultdict(list)
-    for row in np.argsort(hashes, kind="stable").tolist():
-        if is_answered[row]:
+    for row in _hashed_order(pool):
+        if is_later or is_answered[row]:
             by_task[tasks[row]].append(row)
     found = [row for rows in by_task.values() for row in rows[: _size(len(rows), settings)]]
     if not found:
-        answered_n = sum(is_answered)
+        of = "" if is_later else "answered "
+        columns = (
+            "name the column of answers (`columns: {response: COLUMN}`), add `answers: later` to import answers later"
+        )
         raise ValueError(
-            f"benchmark `held_out` needs a task with at least two answered prompts, and the pool has {answered_n:,} answered "
-            f"prompts in {len(by_task):,} tasks; name the column of answers (`columns: {{response: COLUMN}}`), or remove the "
-            "benchmark"
+            f"benchmark `held_out` needs a task with at least two {of}prompts, and the pool has "
+            f"{sum(map(len, by_task.values())):,} {of}prompts in {len(by_task):,} tasks; "
+            f"{'use tasks with more prompts' if is_later else columns}, or remove the benchmark"
         )
     return sorted(found)
 
 
-def _size(answered_n: int, settings: HeldOutBenchmark) -> int:
-    wanted_n = settings.per_task or max(1, round(answered_n * (settings.share or 0)))
-    return min(wanted_n, answered_n // 2)
+def _hashed_order(table: pa.Table) -> list[int]:
+    """Return the rows of a table in the order of the hashes of their ids."""
+    ids = np.array([int(prompt_id, 16) for prompt_id in table["prompt_id"].to_pylist()], np.uint64)
+    rows: list[int] = np.argsort(keyed_hash(0, STREAM, ids), kind="stable").tolist()
+    return rows
+
+
+def _size(prompts_n: int, settings: HeldOutBenchmark) -> int:
+    wanted_n = settings.per_task or max(1, round(prompts_n * (settings.share or 0)))
+    return min(wanted_n, prompts_n // 2)
+
+
+def in_drawn_order(items: pa.Table) -> pa.Table:
+    """Return a table of items in the order in which they were drawn. Tasks are mixed, so any first rows have several tasks."""
+    return items.take(_hashed_order(items))
+
+
+def answered(items: pa.Table) -> pa.Table:
+    """Return the rows with an answer."""
+    return items.filter(pc.is_valid(items["response"]))
 
 
 def serialised(items: pa.Table) -> SideFile:

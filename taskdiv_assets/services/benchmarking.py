@@ -18,13 +18,13 @@ from taskdiv_assets.experiment.benchmark_settings import (
     Benchmark,
     HeldOutBenchmark,
     Written,
-    asked,
 )
 from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.pools import held_items
 from taskdiv_assets.services.answer_parts import AnswerParts
 from taskdiv_assets.services.candidates import Candidates
 from taskdiv_assets.services.judged_outputs import (
@@ -49,7 +49,7 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
     """
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
-        for benchmark in asked(work.experiment.benchmarks):
+        for benchmark in work.lineage.scoring.asked():
             wanted = {seed: work.lineage.scoring.scores(folder, benchmark) for seed, folder in folders.items()}
             missing = {seed: one for seed, one in wanted.items() if work.store.read_manifest(one) is None}
             if missing:
@@ -123,7 +123,7 @@ def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missin
 def _scorer(work: Work, lm: LanguageModel, benchmark: ScoredSettings) -> Scorer:
     if not isinstance(benchmark, HeldOutBenchmark):
         return Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
-    table = work.read("held_out_items")
+    table = held_items.answered(work.read("held_out_items"))
     columns = (table[name].to_pylist() for name in ("prompt_id", "task", "response"))
     rows = zip(*columns, work.render(table["prompt"].to_pylist()), strict=True)
     items = [Row(item_id, task, prompt, response) for item_id, task, response, prompt in rows]
@@ -169,12 +169,12 @@ def item_counts(work: Work) -> dict[str, Any]:
     """
     counts: dict[str, int] = {}
     lost: list[str] = []
-    for benchmark in asked(work.experiment.benchmarks):
+    for benchmark in work.lineage.scoring.asked():
         if isinstance(benchmark, AlpacaEvalBenchmark):
             judged_n = len(chosen_instructions(benchmark)) - len(unjudged(_stored_notes(work, benchmark)))
             counts[benchmark.name] = len(benchmark.metrics) * judged_n
         elif isinstance(benchmark, HeldOutBenchmark):
-            counts[benchmark.name] = len(benchmark.metrics) * work.read("held_out_items").num_rows
+            counts[benchmark.name] = len(benchmark.metrics) * held_items.answered(work.read("held_out_items")).num_rows
         else:
             counts[benchmark.name] = expected_items(benchmark, work.experiment.pool)
         if isinstance(benchmark, Written) and not benchmark.strip:
@@ -194,7 +194,7 @@ def _stored_notes(work: Work, benchmark: Benchmark) -> list[Mapping[str, Any]]:
 def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
     """Return notes on the benchmarks: their settings, the identities of their scores, and counts over all seeds."""
     found: dict[str, dict[str, Any]] = {}
-    for benchmark in asked(work.experiment.benchmarks):
+    for benchmark in work.lineage.scoring.asked():
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
         notes = [_manifest_notes(work, identity) for identity in identities]
         errors = [error for note in notes for error in note["sampling_error"].values() if error is not None]

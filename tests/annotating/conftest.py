@@ -10,19 +10,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import data_contracts
-from data_contracts.footer import Footer
-from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import running
 from taskdiv_assets.commands.opening import open_experiment
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import instance
-from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.storage.store import Store
 from tests.golden import variables_of
+from tests.graph import make_unit
 from tests.home import Home
 
 # What spreadsheet programs and delimiters trip over. The ids of the counting prompts look like numbers.
@@ -91,24 +87,11 @@ LISTS = {
 
 
 def make_list(experiment: Experiment, key: str) -> None:
-    """Make the list of a cell by calling its assets directly, because a step of Dagster takes seconds."""
+    """Make the list of a cell."""
     store, strategy = Store(experiment.name), Cell.parse(key).strategy
     units = [Unit("raw_pool"), Unit("task_labels"), Unit("annotations"), Unit("ranking", strategy)]
     for unit in [*units, Unit("allocation", key), Unit("annotation_batch", key)]:
-        lineage = REGISTRY.look(experiment, store)
-        if lineage.is_fresh(unit):
-            continue
-        work = Work(experiment, store, lineage, unit, lineage.expect(unit), str)
-        stage = REGISTRY[unit.asset]
-        product = stage.make(work)
-        for path, content in product.files.items():
-            store.put(content, *path.split("/"))
-        footer = Footer(
-            asset=unit.asset, key=unit.key, identity=work.expected.identity, inputs=work.expected.inputs,
-            code_version=REGISTRY[unit.asset].code_version, run_id="", started_at="", finished_at="", wall_s=0.0, rules=(),
-            parts=product.parts, environment={}, notes=product.notes,
-        )  # fmt: skip
-        store.write_table(in_contract_order(product.table, data_contracts.load(unit.asset).arrow_schema), footer)
+        make_unit(experiment, store, unit)
 
 
 @pytest.fixture(scope="session")

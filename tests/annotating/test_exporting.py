@@ -94,7 +94,7 @@ def test_what_goes_out_is_said_with_what_is_out_and_answered(experiment: Experim
             REGISTRY.look(experiment, Store("own")), Cell(6, "random"), None, Target(own.folder / "list.jsonl", "jsonl")
         )
     with pytest.raises(ValueError, match=r"7 is not a budget of own \(6, 12\); `taskdiv budget add own 7`"):
-        annotation_commands._check_is_budget(experiment, 7)
+        annotation_commands._cells(experiment, "7", ["random"])
 
 
 def test_a_clock_that_was_put_back_changes_no_order() -> None:

@@ -187,7 +187,7 @@ GOOD: Mapping[str, Good] = {
             "batch": [SHA[0], SHA[1]],
             "row": [0, 0],
         },
-        {"pool_prompt_ids": list(IDS)},
+        {"pool_prompt_ids": list(IDS), "held_out_ids": ["f" * 16]},
     ),
     "held_out_items": Good(
         {
@@ -195,7 +195,7 @@ GOOD: Mapping[str, Good] = {
             "source_id": ["a", None, None],
             "task": list(TASKS[:3]),
             "prompt": [f"prompt {n}" for n in range(3)],
-            "response": ["yes", "no", "-"],
+            "response": ["yes", "no", None],
             "exact_n": [0, 0, 0],
             "near_n": [0, 0, 0],
         },
@@ -550,6 +550,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
     },
     "annotations": {
         "prompts_in_pool": [put("prompt_id", "f" * 16)],
+        "no_held_out_item": [parameter(held_out_ids=list(IDS))],
         "response_not_blank": [put("response", ""), put("response", "\n")],
         "batch_not_blank": [put("batch", "")],
         "row_not_negative": [put("row", -1)],

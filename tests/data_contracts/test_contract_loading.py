@@ -100,7 +100,7 @@ PARAMETERS = {
     "tuning_choice": {"learning_rates", "training_seeds", "held_out_trained"},
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
     "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels", "held_out_ids"},
-    "annotations": {"pool_prompt_ids"},
+    "annotations": {"pool_prompt_ids", "held_out_ids"},
     "annotation_batch": {"answered_prompt_ids", "budget_n"},
     "held_out_items": {"pool_prompt_ids"},
     "adapter": {"training_seeds", "budget_n", "actual_sha256", "held_out_trained"},

@@ -70,6 +70,25 @@ def test_the_draw_depends_on_ids_only_and_a_larger_one_contains_a_smaller_one() 
     assert set(split(shuffled, per_task=2).items["prompt_id"].to_pylist()) == few
 
 
+def test_later_answers_change_no_item() -> None:
+    """With `answers: later`, the draw is over all prompts, so it is the same with no answer, some answers and all answers."""
+    drawn = [split(make_pool(answered), per_task=5, answers="later") for answered in ("never", "odd", "always")]
+    ids = [one.items["prompt_id"].to_pylist() for one in drawn]
+    assert ids[0] == ids[1] == ids[2] == split(make_pool(), per_task=5).items["prompt_id"].to_pylist()
+    assert [one.items["response"].null_count for one in drawn][::2] == [8, 0]
+    assert held_items.answered(drawn[1].items)["response"].to_pylist() == ["yes"] * (
+        8 - drawn[1].items["response"].null_count
+    )
+    with pytest.raises(ValueError, match="a task with at least two prompts, and the pool has 1 prompts in 1 tasks"):
+        split(raw_pool([Part.whole("p", ["alone"], [None], ["qa"])]), per_task=5, answers="later")
+
+
+def test_any_first_items_of_a_sheet_have_several_tasks() -> None:
+    items = held_items.in_drawn_order(split(make_pool(), per_task=3).items)
+    assert sorted(items["prompt_id"].to_pylist()) != items["prompt_id"].to_pylist()
+    assert len(set(items["task"].to_pylist()[:4])) == 2
+
+
 def test_a_mapping_file_gives_the_tasks_and_may_keep_the_held_out_ids(tmp_path: Path) -> None:
     pool = make_pool()
     ids = pool.table["prompt_id"].to_pylist()
@@ -88,6 +107,8 @@ def test_a_mapping_file_gives_the_tasks_and_may_keep_the_held_out_ids(tmp_path: 
 def test_without_answers_or_with_two_sizes_the_error_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="the pool has 0 answered prompts in 0 tasks; name the column of answers"):
         split(make_pool("never"), per_task=5)
+    with pytest.raises(ValidationError, match="`answers: later` draws items from the pool"):
+        held(path="items.csv", columns={"prompt": "q"}, answers="later")
     for settings in ({}, {"per_task": 2, "share": 0.1}):
         with pytest.raises(ValidationError, match="expected either `per_task: 20`"):
             held(**settings)
