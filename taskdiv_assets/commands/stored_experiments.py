@@ -109,7 +109,8 @@ def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
 def remove(store: Store, dagster: DagsterInstance | None) -> None:
     """Remove all stored files of an experiment, and Dagster's records of its assets and budgets.
 
-    The stored experiment file is removed last, so that an interrupted removal can be repeated.
+    The stored experiment file is removed last, so that an interrupted removal can be repeated. Raise ValueError if the experiment
+    is in use (see `refuse_busy`).
     """
     refuse_busy(store, dagster)
     for path in store.fs.ls(store.path(), detail=False):
@@ -128,6 +129,9 @@ def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
 
     The folder is renamed atomically. Then the name in the stored experiment file is changed. If the process is killed in between,
     a second call completes the change.
+
+    Raises:
+        ValueError: the experiment is not on a local disk or is in use, or the new name is not allowed or belongs to another one.
     """
     check_new_name(new.experiment)
     if not old.is_local:

@@ -219,7 +219,10 @@ class Workers:
         return free[0] if free else None
 
     def _ended(self, tell: Callable[[Event], None]) -> Iterator[tuple[str, Outcome]]:
-        """Wait up to `POLL_S` for messages, and yield the name and the outcome of each task that ended."""
+        """Wait up to `POLL_S` for messages, and yield the name and the outcome of each task that ended.
+
+        Raise an error that a process sent, or WorkerDiedError if a process died before the end of its task.
+        """
         busy = [worker for worker in self._all if worker.task is not None or worker.is_warming]
         wait([worker.pipe for worker in busy], POLL_S)
         for worker in busy:

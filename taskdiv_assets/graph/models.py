@@ -184,7 +184,8 @@ class Models:
     def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
         """Return the notes in the manifest of a proxy's folder; empty if the folder does not exist yet.
 
-        A folder of an earlier version has no notes. Its special tokens are then read from its files.
+        A folder of an earlier version has no notes. Its special tokens are then read from its files. Raise StaleInputError if the
+        manifest or one of these files is damaged.
         """
         store, folder = self._store, self.proxy(source).identity
         if folder not in self._proxy_notes and store is not None:

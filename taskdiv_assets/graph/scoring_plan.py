@@ -85,9 +85,9 @@ class ScoringPlan:
         return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
-        """Return settings for deviations in the base model's tokenizer or batches, and for special tokens in the questions.
+        """Return settings for special tokens in the questions, and for a base model with `marks` or with settings for `batching`.
 
-        For most models, there are none.
+        For most models, the result is {}.
         """
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()

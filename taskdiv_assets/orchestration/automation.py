@@ -29,7 +29,10 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
         return "an asset was materialised that the stored report does not include"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Return a result that requests the report if it is due. Request nothing if another condition of `when_due` is false."""
+        """Return a result that requests the report if the cursor changes and the report is due (see `is_report_due`).
+
+        Request nothing if another condition of `when_due` is false.
+        """
         if context.candidate_subset.is_empty:
             return dg.AutomationResult(context, context.get_empty_subset(), cursor=context.cursor)
         seen = newest(self.experiment, context.asset_graph_view.instance)

@@ -53,7 +53,8 @@ def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> li
 def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
     """Return the keys that the dialog should show: budgets in ascending order, then keys that are not numbers.
 
-    `known` contains the keys that Dagster has now. Present and former sizes of the full pool are left out.
+    `known` contains the keys that Dagster has now. Present and former sizes of the full pool are left out, unless they were
+    requested as budgets.
     """
     kinds = cells.registered(experiment, Store(experiment.name))
     wanted = {str(budget_n) for budget_n, kind in kinds.items() if kind == "requested"}

@@ -49,7 +49,7 @@ def sentence(error: BaseException) -> str | None:
 
 
 def _number(error: BaseException) -> int | None:
-    """Return the system's error number of an exception, from `errno` or the text; None if no number with a message is found."""
+    """Return the system's error number of an exception, from `errno` or the text; None unless `_of_disk` has a message for it."""
     known = {*(number for number, _ in WORDS), errno.EACCES, errno.EPERM, errno.ENFILE}
     if isinstance(error, OSError) and error.errno in known:
         return error.errno

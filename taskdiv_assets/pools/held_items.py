@@ -90,7 +90,7 @@ def _items(rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
 
 
 def _of_file(settings: HeldOutBenchmark) -> pa.Table:
-    """Return the rows of the user's file of items. Repeated prompts are read once."""
+    """Return the rows of the user's file of items, repeated prompts once. Raise ValueError if the file is unusable."""
     source = Pool(reader="table", path=settings.path, columns=settings.columns, duplicates="drop")
     try:
         rows = read_pool(source).table.sort_by("prompt_id")
@@ -110,7 +110,7 @@ def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> l
     """Return the rows of `pool` that become items: of each task, the prompts whose ids have the smallest hashes.
 
     They are drawn from the answered prompts, or from all prompts with `answers: later`, so that later answers change no item. At
-    most half of these prompts of a task are drawn, so that the pool keeps the others.
+    most half of these prompts of a task are drawn, so that the pool keeps the others. Raise ValueError if no prompt can be drawn.
     """
     is_later = settings.answers == "later"
     is_answered = pc.is_valid(pool["response"]).to_pylist()

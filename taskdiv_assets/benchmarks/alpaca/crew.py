@@ -64,7 +64,7 @@ class Crew:
     def stop(self) -> Iterator[Verdict]:
         """Stop sending questions, and yield the verdicts that have come but that `next_verdict` has not returned.
 
-        An iteration starts the function. Verdicts that come later are lost.
+        As in any generator, nothing happens before the first iteration. Verdicts that come later are lost.
         """
         self._stopped.set()
         while not self._results.empty():
