@@ -162,6 +162,22 @@ def tasks_of_source(table: pa.Table) -> pa.Table:
     return pa.table({"tasks_n": pa.array(counts, pa.int64())})
 
 
+def found_tasks(table: pa.Table, smallest_budget: int, agreement: float | None) -> pa.Table:
+    """Return one row about the rows whose `how` is "discovered"; no row if there are none.
+
+    `prompts_a_task` is the mean size of a found task. `picks_a_task` is `smallest_budget` divided by the number of all tasks.
+    `largest_share` is the largest found task's share of the table. `agreement` is the argument.
+    """
+    found = table.filter(pc.equal(table["how"].cast(pa.string()), "discovered"))
+    columns: dict[str, list[float | None]] = {}
+    sizes = pc.value_counts(found["task"]).field("counts")
+    columns["prompts_a_task"] = [found.num_rows / len(sizes)] if len(sizes) else []
+    columns["picks_a_task"] = [smallest_budget / len(pc.unique(table["task"]))] if len(sizes) else []
+    columns["largest_share"] = [pc.max(sizes).as_py() / table.num_rows] if len(sizes) else []
+    columns["agreement"] = [agreement] if len(sizes) else []
+    return pa.table({name: pa.array(values, pa.float64()) for name, values in columns.items()})
+
+
 def per_spelling(table: pa.Table) -> pa.Table:
     """Return `spelling` (the `repr` of the name) and `spellings_n` (tasks with the same name after folding) for each task.
 
@@ -263,7 +279,7 @@ def per_budget_and_task(table: pa.Table) -> pa.Table:
 _ALL = (
     rows, where, where_all, where_columns, row_order, membership, expected_value, listed, trimmed, both_sides, found_or_not,
     stored_and_expected, difference, defined_confidence, per_selection_seed, per_seed_and_task, per_task, tasks_of_source,
-    per_spelling, per_seed_and_benchmark, per_item, per_benchmark_and_metric, per_line, per_pool_task, per_variant,
+    found_tasks, per_spelling, per_seed_and_benchmark, per_item, per_benchmark_and_metric, per_line, per_pool_task, per_variant,
     per_budget_and_task,
 )  # fmt: skip
 VIEWS: Mapping[str, Callable[..., pa.Table]] = {view.__name__: view for view in _ALL}

@@ -32,6 +32,7 @@ from taskdiv_assets.commands.opening import (
     say_ignored,
     say_warnings,
 )
+from taskdiv_assets.commands.task_commands import tasks_app
 from taskdiv_assets.commands.terminal import RunDisplay, print_plan, waiting_lines
 from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.commands.verdict_commands import verdicts_app
@@ -60,6 +61,7 @@ app.add_typer(experiments_app, name="experiments")
 app.add_typer(adapters_app, name="adapters")
 app.command()(schema)
 app.add_typer(budget_app, name="budget")
+app.add_typer(tasks_app, name="tasks")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(verdicts_app, name="verdicts")
 app.add_typer(contracts_app, name="contracts")

@@ -63,8 +63,14 @@ def text_cell(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
+def id_cell(prompt_id: str) -> str:
+    """Return a prompt id, with an apostrophe in front if a spreadsheet program would read the id as a number."""
+    return f"'{prompt_id}" if _NUMBER_LIKE.fullmatch(prompt_id) else prompt_id
+
+
 def _cell(column: str, value: str | int | None, layout: Layout) -> str | int:
     if not isinstance(value, str):
         return "" if value is None else value
-    pattern = {"prompt_id": _NUMBER_LIKE, layout.own_id: _CHANGING_NUMBER}.get(column)
-    return f"'{value}" if pattern and pattern.fullmatch(value) else value
+    if column == "prompt_id":
+        return id_cell(value)
+    return f"'{value}" if column == layout.own_id and _CHANGING_NUMBER.fullmatch(value) else value

@@ -32,7 +32,7 @@ def make_raw_pool(work: Work) -> Product:
     pool = read_pool(work.experiment.pool)
     work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing their content")
     experiment = work.experiment
-    pool, items = held_items.without_items(pool, experiment.held_out, experiment.labels_from, experiment.task_labels)
+    pool, items = held_items.without_items(pool, experiment.held_out, experiment.given_labels, experiment.task_labels)
     table = pool.table
     notes: dict[str, Any] = {"source": _source(work), **{name: getattr(pool, name) for name in NOTED}}
     work.log(", ".join(f"{name} {value}" for name, value in notes.items()))
@@ -96,7 +96,10 @@ def raw_pool_recipe(inputs: Inputs) -> Settings:
     if held is None:
         return settings
     inputs.add(inputs.lineage.sources.for_held_out(held))
-    names = {"from": inputs.experiment.labels_from, **inputs.experiment.task_labels.model_dump(include={"key", "task"})}
+    names = {
+        "from": inputs.experiment.given_labels,
+        **inputs.experiment.task_labels.model_dump(include={"key", "task"}),
+    }
     return {**settings, "held_out": held.model_dump(exclude={"name", "path"}), "tasks_of_held_out": names}
 
 

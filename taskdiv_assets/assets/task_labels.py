@@ -1,31 +1,102 @@
 """Asset `task_labels`: the task of every prompt."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
-from taskdiv_assets.graph.drawings import bars, counted
+from taskdiv_assets.graph.drawings import Spot, bars, counted, spots
 from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import copies, held_items, labels
+from taskdiv_assets.pools.discovery import found_tasks, labelling
+
+LISTED_N = 100  # found tasks in the table of the UI
 
 
 def make_task_labels(work: Work) -> Product:
-    pool = work.read("raw_pool")
     experiment = work.experiment
+    if experiment.labels_from != experiment.given_labels:
+        return _from_texts(work)
+    pool = work.read("raw_pool")
     left_out = copies.read(work.store)["copy_id"].to_pylist() + held_items.read(work.store)["prompt_id"].to_pylist()
-    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, left_out)
+    table = labels.of_source(experiment.given_labels, experiment.task_labels, pool, left_out)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
-    return Product(table, {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")})
+    notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
+    return Product(table, notes, parameters={"agreement": None})
 
 
-def picture_task_labels(table: pa.Table, notes: Any) -> bytes:
+def _from_texts(work: Work) -> Product:
+    """Label the prompts by rules and found tasks.
+
+    Stored labels with the same identity are kept: with another version of a numeric library, other tasks might be found.
+    """
+    pool = work.read("raw_pool")
+    if work.lineage.is_fresh(work.unit):
+        stored = work.store.read_table("task_labels")
+        table, notes = stored.table.replace_schema_metadata(None), stored.footer.notes
+    else:
+        budget_n = _budget_of_rule(work.lineage)
+        table, notes = labelling.by_texts(pool, work.experiment.task_labels, budget_n, work.log)
+    return Product(table, notes, parameters={"agreement": labelling.agreement_of(notes)})
+
+
+def _budget_of_rule(lineage: Lineage) -> int:
+    """Return the budget that decides the number of tasks to find: the smallest budget when the tasks of this pool were found.
+
+    A budget that is added later does not change the tasks.
+    """
+    footer = lineage.footer(Unit("task_labels"))
+    kept = (footer.notes.get(labelling.NOTE) or {}).get("budget_n") if footer else None
+    prompts = lineage.fresh(Unit("raw_pool")).parts["prompts"]
+    if footer is not None and kept is not None and footer.inputs.get("raw_pool.prompts") == prompts:
+        return int(kept)
+    return min(lineage.experiment.budgets)
+
+
+def picture_task_labels(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     counts = counted(table["task"])
+    found = (notes.get(labelling.NOTE) or {}).get("tasks", [])
+    if len(found) > 1:
+        places = [Spot(one["task"], one["place"][0], one["place"][1], one["prompts_n"]) for one in found]
+        return spots(places, f"{len(found):,} found tasks by similarity; the area shows the number of prompts")
     return bars(list(counts), {"prompts": list(counts.values())}, f"prompts in the pool, {len(counts):,} tasks")
+
+
+def summary_task_labels(notes: Mapping[str, Any]) -> str:
+    """Return a Markdown table of the found tasks, the largest first, and how well they agree; the number of tasks without any."""
+    found = notes.get(labelling.NOTE)
+    if not found:
+        return f"{notes['tasks_n']:,} tasks."
+    agreement, tasks = found["agreement"], found["tasks"]
+    rows = [
+        (
+            markdown.text(one["task"]),
+            f"{one['prompts_n']:,}",
+            markdown.text(", ".join(one["terms"])),
+            " · ".join(markdown.text(central["prompt"]) for central in one["central"]),
+        )
+        for one in tasks[:LISTED_N]
+    ]
+    more = f"\n\nand {len(tasks) - LISTED_N:,} smaller tasks: `taskdiv tasks show`" if len(tasks) > LISTED_N else ""
+    return (
+        f"{len(tasks):,} tasks were found ({found['tasks_n']:,} were looked for). Agreement between two seeds "
+        f"{agreement['between_seeds']:.2f}, between two halves of the pool {agreement['between_halves']:.2f} (adjusted Rand "
+        f"index). Under another seed, {agreement['moved_share']:.0%} of the prompts would change their task.\n\n"
+        f"{markdown.table(('task', 'prompts', 'terms', 'central prompts'), rows)}{more}"
+    )
+
+
+def label_parameters(work: Work) -> dict[str, Any]:
+    footer = work.lineage.footer(work.unit)
+    agreement = labelling.agreement_of(footer.notes if footer else {})
+    return {**pool_ids(work), "smallest_budget": min(work.experiment.budgets), "agreement": agreement}
 
 
 def task_labels_recipe(inputs: Inputs) -> Settings:
@@ -35,7 +106,15 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
     if labels.key is not None:  # the values of the key column may be the user's ids
         pool = inputs.lineage.fresh(Unit("raw_pool"))
         inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})
-    named = {name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None}
+    named: dict[str, object] = {
+        name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None
+    }
+    if labels.rules is not None:
+        named |= {"rules": [rule.model_dump() for rule in labels.rules], "rest": labels.rest}
+    if labels.finds_tasks:
+        named |= {"view": labels.view, "discovery": found_tasks.VERSION, "tasks": labels.tasks}
+        if labels.tasks is None:
+            named["tasks_for_budget"] = _budget_of_rule(inputs.lineage)
     return {"from": inputs.experiment.labels_from, **named}
 
 
@@ -46,6 +125,7 @@ ASSET = Asset(
     recipe=task_labels_recipe,
     description="The task of every prompt, and how it was found.",
     needs=Needs(1, 8, 0, "one column beside the pool"),
-    parameters=pool_ids,
+    parameters=label_parameters,
     picture=picture_task_labels,
+    summary=summary_task_labels,
 )

@@ -91,7 +91,7 @@ def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> _Pool | 
     if experiment.pool.hub is not None:
         return None
     pool = read_pool(experiment.pool)
-    split = held_items.without_items(pool, experiment.held_out, experiment.labels_from, experiment.task_labels)
+    split = held_items.without_items(pool, experiment.held_out, experiment.given_labels, experiment.task_labels)
     found = _Pool(split.pool.table, pool.copies, split.items["prompt_id"].to_pylist())
     lists = {"dropped_copies": pool.copies["copy_id"].to_pylist(), "held_out_ids": found.held_ids}
     _validate("raw_pool", found.table, lists, errors, warned)
@@ -99,15 +99,21 @@ def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> _Pool | 
 
 
 def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned]) -> None:
-    """Label every prompt with its task in the same way as the asset `task_labels`, unless the stored table is fresh."""
+    """Label every prompt with its task in the same way as the asset `task_labels`, unless the stored table is fresh.
+
+    Tasks that depend on the texts (by rules, or found) are left to the run, because that can take minutes for a large pool.
+    """
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     experiment = lineage.experiment
+    if experiment.labels_from != experiment.given_labels:
+        return
     left_out = [*pool.copies["copy_id"].to_pylist(), *pool.held_ids]
-    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool.table, left_out)
+    table = labels.of_source(experiment.given_labels, experiment.task_labels, pool.table, left_out)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
-    _validate("task_labels", table, {"pool_prompt_ids": pool.table["prompt_id"]}, errors, warned)
+    found = {"smallest_budget": min(experiment.budgets), "agreement": None}  # for rules about found tasks
+    _validate("task_labels", table, {"pool_prompt_ids": pool.table["prompt_id"], **found}, errors, warned)
 
 
 def _own_order(experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter) -> None:

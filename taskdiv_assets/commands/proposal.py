@@ -1,7 +1,7 @@
 """Guesses of the settings of an experiment file from the user's file (see `pools.look`), and the text of the experiment file.
 
 A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
-row that was read has a task.
+row that was read has a task. Without a column of tasks, tasks are found, unless the pool is small.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_contracts.plain_yaml import written
+from taskdiv_assets.pools.discovery.found_tasks import PROMPTS_A_TASK, TASKS_MIN
 from taskdiv_assets.pools.look import ColumnLook, FileLook
 
 BUDGET = 200
@@ -20,6 +21,7 @@ TASKS_MAX = 200
 TASK_LENGTH_MAX = 60
 ID_LENGTH_MAX = 80
 NAME_LENGTH_MAX = 40
+FOUND_MIN = TASKS_MIN * PROMPTS_A_TASK  # with fewer prompts, found tasks are mostly chance
 USUAL_SEPARATOR = ","
 WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])")
 # Words in column names, the most likely first.
@@ -51,6 +53,7 @@ class Answers:
     task: str | None = None  # column with the kind of each prompt
     own_id: str | None = None  # column of the user's own ids
     base_model: str | None = None  # folder or URL of a model
+    finds_tasks: bool = False  # True if tasks are found in the texts, because `task` is None
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -61,8 +64,9 @@ class Answers:
     @property
     def strategies(self) -> list[str]:
         """Strategies that are proposed for these settings. The last one is `random`, the reference."""
-        with_model = ["weighted_task_diversity"] if self.task else ["facility_location"]
-        return [*(with_model if self.base_model else ()), *(["task_diversity"] if self.task else ()), "random"]
+        has_tasks = self.task is not None or self.finds_tasks
+        with_model = ["weighted_task_diversity"] if has_tasks else ["facility_location"]
+        return [*(with_model if self.base_model else ()), *(["task_diversity"] if has_tasks else ()), "random"]
 
 
 def prompt_columns(look: FileLook) -> list[ColumnLook]:
@@ -154,6 +158,11 @@ def budget(look: FileLook, prompt: ColumnLook) -> int:
     return BUDGET if is_large else max(1, prompt.distinct_n // POOL_SHARE)
 
 
+def finds_tasks(look: FileLook, prompt: ColumnLook) -> bool:
+    """Return True if the column `prompt` has enough different texts to find tasks among them."""
+    return not look.is_whole or prompt.distinct_n >= FOUND_MIN
+
+
 def name_of(path: str, taken: Iterable[str]) -> str:
     """Return a name for the experiment, made from the file's name or else "questions". If the name is in `taken`, add a number.
 
@@ -223,6 +232,10 @@ def _about_tasks(answers: Answers) -> list[str]:
         return []
     key = answers.columns.get("id", "prompt_id")
     mapping = written({"from": "mapping", "path": "tasks.csv", "key": key, "task": "topic"})
+    if answers.finds_tasks:
+        return [
+            f"task_labels: {{from: discovered}}  # groups prompts of similar wording; or, from your own file: {mapping}"
+        ]
     return [f"# task_labels: {mapping}  # the task of each prompt, for `strategies: [task_diversity]`"]
 
 

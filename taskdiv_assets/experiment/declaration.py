@@ -327,10 +327,16 @@ class Experiment(Settings):
         return self.held_out is not None and self.held_out.answers == "later"
 
     @property
-    def labels_from(self) -> Literal["column", "mapping", "none"]:
-        """The source of tasks: a column of the pool, a mapping file, or none. With "none", all prompts have the same task."""
+    def labels_from(self) -> Literal["column", "mapping", "rules", "discovered", "none"]:
+        """The source of tasks, as in `task_labels`, or none. With "none", all prompts have the same task."""
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
+
+    @property
+    def given_labels(self) -> Literal["column", "mapping", "none"]:
+        """The source of tasks that are known before the pool is complete. Tasks by rules and found tasks are not: "none"."""
+        source = self.labels_from
+        return "none" if source == "rules" or source == "discovered" else source  # mypy narrows `==` only
 
     @property
     def by_task(self) -> list[str]:

@@ -244,14 +244,15 @@ def _model_need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _task_need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     pool, columns = _section(raw, "pool"), _section(raw, "pool").get("columns")
-    is_mapped = _section(raw, "task_labels").get("from") == "mapping"
-    if pool.get("reader") != "table" or is_mapped or not isinstance(columns, dict) or columns.get("task") is not None:
+    has_source = _section(raw, "task_labels").get("from") in ("mapping", "rules", "discovered")
+    if pool.get("reader") != "table" or has_source or not isinstance(columns, dict) or columns.get("task") is not None:
         return
     by_task = [strategy.name for strategy in _known_strategies(raw) if strategy.reads_tasks]
     if by_task:
         free = [name for name, strategy in STRATEGIES.items() if not strategy.reads_tasks]
         message = (
-            f"{_listed(by_task)} the task of each prompt, and this file names none; add `task: COLUMN` to `pool.columns`, or "
+            f"{_listed(by_task)} the task of each prompt, and this file names none; add `task_labels: {{from: discovered}}`, "
+            "which groups prompts of similar wording and takes each group as a task, or `task: COLUMN` to `pool.columns`, or "
             f"`task_labels: {{from: mapping, path: FILE}}`, or use strategies that read no task: {', '.join(free)}"
         )
         yield Problem(("strategies",), message)

@@ -47,6 +47,7 @@ LIMIT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 # Example lines for missing keys.
 EXAMPLES: Mapping[str, str] = {
     "name": "name: my_questions",
+    "task": "task: refunds",
     "pool": "pool: {reader: table, path: questions.csv, columns: {prompt: question}}",
     "strategies": "strategies: [random]",
     "budgets": "budgets: [200]",

@@ -11,6 +11,9 @@ from taskdiv_assets.tuning_settings import PositiveInt, Seed, Settings
 
 USUAL_ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1251", "shift_jis", "gb18030")
 NO_FILE_ENCODINGS = frozenset({"idna", "punycode", "undefined", "mbcs", "oem", "unicode-escape", "raw-unicode-escape"})
+DISCOVERED = "discovered"
+RULES_MAX = 200
+FOUND_TASKS_MAX = 1_000
 SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
@@ -132,24 +135,87 @@ class Pool(Settings):
         return self
 
 
+class TaskRule(Settings):
+    """One rule of `from: rules`: the task of each prompt that it matches. Upper and lower case are equal.
+
+    Attributes:
+        task: name of the task; several rules may name the same task.
+        pattern: regular expression (of the package `regex`) that matches somewhere in the prompt.
+        keywords: words or phrases, of which one is in the prompt. A keyword matches whole words only.
+    """
+
+    task: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+    pattern: Annotated[str, Field(min_length=1, max_length=1_000)] | None = Field(default=None, exclude_if=_is_none)
+    keywords: (
+        Annotated[list[Annotated[str, Field(pattern=r"\S", max_length=100)]], Field(min_length=1, max_length=100)]
+        | None
+    ) = Field(default=None, exclude_if=_is_none)
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_pattern(cls, pattern: str | None) -> str | None:
+        import regex
+
+        try:
+            regex.compile(pattern or "")
+        except regex.error as error:
+            raise ValueError(f"{pattern!r:.80} is not a regular expression: {error}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> Self:
+        if (self.pattern is None) == (self.keywords is None):
+            raise ValueError("a rule needs either `pattern: EXPRESSION` or `keywords: [WORD, …]`")
+        return self
+
+
 class TaskLabels(Settings):
-    """The source of tasks: the task column of the pool's own file or data set, or a separate mapping file.
+    """The source of tasks: the task column of the pool's own file or data set, a separate mapping file, rules, or discovery.
+
+    Rules are the user's: words or patterns in the text. Discovery groups prompts of similar wording.
 
     Attributes:
         key: column of the mapping file with prompt ids, ids of the source, or tasks of the source. By default, the column
             `prompt_id` or `source_task`.
         task: column of the mapping file with the task; `task` by default.
+        rules: rules of `from: rules`; the first rule that matches a prompt gives its task.
+        rest: task of the prompts that no rule matches; `discovered` (the default) finds tasks among them.
+        tasks: number of tasks to look for. By default, a rule chooses it (`found_tasks.tasks_by_rule`).
+        view: the view in which prompts are compared.
     """
 
-    source: Literal["column", "mapping"] = Field(alias="from", default="column")
+    source: Literal["column", "mapping", "rules", "discovered"] = Field(alias="from", default="column")
     path: str | None = None
     key: str | None = Field(default=None, exclude_if=_is_none)
     task: str | None = Field(default=None, exclude_if=_is_none)
+    rules: Annotated[tuple[TaskRule, ...], Field(min_length=1, max_length=RULES_MAX)] | None = Field(
+        default=None, exclude_if=_is_none
+    )
+    rest: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")] = Field(
+        default=DISCOVERED, exclude_if=lambda value: value == DISCOVERED
+    )
+    tasks: Annotated[int, Field(ge=2, le=FOUND_TASKS_MAX, strict=True)] | None = Field(
+        default=None, exclude_if=_is_none
+    )
+    view: Literal["words"] = Field(default="words", exclude_if=lambda value: value == "words")
+
+    @property
+    def finds_tasks(self) -> bool:
+        """True if tasks are found among all prompts, or among those that no rule matches."""
+        return self.source == DISCOVERED or (self.source == "rules" and self.rest == DISCOVERED)
 
     @model_validator(mode="after")
-    def _has_path(self) -> Self:
+    def _fits_its_source(self) -> Self:
         if (self.source == "mapping") != (self.path is not None):
-            raise ValueError("`from: mapping` needs `path`, and `from: column` has none")
-        if self.source == "column" and (self.key or self.task):
+            raise ValueError("`from: mapping` needs `path`, and the other sources of tasks have none")
+        if self.source != "mapping" and (self.key or self.task):
             raise ValueError("`key` and `task` name columns of a mapping file: add `from: mapping` and `path`")
+        if (self.source == "rules") != (self.rules is not None):
+            raise ValueError(
+                "`from: rules` needs `rules: [{task: NAME, pattern: EXPRESSION}]`, and others have no rules"
+            )
+        if self.source != "rules" and self.rest != DISCOVERED:
+            raise ValueError("`rest` is the task of prompts that no rule matches: add `from: rules` or remove it")
+        if self.tasks is not None and not self.finds_tasks:
+            raise ValueError("`tasks` is the number of tasks to find: use `from: discovered`, or remove it")
         return self

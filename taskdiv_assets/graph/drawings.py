@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DPI = 80
 COLOURS_N = 64  # number of colours of a stored picture, including the shades between the drawn colours
 SHOWN_N = 60
+SPOTS_NAMED_N = 25
 NAME_N = 40  # largest number of characters of a name that are drawn
 POINTS_KEPT_N = 200
 BINS_N = 40
@@ -221,6 +222,31 @@ def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: st
     for name, place in points.items() if len(points) <= SHOWN_N else ():
         _name(axes, name, place, fontsize=6, xytext=(3, 2))
     _labels(axes, x_label, y_label)
+    return _png(figure)
+
+
+class Spot(NamedTuple):
+    """A named circle on a map."""
+
+    name: str
+    x: float
+    y: float
+    size: float  # relative area
+
+
+def spots(places: Sequence[Spot], title: str) -> bytes:
+    """Draw a map of circles. The names of the `SPOTS_NAMED_N` largest circles are drawn. The axes have no unit."""
+    figure, axes = _figure(height_in=5.0)
+    largest = max(place.size for place in places)
+    order = sorted(places, key=lambda place: -place.size)  # small circles are drawn over large ones
+    for place, colour in zip(order, cycle(MORE_COLOURS), strict=False):
+        axes.scatter(place.x, place.y, s=1_200 * place.size / largest, color=colour, alpha=0.5, lw=0)
+    for place in order[:SPOTS_NAMED_N]:
+        _name(axes, place.name, (place.x, place.y), fontsize=6, xytext=(0, 0), ha="center", va="center")
+    axes.margins(0.15)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    _labels(axes, "", "", title)
     return _png(figure)
 
 

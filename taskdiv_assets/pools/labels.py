@@ -1,11 +1,12 @@
 """The task_labels table: the task of each prompt, and where the task came from.
 
-Tasks come from the task column of the source or from a mapping file, whose keys are own ids (those of the source), prompt ids,
-or tasks of the source.
+Here, tasks come from the task column of the source or from a mapping file, whose keys are own ids (those of the source), prompt
+ids, or tasks of the source. Tasks from the texts, by rules or found, are in `discovery.labelling`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -18,7 +19,7 @@ from taskdiv_assets.pools.sources import read_file
 from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
-How = Literal["column", "mapping", "none"]
+How = Literal["column", "mapping", "discovered", "none", "rules"]
 ONE_TASK = "all prompts"  # task of every prompt if there are no task names
 NO_TASK = "(no task)"  # task of a prompt with a blank cell in the task column
 SCHEMA = pa.schema(
@@ -28,15 +29,17 @@ SCHEMA = pa.schema(
         pa.field("how", pa.dictionary(pa.int32(), pa.string()), nullable=False),
     ]
 )
+# An export puts an apostrophe before ids and names that a spreadsheet program would read as a number or a formula.
+_ADDED = re.compile(r"'(?=\s*[=+\-@＝＋－＠]|[\t\r\n]|\d[\de]{15}$)")
 BY_NAME = ("prompt_id", "source_task")  # names of the key column if `key` is not set
-_HOW = ("column", "mapping", "discovered", "none")
+_HOW: tuple[How, ...] = ("column", "mapping", "discovered", "none", "rules")
 
 
 def from_column(pool: pa.Table) -> pa.Table:
     """Return task_labels from source_task of raw_pool. Prompts without a source_task get `NO_TASK`."""
     tasks = pool.column("source_task").to_pylist()
     how: list[How] = ["none" if task is None else "column" for task in tasks]
-    return _labels(pool, [NO_TASK if task is None else task for task in tasks], how)
+    return labelled(pool, [NO_TASK if task is None else task for task in tasks], how)
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
@@ -47,7 +50,7 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
         raise ValueError(
             f"{missing.num_rows} of {table.num_rows} prompts have no source_task, the first is {missing['prompt_id'][0]}, and "
             f"{', '.join(strategies)} {verb} the task of each prompt; fill in the task column, use `task_labels: {{from: "
-            "mapping}}`, or remove these strategies."
+            "mapping}}` or `{{from: discovered}}`, which groups prompts of similar wording, or remove these strategies."
         )
 
 
@@ -56,7 +59,7 @@ def of_source(
 ) -> pa.Table:
     """Return task_labels, sorted by prompt_id. If `labels_from` is "none", every prompt gets the task `ONE_TASK`."""
     if labels_from == "none":
-        return _labels(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
+        return labelled(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
     return from_column(pool) if labels_from == "column" else from_mapping(pool, settings, left_out)
 
 
@@ -90,7 +93,7 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str]
             f"{path} gives no task for {len(missing)} of {len(keys)} prompts, the first has {held} {missing[0]!r}; "
             "add the missing lines."
         )
-    return _labels(pool, [mapping[name] for name in keys], ["mapping"] * len(keys))
+    return labelled(pool, [mapping[name] for name in keys], ["mapping"] * len(keys))
 
 
 def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> Sequence[str]:
@@ -130,13 +133,15 @@ def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str
     for row, (name, task) in enumerate(zip(source.columns[key], source.columns[task_column], strict=True), start=1):
         if name is None or is_blank(name) or task is None or is_blank(task):
             raise ValueError(f"{source.name}, row {row}: {key} is {name!r} and {task_column} {task!r}; expected both.")
+        name, task = (_ADDED.sub("", text, count=1) if text.startswith("'") else text for text in (name, task))
         if mapping.setdefault(name, task) != task:
             twice = f"{source.name}, row {row}: {key} {name!r}"
             raise ValueError(f"{twice} has the tasks {mapping[name]!r} and {task!r}; keep one.")
     return mapping
 
 
-def _labels(pool: pa.Table, tasks: Sequence[str], how: Sequence[How]) -> pa.Table:
+def labelled(pool: pa.Table, tasks: Sequence[str], how: Sequence[How]) -> pa.Table:
+    """Return task_labels from the task of each prompt of the pool and how it was found, sorted by prompt_id."""
     codes = pa.array([_HOW.index(one) for one in how], pa.int32())
     columns = [
         pool.column("prompt_id").combine_chunks(),

@@ -43,6 +43,12 @@ def write_questions(folder: Path) -> None:
     (folder / "questions.csv").write_text("\n".join(["ticket,question,channel", *rows]) + "\n")
 
 
+def without_found_tasks(path: Path) -> None:
+    """Leave the strategy `random` only: the tests are about a list, not about its order."""
+    lines = path.read_text().replace("[task_diversity, random]", "[random]").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("task_labels:")))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """Yield a home with a file from `init`. Its graph was run up to the list in this process."""
@@ -53,6 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             patch.setenv(name, value)
         patch.chdir(home.folder)
         assert taskdiv("init", "questions.csv", "--yes").exit_code == 0
+        without_found_tasks(home.folder / "questions.yaml")
         chosen = opening.open_experiment("questions.yaml")
         with instance.open_instance() as dagster:
             register_budgets(chosen, Store("questions"), dagster, ())
@@ -112,7 +119,7 @@ def test_the_commands_that_init_names_lead_to_a_file_of_prompts(tmp_path: Path) 
     for command in commands:
         result = home.taskdiv(*command)
         assert result.returncode == 0, result.stderr
-    assert len((home.folder / "questions-random-12.jsonl").read_text().splitlines()) == 12
+    assert len((home.folder / "questions-task_diversity-12.jsonl").read_text().splitlines()) == 12
     told = home.say(*commands[0])
     assert told.returncode == 0
     made = [line.split()[1] for line in told.stderr.splitlines() if line.endswith(" started")]

@@ -50,12 +50,19 @@ def test_the_trial_of_the_issue_gives_a_file_that_is_an_experiment(here: Path) -
     result = init("questions.csv")
     assert result.exit_code == 0, result.output
     assert "next: taskdiv run questions.yaml" in result.stdout
-    assert "then: taskdiv annotations export questions --budget 200 --strategy random" in result.stdout
+    assert "then: taskdiv annotations export questions --budget 200 --strategy task_diversity" in result.stdout
+    assert "tasks: no column, so the run looks for groups of prompts with similar wording" in result.stdout
     assert "no terminal to ask on" in result.stderr
     text = (here / "questions.yaml").read_text()
     assert 12 <= len(text.splitlines()) <= 20
     made = experiment_file.load(str(here / "questions.yaml"))
-    assert (made.name, made.purpose, made.budgets, made.strategies) == ("questions", "campaign", [200], ["random"])
+    assert (made.name, made.purpose, made.budgets, made.strategies) == (
+        "questions",
+        "campaign",
+        [200],
+        ["task_diversity", "random"],
+    )
+    assert made.labels_from == "discovered" and made.task_labels.tasks is None
     assert made.pool.columns is not None
     assert made.pool.columns.model_dump(exclude_none=True) == {"prompt": "question", "id": "ticket"}
     assert made.pool.path == str(here / "questions.csv")
@@ -277,3 +284,22 @@ def test_a_pool_with_answers_gets_the_benchmark_of_held_out_prompts(here: Path) 
         answers = proposal.Answers("x", "q", budget_n, response="answer")
         text = proposal.text_of(look, answers, path="x.csv", schema="s.json", file="x.yaml")
         assert ("benchmarks: [{name: held_out, share: 0.1}]" in text) is expected
+
+
+def test_tasks_are_found_where_no_column_names_them_and_the_pool_is_large_enough(here: Path) -> None:
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text("{}")
+    for rows_n, model, expected in (
+        (39, "none", ["random"]),
+        (39, "model", ["facility_location", "random"]),
+        (40, "none", ["task_diversity", "random"]),
+        (40, "model", ["weighted_task_diversity", "task_diversity", "random"]),
+    ):
+        questions(here, rows_n)
+        file = here / f"{rows_n}_{model}.yaml"
+        result = init("questions.csv", "--yes", "--base-model", model, "-o", file.name)
+        assert result.exit_code == 0, result.output
+        made = experiment_file.load(str(file))
+        assert made.strategies == expected
+        assert made.labels_from == ("discovered" if rows_n == 40 else "none")
+        assert ("taskdiv tasks show" in result.stdout) is (rows_n == 40)

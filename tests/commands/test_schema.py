@@ -47,7 +47,7 @@ def test_an_editor_sees_a_mistake(validator: jsonschema.protocols.Validator, lin
 def test_keys_are_described_by_the_classes(validator: jsonschema.protocols.Validator) -> None:
     schema = experiment_schema.schema()
     assert "campaign buys labels" in schema["properties"]["purpose"]["description"]
-    assert schema["$defs"]["TaskLabels"]["properties"]["from"]["enum"] == ["column", "mapping"]
+    assert schema["$defs"]["TaskLabels"]["properties"]["from"]["enum"] == ["column", "mapping", "rules", "discovered"]
     assert "random" in json.dumps(schema["properties"]["strategies"])
 
 

@@ -109,8 +109,8 @@ GOOD: Mapping[str, Good] = {
         {"dropped_copies": [], "held_out_ids": ["f" * 16]},
     ),
     "task_labels": Good(
-        {"prompt_id": list(IDS), "task": list(TASKS), "how": ["column"] * 4 + ["mapping", "discovered"]},
-        {"pool_prompt_ids": list(IDS)},
+        {"prompt_id": list(IDS), "task": list(TASKS), "how": ["column"] * 4 + ["mapping", "rules"]},
+        {"pool_prompt_ids": list(IDS), "smallest_budget": 24, "agreement": 0.5},
     ),
     "base_model": Good(
         {"file": ["config.json", "model.safetensors"], "bytes": [418, 1_044_992], "sha256": list(SHA)},
@@ -328,6 +328,16 @@ def everywhere(column: str, value: Any) -> Break:
     return change
 
 
+def discovered(**values: Any) -> Break:
+    """All prompts are in found tasks, of which the first has four of six; parameters are replaced."""
+
+    def change(columns: Columns, parameters: Parameters) -> None:
+        columns["how"], columns["task"] = ["discovered"] * 6, ["copy"] * 4 + ["max"] * 2
+        parameters |= values
+
+    return change
+
+
 def empty(columns: Columns, _: Parameters) -> None:
     for values in columns.values():
         values.clear()
@@ -414,6 +424,10 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "how_known": [put("how", "guessed")],
         "tasks_have_two_prompts": [put("task", "only")],
         "tasks_differ": [everywhere("task", "copy")],
+        "found_tasks_have_prompts": [put("how", "discovered"), everywhere("how", "discovered")],
+        "found_tasks_are_enough": [discovered(smallest_budget=17)],
+        "no_found_task_dominates": [discovered()],
+        "found_tasks_are_stable": [discovered(agreement=0.49)],
         "tasks_spelled_one_way": [put("task", " copy"), put("task", "flip "), put("task", "COPY")],
     },
     "base_model": {

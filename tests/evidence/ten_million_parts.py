@@ -223,7 +223,7 @@ def inputs(run: Run) -> None:
     tasks = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(run.task_names)).cast(pa.string())
     how = pa.DictionaryArray.from_arrays(pa.array(np.zeros(run.n, np.int32)), pa.array(["column"]))
     keep(run, store, "task_labels", None, pa.table({"prompt_id": ids, "task": tasks, "how": how}),
-         lambda: {"pool_prompt_ids": ids})  # fmt: skip
+         lambda: {"pool_prompt_ids": ids, "smallest_budget": 1_000, "agreement": None})  # fmt: skip
     draw = np.random.default_rng(3)
     low, mean = np.sort(draw.uniform(0.05, 0.95, (2, run.n)), axis=0)
     columns = {

@@ -1,0 +1,70 @@
+"""Groups of similar rows: k-means on unit rows, which is close to spherical k-means, and the merging of tiny groups.
+
+The rows lie on a grid, so sums of rows are exact in any order. All functions are deterministic for a given seed.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskdiv_assets.pools.discovery.word_views import Rows
+
+Codes: TypeAlias = NDArray[np.int64]  # (n,) group of each row
+Centres: TypeAlias = NDArray[np.float64]  # (k, d)
+
+TINY_N = 5  # a group with fewer rows is merged into the nearest group
+STARTS_N = 3  # number of starts of k-means; the best one is used
+ROUNDS_MAX = 100
+BLOCK_N = 20_000
+
+
+def centres_of(rows: Rows, groups_n: int, seed: int) -> Centres:
+    """Return the centres of at most `groups_n` groups, (k, d): at most as many as there are different rows."""
+    from sklearn.cluster import KMeans
+
+    k = min(groups_n, len(np.unique(rows, axis=0)))
+    model = KMeans(k, n_init=STARTS_N, max_iter=ROUNDS_MAX, random_state=seed & 0xFFFFFFFF, copy_x=False)
+    centres: Centres = model.fit(rows.astype(np.float64)).cluster_centers_
+    return centres
+
+
+def nearest(rows: Rows, centres: Centres) -> Codes:  # (n,)
+    """Return the nearest centre of each row by Euclidean distance; the first one on a tie."""
+    half = np.sum(centres * centres, axis=1) / 2
+    codes = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK_N):
+        block = rows[start : start + BLOCK_N].astype(np.float64)
+        codes[start : start + BLOCK_N] = np.argmin(half - block @ centres.T, axis=1)
+    return codes
+
+
+def without_tiny(rows: Rows, codes: Codes) -> Codes:
+    """Merge each group of fewer than `TINY_N` rows into the group with the nearest mean, the smallest group first.
+
+    The groups of the result are numbered from 0, in the order of their old numbers. In a tiny pool, one group is left.
+    """
+    codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    sums, sizes = sums_of(rows, codes), np.bincount(codes).astype(np.int64)
+    while np.count_nonzero(sizes) > 1:
+        used = np.flatnonzero(sizes)
+        smallest = used[np.argmin(sizes[used])]
+        if sizes[smallest] >= TINY_N:
+            break
+        others = used[used != smallest]
+        gaps = sums[others] / sizes[others, None] - sums[smallest] / sizes[smallest]
+        target = others[np.argmin(np.sum(gaps * gaps, axis=1))]
+        sums[target] += sums[smallest]
+        sizes[target] += sizes[smallest]
+        codes[codes == smallest], sizes[smallest] = target, 0
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64)
+
+
+def sums_of(rows: Rows, codes: Codes) -> Centres:
+    """Return the sum of the rows of each group, (k, d)."""
+    sums = np.zeros((int(codes.max()) + 1, rows.shape[1]))
+    for start in range(0, len(rows), BLOCK_N):
+        np.add.at(sums, codes[start : start + BLOCK_N], rows[start : start + BLOCK_N].astype(np.float64))
+    return sums

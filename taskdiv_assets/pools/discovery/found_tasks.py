@@ -1,0 +1,100 @@
+"""The discovery of tasks: the number of tasks, the groups of similar prompts, and what is known about each group."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from taskdiv_assets.pools.discovery import clusters, naming
+from taskdiv_assets.pools.discovery.agreement import Agreement, measured
+from taskdiv_assets.pools.discovery.clusters import Codes
+from taskdiv_assets.pools.discovery.word_views import VIEWS, Rows
+from taskdiv_assets.selection.streams import keyed_hash, stream_seed
+
+VERSION = 1  # part of the identity of found tasks; increase it when a change of the code changes the tasks
+STREAM = "pool/discovery"
+FITTED_MAX = 20_000  # prompts that the view and the groups are made from; the other prompts join the nearest group
+# The rule for the number of tasks. Found tasks help where the budget for each task is small, and tiny tasks are noise.
+PROMPTS_A_TASK, PICKS_A_TASK = 20, 2
+TASKS_MIN, TASKS_MAX = 2, 500
+
+
+class FoundTask(NamedTuple):
+    """One found task."""
+
+    name: str
+    prompts_n: int
+    terms: tuple[str, ...]
+    central: tuple[int, ...]  # positions of its most central prompts, the most central first
+    place: tuple[float, float]  # on a map where near tasks are similar; no unit
+
+
+class Found(NamedTuple):
+    """The found tasks of a pool, the largest first, and the task of each prompt."""
+
+    codes: Codes  # (n,) position in `tasks`
+    tasks: list[FoundTask]
+    agreement: Agreement
+
+
+def tasks_by_rule(prompts_n: int, budget_n: int) -> int:
+    """Return the number of tasks to look for in a pool, for the smallest budget of an experiment.
+
+    A task has at least `PROMPTS_A_TASK` prompts on average and gets at least `PICKS_A_TASK` picks at this budget. The limits
+    `TASKS_MIN` and `TASKS_MAX` come first.
+
+    >>> tasks_by_rule(1_000, 200), tasks_by_rule(1_000, 40), tasks_by_rule(10, 5), tasks_by_rule(10**6, 10**5)
+    (50, 20, 2, 500)
+    """
+    return max(TASKS_MIN, min(prompts_n // PROMPTS_A_TASK, budget_n // PICKS_A_TASK, TASKS_MAX))
+
+
+def discover(
+    prompts: Sequence[str],
+    prompt_ids: Sequence[str],  # 16 hex digits each; they decide the order of the work and the sample
+    tasks_n: int,
+    view: str = "words",
+    taken: Collection[str] = (),
+) -> Found:
+    """Group a pool into at most `tasks_n` tasks. Every prompt gets one task; names in `taken` are not given to a task.
+
+    The result belongs to the prompts with their ids: it is the same for any order of them and any number of threads.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if not prompts:
+        return Found(np.zeros(0, np.int64), [], Agreement(1.0, 1.0, 0.0))
+    numbers = np.array([int(prompt_id, 16) for prompt_id in prompt_ids], np.uint64)
+    order = np.argsort(keyed_hash(0, STREAM, numbers), kind="stable")
+    texts = [prompts[i] for i in order]
+    with threadpool_limits(1):
+        rows = VIEWS[view](texts, min(len(texts), FITTED_MAX))
+        codes, agreement = _grouped(rows, tasks_n)
+        tasks = _described(texts, rows, codes, taken)
+    placed = np.empty_like(codes)
+    placed[order] = codes
+    return Found(placed, [one._replace(central=tuple(int(order[i]) for i in one.central)) for one in tasks], agreement)
+
+
+def _grouped(rows: Rows, tasks_n: int) -> tuple[Codes, Agreement]:
+    """Return the group of each row, numbered by size with the largest first, and the agreement among the fitted rows."""
+    fitted = rows[:FITTED_MAX]
+    first, second = (stream_seed(0, STREAM, "k-means", repetition) for repetition in (0, 1))
+    codes = clusters.without_tiny(rows, clusters.nearest(rows, clusters.centres_of(fitted, tasks_n, first)))
+    sizes = np.bincount(codes)
+    place = np.empty_like(sizes)
+    place[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    codes = place[codes].astype(np.int64)
+    return codes, measured(fitted, codes[:FITTED_MAX], tasks_n, second)
+
+
+def _described(texts: Sequence[str], rows: Rows, codes: Codes, taken: Collection[str]) -> list[FoundTask]:
+    terms = naming.terms_of(texts, codes)
+    names, central, places = naming.names_of(terms, taken), naming.central(rows, codes), naming.places(rows, codes)
+    sizes = np.bincount(codes).tolist()
+    return [
+        FoundTask(name, size, own, tuple(middle), (round(float(x), 4), round(float(y), 4)))
+        for name, size, own, middle, (x, y) in zip(names, sizes, terms, central, places, strict=True)
+    ]

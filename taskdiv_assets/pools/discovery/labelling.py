@@ -1,0 +1,82 @@
+"""The table task_labels from the texts of the prompts: tasks by rules, found tasks, or both.
+
+The notes of the table hold what is known about each found task. They are read by the UI, the picture and `taskdiv tasks`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from taskdiv_assets.experiment.pool_settings import DISCOVERED, TaskLabels
+from taskdiv_assets.pools import labels
+from taskdiv_assets.pools.discovery import found_tasks, task_rules
+from taskdiv_assets.pools.discovery.found_tasks import Found
+from taskdiv_assets.pools.labels import How
+
+NOTE = "found_tasks"  # key in the footer of task_labels
+SHOWN_N = 160  # characters of a central prompt in the notes
+
+
+class Labelled(NamedTuple):
+    """The table task_labels and its notes."""
+
+    table: pa.Table
+    notes: dict[str, Any]
+
+
+def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None]) -> Labelled:
+    """Label a pool by the rules of `settings`, and the other prompts by found tasks or with the task `rest`.
+
+    `budget_n` is the smallest budget; the number of tasks to find depends on it if `settings.tasks` is None.
+    """
+    prompts, ids = pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist()
+    rules = settings.rules or ()
+    matches = task_rules.matched(prompts, rules) if rules else [None] * len(prompts)
+    tasks = [settings.rest if match is None else rules[match].task for match in matches]
+    how: list[How] = ["rules" if settings.rules else "discovered"] * len(tasks)
+    notes: dict[str, Any] = {"prompts_by_rule": _counts(matches, len(rules))} if rules else {}
+    rest = [i for i, match in enumerate(matches) if match is None]
+    if not settings.finds_tasks or not rest:
+        return Labelled(labels.labelled(pool, tasks, how), {"tasks_n": len(set(tasks)), **notes})
+    tasks_n = settings.tasks or found_tasks.tasks_by_rule(len(rest), budget_n)
+    log(f"looking for {tasks_n:,} tasks among {len(rest):,} prompts")
+    texts = [prompts[i] for i in rest]
+    taken = [*(rule.task for rule in rules), DISCOVERED]
+    found = found_tasks.discover(texts, [ids[i] for i in rest], tasks_n, settings.view, taken)
+    for i, code in zip(rest, found.codes.tolist(), strict=True):
+        tasks[i], how[i] = found.tasks[code].name, "discovered"
+    described = {"budget_n": None if settings.tasks else budget_n, "tasks_n": tasks_n, "view": settings.view}
+    notes[NOTE] = {**described, **_described(found, texts, [ids[i] for i in rest])}
+    return Labelled(labels.labelled(pool, tasks, how), {"tasks_n": len(set(tasks)), **notes})
+
+
+def _counts(matches: Sequence[int | None], rules_n: int) -> list[int]:
+    """Return the number of prompts that each rule labelled."""
+    counts = Counter(matches)
+    return [counts[i] for i in range(rules_n)]
+
+
+def _described(found: Found, prompts: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+    return {
+        "agreement": {name: round(value, 4) for name, value in found.agreement._asdict().items()},
+        "tasks": [
+            {
+                "task": one.name,
+                "prompts_n": one.prompts_n,
+                "terms": list(one.terms),
+                "central": [{"prompt_id": ids[i], "prompt": prompts[i][:SHOWN_N]} for i in one.central],
+                "place": list(one.place),
+            }
+            for one in found.tasks
+        ],
+    }
+
+
+def agreement_of(notes: Mapping[str, Any]) -> float | None:
+    """Return the smaller one of the agreements in the notes of task_labels; None if no tasks were found."""
+    found = notes.get(NOTE)
+    return min(found["agreement"]["between_seeds"], found["agreement"]["between_halves"]) if found else None
