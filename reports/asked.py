@@ -13,6 +13,10 @@ from reports.results import Results
 
 CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # score of guessing one of four letters
 HELD_OUT = "held_out"
+SIMILARITY: Mapping[str, str] = {
+    "chrf": "chrF compares its runs of characters with those of the known answer",
+    "rouge_l": "ROUGE-L compares its longest common sequence of words (letters a to z and digits) with the known answer",
+}
 CUT = (
     "{} (over all models and seeds) did not fit into the model’s context and lost their beginning (worked examples first): "
     "scores are lower than with more context."
@@ -28,6 +32,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
     settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     said = [
         _held_out(results, name, notes),
+        _generated(section.scores.metric, settings),
         _extent(settings, name, notes),
         _counted(notes, "cut_prompts_n", "prompt", CUT),
         _counted(notes, "unread_n", "written answer", UNREAD),
@@ -107,6 +112,14 @@ def _held_out(results: Results, name: str, notes: list[Mapping[str, Any]]) -> st
         f"The items are {words.count(answered_n, 'answered prompt')} of {source} before any selection and "
         f"training; in the pool {copies}. An answer counts with its end token.{_bits(notes)}"
     )
+
+
+def _generated(metric: str, settings: Benchmark | None) -> str:
+    if settings is None or settings.generated is None or metric not in SIMILARITY:
+        return ""
+    most_n = settings.generated.get("max_new_tokens", 128)
+    end = "0 means nothing in common, 1 the same."
+    return f"Each model wrote an answer of at most {most_n:,} tokens. {SIMILARITY[metric]}: {end}"
 
 
 def _bits(notes: list[Mapping[str, Any]]) -> str:

@@ -233,13 +233,16 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 
 
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
-    """Return a model's answer to one item: the generated text with the extracted answer, or the likeliest choice by `metric`.
+    """Return a model's answer to one item: the first generated text with the extracted answer, or the likeliest choice.
+
+    The likeliest choice is found by `metric`.
 
     If the item has only one choice and it is the model's greedy answer, return the choice. If it is not the greedy answer,
     return the extracted answer or, if nothing was extracted, `NONE_WRITTEN`.
     """
-    one, answer = pairs[0]
-    if answer["text"] is not None:
+    written = [pair for pair in pairs if pair[1]["text"] is not None]
+    one, answer = (written or pairs)[0]
+    if written:
         read = str(answer.get("extracted") or "")
         return f"{answer['text']} (read as: {read})" if read and read != answer["text"] else str(answer["text"])
     if len(pairs) > 1:

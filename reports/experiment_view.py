@@ -37,6 +37,7 @@ class Benchmark(View):
     strip: bool = False
     judge: Mapping[str, Any] | None = None
     instruction_difficulty: str | None = None
+    generated: Mapping[str, Any] | None = None
 
     @property
     def is_skipped(self) -> bool:

@@ -196,6 +196,8 @@ def test_another_draw_makes_stale_what_read_the_pool_and_nothing_else(bench: Ben
     other = bench.variant(("per_task: 4", "per_task: 5")).lineage()
     assert other.state(Unit("raw_pool")).status == "stale"
     assert other.is_fresh(Unit("base_model"))
+    written = bench.variant(("per_task: 4", "per_task: 4, generated: {}")).lineage()
+    assert written.is_fresh(Unit("raw_pool")) and written.state(Unit("benchmark_scores", CELL)).status == "stale"
     same = bench.variant(("per_task: 4", "per_task: 4, drop_duplicates: false")).lineage()
     assert same.is_fresh(Unit("raw_pool")) and same.is_fresh(Unit("benchmark_scores", CELL))
 

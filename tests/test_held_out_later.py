@@ -38,7 +38,7 @@ strategies: [random]
 budgets: [4]
 seeds: [0]
 tuning: {rank: 2, alpha: 4, learning_rate: 1.0e-3, epochs: 1}
-benchmarks: [{name: held_out, per_task: 3, answers: later}]
+benchmarks: [{name: held_out, per_task: 3, answers: later, generated: {max_new_tokens: 3, metrics: [chrf]}}]
 annotation: {price: 0.5, currency: EUR}
 """
 LISTS = (Unit("ranking", "random"), Unit("allocation", CELL), Unit("annotation_batch", CELL))
@@ -184,7 +184,7 @@ def test_answers_to_items_are_scored_and_never_trained_on(later: Later) -> None:
     later.make("base_scores")
     answered = {row["prompt_id"] for row in sheet[:4]}
     scored = later.column("base_scores", "item_id")
-    assert set(scored) == answered and len(scored) == 12
+    assert set(scored) == answered and len(scored) == 4 * 4 and "chrf" in later.column("base_scores", "metric")
 
     # Answers for training leave the items and their scores as they are.
     items = later.lineage.expect(Unit("held_out_items")).identity
@@ -200,6 +200,13 @@ def test_answers_to_items_are_scored_and_never_trained_on(later: Later) -> None:
     found = results.load(later.store.url)
     (section, *_) = analysis.sections(found)
     assert asked.sentences(found, section)[0].startswith("The items are 4 answered prompts of this pool")
+    assert (
+        section.scores.metric == "chrf" and "wrote an answer of at most 3 tokens" in asked.sentences(found, section)[1]
+    )
+    (benchmark,) = found.experiment.benchmarks
+    assert benchmark.generated is not None and len(found.examples.outputs) > 0
+    shown = [said.text for one in found.examples.outputs for said in one.said]
+    assert all(0 < len(text.split()) <= 3 for text in shown), shown
     open_items = (
         "2 of 6 held-out items have no answer yet and are not scored.",
         "taskdiv annotations export later --held-out",

@@ -100,7 +100,7 @@ def raw_pool_recipe(inputs: Inputs) -> Settings:
         "from": inputs.experiment.given_labels,
         **inputs.experiment.task_labels.model_dump(include={"key", "task"}),
     }
-    return {**settings, "held_out": held.model_dump(exclude={"name", "path"}), "tasks_of_held_out": names}
+    return {**settings, "held_out": held.model_dump(exclude={"name", "path", "generated"}), "tasks_of_held_out": names}
 
 
 ASSET = Asset(

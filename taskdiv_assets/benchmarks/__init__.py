@@ -150,7 +150,7 @@ class ItemScorer(Scorer):
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.name, self.metrics, self.is_sample = benchmark.name, benchmark.metrics, False
-        self.questions = held_out.questions(items)
+        self.questions = held_out.questions(items, benchmark.generated)
         encode = partial(held_out.encoded, lm, max_length)
         self.answerer = Answerer(lm, self.questions.requests, encode=encode, log=log)
 

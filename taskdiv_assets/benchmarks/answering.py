@@ -42,7 +42,8 @@ Answers = dict[str, Answer]  # by the question's key
 class Answerer:
     """The questions of one benchmark, planned for one model and its adapters. `Encoder` explains `as_trained` and `written`.
 
-    `encode` turns a request into tokens. The default is `Encoder.encode`, which uses lm-eval's rules.
+    `encode` turns a request into tokens, and all answers are then written by our own loop. The default is `Encoder.encode`, which
+    uses lm-eval's rules.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Answerer:
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
         self.wanted = {key: one.question for key, one in encoded.items() if isinstance(one.question, Wanted)}
         self.likelihoods = LikelihoodPlan(lm, list(self.asked.values()), log)
-        is_plain = can_write(lm) and all(is_greedy(requests[key]) for key in self.wanted)
+        is_plain = encode is not None or (can_write(lm) and all(is_greedy(requests[key]) for key in self.wanted))
         self.by_harness = bool(self.wanted) and not is_plain
         self.writing = WritingPlan(lm, [] if self.by_harness else list(self.wanted.values()), log)
         if self.by_harness and log:

@@ -56,8 +56,28 @@ class LabBenchmark(Settings):
     metrics: ClassVar[tuple[str, ...]] = ("exact_match",)
 
 
+class Generated(Settings):
+    """An answer that the model writes to each held-out item, and how it is compared with the known answer.
+
+    Attributes:
+        max_new_tokens: largest number of tokens of an answer.
+        metrics: `chrf` compares runs of characters (sacrebleu), `rouge_l` the longest common sequence of words (rouge-score).
+    """
+
+    max_new_tokens: PositiveInt = 128
+    metrics: Annotated[tuple[Literal["chrf", "rouge_l"], ...], Field(min_length=1)] = ("chrf", "rouge_l")
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("`metrics` names a metric twice; name each once")
+        return self
+
+
 class HeldOutBenchmark(Settings):
-    """Prompts of the user's own pool, which are held out before any selection. The likelihood of their answers is scored.
+    """Prompts of the user's own pool, which are held out before any selection, and the scores of their answers.
+
+    The likelihood of each known answer is scored, and by option also an answer that the model writes.
 
     Attributes:
         per_task: number of items of each task, drawn by hash; at most half of the task's prompts.
@@ -67,6 +87,7 @@ class HeldOutBenchmark(Settings):
         path: file with prompts and answers of its own, instead of prompts of the pool. All its rows are items.
         columns: columns of that file, at least `prompt` and `response`.
         drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
+        generated: let the model also write an answer to each item, and compare it with the known answer.
     """
 
     name: Literal["held_out"]
@@ -76,7 +97,13 @@ class HeldOutBenchmark(Settings):
     columns: Annotated[Columns | None, Field(exclude_if=lambda value: value is None)] = None
     answers: Annotated[Literal["known", "later"], Field(exclude_if=lambda value: value == "known")] = "known"
     drop_duplicates: Switch = False
-    metrics: ClassVar[tuple[str, ...]] = ("mean_probability", "first_choice", "exact_match")
+    generated: Annotated[Generated | None, Field(exclude_if=lambda value: value is None)] = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics: those of the known answer's likelihood, and those of the generated answer."""
+        written = () if self.generated is None else self.generated.metrics
+        return ("mean_probability", "first_choice", "exact_match", *written)
 
     @model_validator(mode="after")
     def _has_one_size(self) -> Self:

@@ -72,6 +72,8 @@ class ScoringPlan:
             elif isinstance(benchmark, HeldOutBenchmark):
                 own: dict[str, object] = {"name": benchmark.name, "items": self._held_out().parts["items"]}
                 own |= {"template": self._template, "max_length": self.experiment.tuning.max_length}
+                if benchmark.generated is not None:
+                    own["generated"] = benchmark.generated.model_dump(mode="json")
                 self._settings[benchmark] = {**own, **self._of_base(benchmark)}
             else:
                 own = settings_identity(benchmark, pool=self.experiment.pool, template=self._template)
@@ -93,6 +95,7 @@ class ScoringPlan:
         names = self.models.control()
         held = SETTING if names and holds(benchmark, names) else {}
         is_written = isinstance(benchmark, Written | AlpacaEvalBenchmark)  # prompts share a prefix, padding follows it
+        is_written |= isinstance(benchmark, HeldOutBenchmark) and benchmark.generated is not None
         paddings: tuple[Padding, ...] = ("gap", "left", "right") if is_written else ("left", "right")
         return {**marks, **self.models.batching(*paddings), **held}
 

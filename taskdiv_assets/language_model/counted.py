@@ -83,7 +83,7 @@ def counted_padding(lm: LanguageModel) -> Counted:
 
 
 def is_large(lm: LanguageModel) -> bool:
-    return sum(weights.numel() for weights in lm.model.parameters()) >= LARGE
+    return bool(sum(weights.numel() for weights in lm.model.parameters()) >= LARGE)
 
 
 def probed(lm: LanguageModel) -> Counted | None:

@@ -145,7 +145,7 @@ def _size(prompts_n: int, settings: HeldOutBenchmark) -> int:
 
 
 def in_drawn_order(items: pa.Table) -> pa.Table:
-    """Return a table of items in the order in which they were drawn. Tasks are mixed, so any first rows have several tasks."""
+    """Return a table of items in the order of the draw, in which tasks are mixed."""
     return items.take(_hashed_order(items))
 
 

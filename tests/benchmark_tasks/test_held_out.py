@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from taskdiv_assets.benchmarks import ItemScorer, Scored
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.benchmarks.held_out_benchmark import Row
+from taskdiv_assets.benchmarks.held_out_benchmark import Row, similarity
 from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.control import around
@@ -148,6 +149,67 @@ def test_adapters_and_known_answers_give_the_same_scores_again(
     with loaded_adapters(lm, lab_adapters) as activate:
         activate(7)
         assert not scorer.score().table.equals(base.table)
+
+
+def assert_equal_to_libraries(
+    lm: LanguageModel, texts: list[tuple[str, str, str]], frame: Frame, new_n: int
+) -> list[float]:
+    """Compare written answers with transformers' `generate`, and their scores with calls of the libraries. Return all scores."""
+    import sacrebleu
+    import torch
+    from rouge_score import rouge_scorer
+
+    generated = {"max_new_tokens": new_n}
+    benchmark = HeldOutBenchmark.model_validate({"name": "held_out", "per_task": 1, "generated": generated})
+    scored = ItemScorer(lm, benchmark, rows_of(texts, frame), 2048).score()
+    assert scored.notes.asked_n == len(texts)
+    written = {row["item_id"]: row["text"] for row in scored.outputs.to_pylist() if row["question"] == 1}
+    scores = {(row["item_id"], row["metric"]): row["score"] for row in scored.table.to_pylist()}
+    assert len(scores) == 5 * len(texts)
+    tokenizer: Any = lm.tokenizer
+    for n, (_, prompt, answer) in enumerate(texts):
+        item, ids = f"{n:04x}", tokenizer(f"{frame[0]}{prompt}{frame[1]}")["input_ids"]
+        with torch.no_grad():
+            found = lm.model.generate(
+                torch.tensor([ids]), max_new_tokens=new_n, do_sample=False, pad_token_id=tokenizer.eos_token_id
+            )
+        assert written[item] == tokenizer.decode(found[0][len(ids) :], skip_special_tokens=True)
+        assert scores[item, "chrf"] == sacrebleu.sentence_chrf(written[item], [answer]).score / 100
+        rouge = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False).score(answer, written[item])
+        assert scores[item, "rouge_l"] == rouge["rougeL"].fmeasure
+    return [scores[item, metric] for item in written for metric in ("chrf", "rouge_l")]
+
+
+def test_written_answers_are_scored_as_the_libraries_score_them(
+    load_lab: Load, lab_texts: list[tuple[str, str, str]]
+) -> None:
+    found = assert_equal_to_libraries(load_lab(), lab_texts[::24], BARE, 6)
+    assert max(found) == 1 and min(found) < 1
+
+
+def test_scores_of_written_answers_leave_logging_as_it_is() -> None:
+    before = list(logging.root.handlers)
+    assert similarity("rouge_l", "The cat, Sat", "the cat sat down") == pytest.approx(2 * 3 / (3 + 4))
+    assert similarity("chrf", "", "cat") == 0 == similarity("rouge_l", "", "cat")
+    assert logging.root.handlers == before
+
+
+def test_written_answers_of_a_real_model_are_scored_as_the_libraries_score_them(shared_data: Path) -> None:
+    lm = load(shared_data / "models" / "stories260K", dtype="float32", attention="sdpa")
+    texts = [
+        ("qa", "What is a lion?", "A lion is a big cat."),
+        ("qa", "Tell a story.", "Once there was a dog."),
+        ("qa", "Hi", "猫"),
+    ]
+    found = assert_equal_to_libraries(lm, texts, FRAME, 16)
+    assert found[-1] == 0 < max(found) < 1
+    too_long = HeldOutBenchmark.model_validate(
+        {"name": "held_out", "per_task": 1, "generated": {"max_new_tokens": 512}}
+    )
+    with pytest.raises(
+        ValueError, match="`generated.max_new_tokens` of benchmark `held_out` is 512, but the model reads 512"
+    ):
+        ItemScorer(lm, too_long, rows_of(texts, FRAME), 2048)
 
 
 def test_an_answer_without_room_for_a_prompt_is_refused(load_lab: Load) -> None:

@@ -144,6 +144,9 @@ def test_a_file_of_items_and_its_columns_belong_together() -> None:
     ):
         with pytest.raises(ValidationError, match="belong together"):
             held(**settings)
+    assert held(per_task=2, generated={}).metrics[3:] == ("chrf", "rouge_l")
+    with pytest.raises(ValidationError, match="`metrics` names a metric twice"):
+        held(per_task=2, generated={"metrics": ["chrf", "chrf"]})
     assert held(per_task=2).model_dump() == {"name": "held_out", "per_task": 2, "share": None, "drop_duplicates": False}
 
 
