@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 
 from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.discovery import labelling
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -131,6 +133,7 @@ def test_labels_with_the_same_identity_are_kept_when_the_contract_grows(
     assert campaign.tasks() == tasks
 
 
+@pytest.mark.full  # the fast tests check the rules by themselves
 def test_few_prompts_a_task_and_many_picks_are_warned_of(campaign: Campaign) -> None:
     campaign.write(("csv,", "csv, limit: 60,"), ("{from: discovered}", "{from: discovered, tasks: 4}"), ("[8]", "[40]"))
     found = warned(campaign.run("pool", "raw_pool", "task_labels"))
@@ -145,9 +148,18 @@ def test_items_are_held_out_of_the_whole_pool_and_stay_when_other_tasks_are_want
     campaign.run("pool", "raw_pool", "task_labels")
     pool = campaign.graph.lineage().expect(Unit("raw_pool")).identity
     assert campaign.labels().num_rows == 160 - 8  # a tenth of the 80 answered prompts
-    for labels in ("{from: discovered, tasks: 3}", "{from: rules, rules: [{task: a, keywords: [poem]}]}"):
-        campaign.write(held, ("{from: discovered}", labels))
+    for source in ("{from: discovered, tasks: 3}", "{from: rules, rules: [{task: a, keywords: [poem]}]}"):
+        campaign.write(held, ("{from: discovered}", source))
         assert campaign.graph.lineage().expect(Unit("raw_pool")).identity == pool
+    tasks, path = campaign.tasks(), campaign.home.folder / "held.csv"
+    campaign.write(held)
+    assert (
+        "8 held-out prompts are not in the file"
+        in campaign.home.say("tasks", "export", "found.yaml", "-o", path.name).stderr
+    )
+    campaign.write(held, ("{from: discovered}", f"{{from: mapping, path: {path.name}}}"))
+    campaign.run("pool", "raw_pool", "task_labels")
+    assert campaign.tasks() == tasks, "the same prompts are held out, so the file names exactly the others"
 
 
 def test_tasks_go_out_as_a_file_and_come_back_renamed_and_merged(campaign: Campaign) -> None:
@@ -180,9 +192,11 @@ def test_tasks_go_out_as_a_file_and_come_back_renamed_and_merged(campaign: Campa
     assert campaign.tasks() == {one: new[task] for one, task in tasks.items()}
     assert say("tasks", "export", "found.yaml", "--out", "again.csv").returncode == 0
     assert "'=renamed" in (campaign.home.folder / "again.csv").read_text("utf-8-sig")
-    campaign.write(("{from: discovered}", "{from: mapping, path: again.csv}"))
-    campaign.run("pool", "raw_pool", "task_labels")
-    assert campaign.tasks() == {one: new[task] for one, task in tasks.items()}
+    again = labels.from_mapping(
+        campaign.graph.store.read_table("raw_pool").table,
+        TaskLabels.model_validate({"from": "mapping", "path": str(campaign.home.folder / "again.csv")}),
+    )
+    assert again["task"].to_pylist() == campaign.labels()["task"].to_pylist()
     assert "terms" not in say("tasks", "show", "found.yaml").stdout
 
 

@@ -67,11 +67,7 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
         write_whole(target, csv_bytes(("prompt_id", "task", "prompt"), cells))
         say(f"wrote {near(target)}: {len(rows):,} prompts in {len(table['task'].unique()):,} tasks")
         if held_n := held_items.read(store).num_rows:
-            note(
-                f"note: {chosen.name} holds out {held_n:,} answered prompts, which have no task and are not in the file. With "
-                "`from: mapping`, items are drawn by task, so add lines for their prompt ids, or give the items as a file: "
-                "`benchmarks: [{name: held_out, path: FILE, …}]`"
-            )
+            note(f"note: {held_n:,} held-out prompts are not in the file, and stay held out when it is used")
         say(f"edit its column `task`, then: task_labels: {{from: mapping, path: {output.name}}}")
 
 

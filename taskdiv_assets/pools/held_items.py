@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -69,8 +69,7 @@ def without_items(
         items = _of_file(settings)
         is_item = pc.is_in(table["prompt"], value_set=items["prompt"].combine_chunks()).to_numpy()
     else:
-        left_out = pool.copies["copy_id"].to_pylist()
-        tasks = labels.of_source(labels_from, task_labels, table, left_out)["task"].to_pylist()
+        tasks = _tasks(table, labels_from, task_labels, pool.copies["copy_id"].to_pylist())
         is_item = np.zeros(table.num_rows, np.bool_)
         is_item[drawn(table, tasks, settings)] = True
         items = _items(table.filter(pa.array(is_item)), np.array(tasks, object)[is_item].tolist())
@@ -82,6 +81,25 @@ def without_items(
     drops = {reason: n for reason, n in drops.items() if n}
     dropped_n = pool.dropped_n + sum(drops.values())
     return Split(replace(pool, table=rest, dropped_n=dropped_n, drops={**pool.drops, **drops}), items)
+
+
+def _tasks(
+    table: pa.Table,
+    labels_from: Literal["column", "mapping", "none"],
+    task_labels: TaskLabels,
+    left_out: Collection[str],
+) -> list[str]:
+    """Return the task of each prompt, which items are drawn by; the same task for all if a mapping file lacks some prompts.
+
+    Such a file comes from `taskdiv tasks export`, after items were drawn without tasks. The same items are then drawn again, so
+    the file names exactly the prompts that are left.
+    """
+    try:
+        labelled = labels.of_source(labels_from, task_labels, table, left_out)
+    except labels.MissingTasksError:
+        labelled = labels.of_source("none", task_labels, table, left_out)
+    tasks: list[str] = labelled["task"].to_pylist()
+    return tasks
 
 
 def _items(rows: pa.Table, tasks: Sequence[str]) -> pa.Table:

@@ -35,6 +35,10 @@ BY_NAME = ("prompt_id", "source_task")  # names of the key column if `key` is no
 _HOW: tuple[How, ...] = ("column", "mapping", "discovered", "none", "rules")
 
 
+class MissingTasksError(ValueError):
+    """Error for a mapping file that gives no task for some prompts of the pool."""
+
+
 def from_column(pool: pa.Table) -> pa.Table:
     """Return task_labels from source_task of raw_pool. Prompts without a source_task get `NO_TASK`."""
     tasks = pool.column("source_task").to_pylist()
@@ -89,7 +93,7 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str]
             )
     missing = [name for name in keys if name not in mapping]
     if missing:
-        raise ValueError(
+        raise MissingTasksError(
             f"{path} gives no task for {len(missing)} of {len(keys)} prompts, the first has {held} {missing[0]!r}; "
             "add the missing lines."
         )
