@@ -103,14 +103,12 @@ def _held_out(results: Results, name: str, notes: list[Mapping[str, Any]]) -> st
     answered_n = found[0].get(
         "answered_n", _sum(found, "items_n")
     )  # tables of earlier versions contain only answered items
-    copies_n = _sum(found, "exact_n") + _sum(found, "near_n")
-    copies = f"{words.count(copies_n, 'near-duplicate')} of them remained" if copies_n else "no near-duplicate remained"
     source = "this pool that were taken out"
     if found[0].get("is_own_file"):
         source = "a file of their own; prompts of the pool with the same text were taken out"
     return (
         f"The items are {words.count(answered_n, 'answered prompt')} of {source} before any selection and "
-        f"training; in the pool {copies}. An answer counts with its end token.{_bits(notes)}"
+        f"training{_copies(results, name)}. An answer counts with its end token.{_bits(notes)}"
     )
 
 
@@ -120,6 +118,15 @@ def _generated(metric: str, settings: Benchmark | None) -> str:
     most_n = settings.generated.get("max_new_tokens", 128)
     end = "0 means nothing in common, 1 the same."
     return f"Each model wrote an answer of at most {most_n:,} tokens. {SIMILARITY[metric]}: {end}"
+
+
+def _copies(results: Results, name: str) -> str:
+    counts = results.matches.pool.get(name) if results.matches else None
+    if counts is None:
+        return ""
+    n = counts.prompts_n
+    copies = f"{words.count(n, 'near-duplicate')} of them remained" if n else "no near-duplicate remained"
+    return f"; in the pool {copies}"
 
 
 def _bits(notes: list[Mapping[str, Any]]) -> str:

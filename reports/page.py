@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
-from reports import analysis, envelope, expectation, figures, notes, provenance, records, sentences, tables, words
+from reports import (
+    analysis,
+    contamination_texts,
+    envelope,
+    expectation,
+    figures,
+    notes,
+    provenance,
+    records,
+    sentences,
+    tables,
+    words,
+)
 from reports.analysis import Section
 from reports.confidence.confidence_parts import confidence_section, effects_section
 from reports.lists import list_parts, list_sentences
@@ -65,6 +77,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "problems": [*results.problems, *results.stale],
         "commands": provenance.commands(results),
         "experiment_text": words.clean_lines(results.experiment_text),
+        "contamination": contamination_texts.part(results),
         "paper_claims": sentences.paper_claims(results, found),
     }
     return context | {"contents": _contents(context)}

@@ -13,6 +13,7 @@ from data_contracts.stored import Listing, StoredTable
 from reports import expected_cells, judged
 from reports import scores as scores_module
 from reports.bills import Money, read_money
+from reports.contamination_numbers import Matches, read_matches
 from reports.examples import Compared, Examples, read_examples
 from reports.expected_cells import Budgets, Cell
 from reports.experiment_view import Experiment, Primary, read_experiment
@@ -47,6 +48,7 @@ class Results(NamedTuple):
     problems: tuple[str, ...]
     examples: Examples
     lists: Lists | None = None  # None for a study with scores, because its page has no lists
+    matches: Matches | None = None  # None if the pool was not compared with the benchmarks' items
 
     @property
     def is_scored(self) -> bool:
@@ -89,6 +91,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     lists, is_scored = None, _is_scored(sets)
     if experiment.is_campaign or not is_scored:
         lists = read_lists(reader, names, ordinary, is_scored=is_scored, has_tasks=len(sizes) > 1)
+    matches = read_matches(reader, names, ordinary)
     return Results(
         experiment,
         text,
@@ -110,6 +113,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         tuple(reader.problems),
         examples,
         lists,
+        matches,
     )
 
 

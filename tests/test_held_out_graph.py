@@ -68,7 +68,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         instance.add_dynamic_partitions("miniature_budget", ["12"])
         bench = Bench(home, instance)
         for job, assets, key in (
-            ("pool", ("raw_pool", "task_labels", "annotations", "held_out_items", "base_scores"), None),
+            (
+                "pool",
+                ("raw_pool", "task_labels", "annotations", "held_out_items", "contamination", "base_scores"),
+                None,
+            ),
             ("rankings", (), "random"),
             ("cells", (), CELL),
         ):
@@ -119,7 +123,7 @@ def test_the_report_shows_the_benchmark_and_where_its_items_are_from(bench: Benc
     )
     assert "no near-duplicate remained" in page and "Bits per character of the answers" in page
     assert "mean_probability" in page and "mean probability of the answer" in page
-    assert "Not stored: held_out_items" not in page
+    assert "Not stored: held_out_items" not in page and "No prompt of the pool matches an item of held_out" in page
 
 
 def test_the_plan_counts_the_items(bench: Bench) -> None:

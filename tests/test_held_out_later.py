@@ -116,7 +116,7 @@ def later(tmp_path: Path) -> Iterator[Later]:
         # `import` makes tables by a Dagster run, which takes seconds; `Later.answer` makes them instead.
         patch.setattr("taskdiv_assets.commands.annotation_commands._materialise", lambda _: None)
         later = Later(home)
-        later.make("raw_pool", "task_labels", "annotations", "held_out_items", "base_model", *LISTS)
+        later.make("raw_pool", "task_labels", "annotations", "held_out_items", "contamination", "base_model", *LISTS)
         yield later
 
 

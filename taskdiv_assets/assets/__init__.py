@@ -9,6 +9,7 @@ FILES = (
     "task_labels",
     "annotations",
     "held_out_items",
+    "contamination",
     "base_model",
     "confidence_table",
     "task_confidence",

@@ -1,4 +1,4 @@
-"""Asset `held_out_items`: the items of the benchmark `held_out`, with the number of their near-duplicates in the pool.
+"""Asset `held_out_items`: the items of the benchmark `held_out`.
 
 The items were taken out of the pool when it was read, so this table adds no item and removes none. With `answers: later`, it
 adds the imported answers. These are not in the table `annotations`, so no training can read them.
@@ -17,7 +17,7 @@ from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
-from taskdiv_assets.pools import held_items, overlap
+from taskdiv_assets.pools import held_items
 
 
 def make_held_out_items(work: Work) -> Product:
@@ -26,13 +26,9 @@ def make_held_out_items(work: Work) -> Product:
     if work.experiment.has_later_answers:
         items = work.lineage.held_out_items
     answered = held_items.answered(items)
-    exact_n, near_n = overlap.counts(pool["prompt"].to_pylist(), items["prompt"].to_pylist())
-    table = items.append_column("exact_n", pa.array(exact_n, pa.int64()))
-    table = table.append_column("near_n", pa.array(near_n, pa.int64()))
     notes = {"items_n": items.num_rows, "tasks_n": len(counted(items["task"])), "pool_n": pool.num_rows}
-    notes |= {"answered_n": answered.num_rows}
-    notes |= {"exact_n": sum(exact_n), "near_n": sum(near_n), "is_own_file": held is not None and held.path is not None}
-    return Product(table, notes, {"items": held_items.digest(answered)} if answered.num_rows else {})
+    notes |= {"answered_n": answered.num_rows, "is_own_file": held is not None and held.path is not None}
+    return Product(items, notes, {"items": held_items.digest(answered)} if answered.num_rows else {})
 
 
 def picture_held_out_items(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
@@ -57,8 +53,8 @@ ASSET = Asset(
     reads=("raw_pool", "annotations"),
     recipe=held_out_items_recipe,
     description="The items of the benchmark `held_out`: prompts that were taken out of the pool before anything else read it, "
-    "their answers, and how many near-duplicates of each item the pool still has.",
-    needs=Needs(1, 8, 0, "word 8-grams of the items; the prompts of the pool, read once"),
+    "and their answers.",
+    needs=Needs(1, 4, 0, "few rows: a small part of the pool"),
     unless=(WITHOUT_HELD_OUT,),
     parameters=pool_ids,
     picture=picture_held_out_items,

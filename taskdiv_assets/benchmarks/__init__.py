@@ -20,6 +20,7 @@ from taskdiv_assets.benchmarks.alpaca.instructions import read_instructions
 from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers
 from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 from taskdiv_assets.benchmarks.item_sampling import items_by_task, standard_error
+from taskdiv_assets.benchmarks.item_texts import ItemText, texts_of
 from taskdiv_assets.benchmarks.questions import questions as questions_of
 from taskdiv_assets.benchmarks.tasks import Suite, written_by
 from taskdiv_assets.experiment.benchmark_settings import (
@@ -41,10 +42,12 @@ from taskdiv_assets.language_model.loading import LanguageModel
 __all__ = [
     "HarnessSettings",
     "ItemScorer",
+    "ItemText",
     "Scored",
     "Scorer",
     "expected_items",
     "holds",
+    "item_texts",
     "settings_identity",
     "task_sizes",
 ]
@@ -181,6 +184,12 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
                 "the base model's tokenizer has no end-of-sequence token; benchmark `lab` scores answer and end"
             )
         return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template,))
+    suite = _loaded(benchmark)
+    written = [text for task in suite.task_dict["tasks"].values() for text in written_by(task)]
+    return Made(suite, benchmark, written=written)
+
+
+def _loaded(benchmark: BbhBenchmark | MmluBenchmark | HarnessBenchmark) -> Suite:
     try:
         suite: Suite = _module_of(benchmark).suite(benchmark)
     except (OSError, RuntimeError) as error:  # raised by `datasets` and the hub: not found, no network, no access
@@ -188,8 +197,14 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
             f"the data of benchmark {benchmark.name!r} cannot be fetched ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}); check the network and your access to the hub, or name a local copy as `source`"
         ) from error
-    written = [text for task in suite.task_dict["tasks"].values() for text in written_by(task)]
-    return Made(suite, benchmark, written=written)
+    return suite
+
+
+def item_texts(benchmark: HarnessSettings, pool: Pool) -> list[ItemText]:
+    """Return the text of each item that is asked. No model is loaded; the data are fetched as for scoring, if they are remote."""
+    if isinstance(benchmark, LabBenchmark):
+        return [ItemText(item.task, item.item_id, item.prompt) for item in lab.items_of(benchmark, pool)]
+    return texts_of(_loaded(benchmark), benchmark)
 
 
 def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:

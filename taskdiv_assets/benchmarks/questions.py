@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.item_sampling import drawn, items_by_task
@@ -55,11 +55,10 @@ def questions(suite: Suite, extent: Extent) -> Questions:
 
 
 def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
-    """Yield the items of one task. If several items have the same id, all except the first get a number after the id."""
+    """Yield the items of one task."""
     task = suite.task_dict["tasks"][harness_name]
-    own_ids, places = suite.item_ids[name], list(range(asked_n))
-    if is_sample:
-        places = drawn(own_ids or [_doc_hash(doc) for doc in task.eval_docs], asked_n)
+    own_ids = suite.item_ids[name]
+    places = asked_places(task.eval_docs if is_sample else (), own_ids, asked_n, is_sample=is_sample)
     try:
         task.build_all_requests(samples=frozenset(places) if is_sample else None, limit=None if is_sample else asked_n)
     except (AssertionError, ValueError) as error:  # raised by lm-eval's samplers of worked examples
@@ -70,16 +69,33 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
     for request in task.instances:
         _check(request, name)
         by_item.setdefault(request.doc_id, []).append(request)
-    seen: Counter[str] = Counter()
-    for doc_id, requests in sorted(by_item.items()):
+    groups = [by_item[doc_id] for doc_id in sorted(by_item)]
+    ids = item_ids(
+        [group[0].doc for group in groups], own_ids and [own_ids[places[doc_id]] for doc_id in sorted(by_item)]
+    )
+    for item_id, requests in zip(ids, groups, strict=True):
         requests.sort(key=lambda request: request.idx)
-        item_id = own_ids[places[doc_id]] if own_ids is not None else _doc_hash(requests[0].doc)
-        seen[item_id] += 1
-        if seen[item_id] > 1:  # BBH has two rows that occur twice in their task
-            item_id = f"{item_id}-{seen[item_id]}"
         doc, keys = requests[0].doc, tuple(map(key_of, requests))
         target, prompt_hash = str(task.doc_to_target(doc)), hashlib.sha256(requests[0].args[0].encode()).hexdigest()
         yield Item(name, harness_name, item_id, doc, tuple(requests), keys, target, prompt_hash)
+
+
+def asked_places(docs: Sequence[Any], own_ids: Sequence[str] | None, asked_n: int, *, is_sample: bool) -> list[int]:
+    """Return the ascending positions of the rows of one task that are asked: a sample drawn by hash, or the first rows."""
+    return drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n) if is_sample else list(range(asked_n))
+
+
+def item_ids(docs: Sequence[Any], own_ids: Sequence[str] | None) -> list[str]:
+    """Return the ids of the asked rows of one task: those in the source, or lm-eval's hashes of the rows.
+
+    If several rows have the same id, all except the first get a number after the id. BBH has two rows that occur twice.
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for item_id in own_ids or map(_doc_hash, docs):
+        seen[item_id] += 1
+        found.append(item_id if seen[item_id] == 1 else f"{item_id}-{seen[item_id]}")
+    return found
 
 
 def key_of(request: Any) -> str:

@@ -1,4 +1,4 @@
-"""The identities of scores, questions and outputs on each benchmark."""
+"""The identities of items, questions, outputs and scores on each benchmark."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,6 +10,7 @@ from taskdiv_assets.experiment.benchmark_settings import (
     AlpacaEvalBenchmark,
     Benchmark,
     HeldOutBenchmark,
+    LabBenchmark,
     Written,
     asked,
 )
@@ -30,6 +31,7 @@ class ScoringPlan:
         self.experiment, self.models = experiment, models
         self._held_out = held_out  # returns the footer of the fresh table held_out_items
         self._settings: dict[Benchmark, Mapping[str, object]] = {}
+        self._items: dict[Benchmark, Mapping[str, object]] = {}
         self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
@@ -76,9 +78,26 @@ class ScoringPlan:
                     own["generated"] = benchmark.generated.model_dump(mode="json")
                 self._settings[benchmark] = {**own, **self._of_base(benchmark)}
             else:
-                own = settings_identity(benchmark, pool=self.experiment.pool, template=self._template)
+                own = {**self._of_items(benchmark)}
+                own |= {"template": self._template} if isinstance(benchmark, LabBenchmark) else {}
                 self._settings[benchmark] = {**own, **self._of_base(benchmark)}
         return self._settings[benchmark]
+
+    def settings_of_items(self) -> dict[str, object]:
+        """Return, for each benchmark to run, settings that determine its items. No model is needed.
+
+        For `held_out`, these are not enough: its items depend on the pool.
+        """
+        return {str(i): self._of_items(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
+
+    def _of_items(self, benchmark: Benchmark) -> Mapping[str, object]:
+        if benchmark not in self._items:
+            self._items[benchmark] = {"name": benchmark.name}
+            if isinstance(benchmark, AlpacaEvalBenchmark):
+                self._items[benchmark] = identities.instructions(benchmark)
+            elif not isinstance(benchmark, HeldOutBenchmark):
+                self._items[benchmark] = settings_identity(benchmark, pool=self.experiment.pool)
+        return self._items[benchmark]
 
     def _of_outputs(self, benchmark: AlpacaEvalBenchmark) -> Mapping[str, object]:
         if benchmark not in self._outputs:

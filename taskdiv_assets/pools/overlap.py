@@ -8,7 +8,6 @@ Source: the threshold of 70% of 8-grams is from PaLM's definition of contaminati
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,24 @@ from numpy.typing import NDArray
 
 GRAM_N = 8  # words
 SHARE = 0.7  # of an item's different 8-grams
-WORD = re.compile(r"\w+")
+# Beginnings of the Unicode names of letters in scripts without spaces between words.
+UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ")
+
+
+class _Spaces(dict[int, str]):
+    """The table for `str.translate` that puts spaces between words. Entries are made when they are first needed."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        is_word = unicodedata.category(letter)[0] in "LNM"  # letters, numbers, marks
+        found = letter if is_word else " "
+        if is_word and unicodedata.name(letter, "").startswith(UNSPACED):
+            found = f" {letter} "
+        self[code] = found
+        return found
+
+
+_SPACES = _Spaces()
 
 
 class Match(NamedTuple):
@@ -35,11 +51,13 @@ def words(text: str) -> list[str]:
 
     If the text has no word, return all its characters, without white space, as one word.
 
-    >>> words("What’s  UP?"), words("?!")
-    (['what', 's', 'up'], ['?!'])
+    In a script without spaces between words, such as Chinese, each character counts as a word.
+
+    >>> words("What’s  UP?"), words("?!"), words("你好！")
+    (['what', 's', 'up'], ['?!'], ['你', '好'])
     """
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return WORD.findall(plain) or ["".join(plain.split())]
+    return plain.translate(_SPACES).split() or ["".join(plain.split())]
 
 
 def grams(found: Sequence[str]) -> set[str]:
@@ -54,7 +72,8 @@ def grams(found: Sequence[str]) -> set[str]:
 def matches(texts: Sequence[str], items: Sequence[str]) -> Iterator[Match]:
     """Yield each pair of a text and an item that are equal, or where the text has at least 70% of the item's 8-grams.
 
-    Items with fewer than 8 words match only equal texts. The time grows with the words of all texts, not with the pairs.
+    Items with fewer than 8 words match only equal texts. The time grows with the words of all texts and items, and with the
+    8-grams that pairs share; other pairs cost nothing.
     """
     of_gram: defaultdict[str, list[int]] = defaultdict(list)
     wholes: list[str] = []
@@ -80,11 +99,3 @@ def near(texts: Sequence[str], items: Sequence[str]) -> NDArray[np.bool_]:  # (n
     for match in matches(texts, items):
         found[match.text] = True
     return found
-
-
-def counts(texts: Sequence[str], items: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return for each item the number of equal texts, and the number of other texts that match it."""
-    exact_n, near_n = [0] * len(items), [0] * len(items)
-    for match in matches(texts, items):
-        (exact_n if match.is_exact else near_n)[match.item] += 1
-    return exact_n, near_n

@@ -151,7 +151,7 @@ def lengths_table(instructions: Sequence[Instruction], pairs: Sequence[Pair]) ->
     """Return the number of characters of the model's and the reference's output, by item."""
     model_chars = pa.array([len(pair.model_output) for pair in pairs], pa.int64())
     reference_chars = pa.array([len(pair.reference_output) for pair in pairs], pa.int64())
-    ids = [_prompt_hash(one)[:16] for one in instructions]
+    ids = [item_id(one) for one in instructions]
     return pa.table({"item_id": ids, "model_chars": model_chars, "reference_chars": reference_chars})
 
 
@@ -197,6 +197,11 @@ def scored(
         for place, value in zip(places, values, strict=True)
     ]
     return rows, notes
+
+
+def item_id(instruction: Instruction) -> str:
+    """Return the id of an instruction in the scores."""
+    return _prompt_hash(instruction)[:16]
 
 
 def _prompt_hash(instruction: Instruction) -> str:

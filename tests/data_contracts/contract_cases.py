@@ -25,6 +25,7 @@ class Good(NamedTuple):
 
     columns: Columns
     parameters: Parameters
+    warnings: frozenset[str] = frozenset()  # rules that every table with rows breaks
 
 
 IDS = [f"{n:016x}" for n in range(6)]
@@ -196,10 +197,19 @@ GOOD: Mapping[str, Good] = {
             "task": list(TASKS[:3]),
             "prompt": [f"prompt {n}" for n in range(3)],
             "response": ["yes", "no", None],
-            "exact_n": [0, 0, 0],
-            "near_n": [0, 0, 0],
         },
         {"pool_prompt_ids": IDS[3:]},
+    ),
+    "contamination": Good(
+        {
+            "benchmark": ["bbh", "mmlu", "mmlu"],
+            "task": ["navigate", "anatomy", "anatomy"],
+            "item_id": ["1", "1", "1"],
+            "prompt_id": [IDS[1], IDS[0], IDS[1]],
+            "is_exact": [True, True, False],
+        },
+        {"pool_prompt_ids": list(IDS)},
+        frozenset({"no_item_in_pool"}),
     ),
     "annotation_batch": Good(
         {
@@ -396,7 +406,8 @@ NULL: Mapping[str, list[Break]] = {
     "ranking": [put("prompt_id", None), put("rank", None)],
     "allocation": [put("task", None)],
     "annotations": [put("imported_at", None)],
-    "held_out_items": [put("task", None), put("near_n", None)],
+    "held_out_items": [put("task", None), put("prompt", None)],
+    "contamination": [put("task", None), put("is_exact", None)],
     "annotation_batch": [put("prompt", None)],
     "adapter": [put("final_loss", NAN), put("trained_tokens_n", None)],
     "benchmark_scores": [put("score", NAN), put("metric", None)],
@@ -549,8 +560,11 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "not_in_pool": [parameter(pool_prompt_ids=list(IDS))],
         "response_not_blank": [put("response", " ")],
         "task_not_blank": [put("task", " ")],
-        "counts_not_negative": [put("exact_n", -1), put("near_n", -1)],
-        "no_near_duplicate_in_pool": [put("exact_n", 1), put("near_n", 2)],
+    },
+    "contamination": {
+        "prompts_in_pool": [put("prompt_id", "f" * 16), parameter(pool_prompt_ids=IDS[1:])],
+        "names_not_blank": [put("benchmark", ""), put("task", " "), put("item_id", "")],
+        "no_item_in_pool": [drop(1, 2)],
     },
     "allocation": {
         **SELECTION,

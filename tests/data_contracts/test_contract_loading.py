@@ -70,7 +70,11 @@ AGREED = {
     ),
     "held_out_items": (
         "prompt_id",
-        "prompt_id string!, source_id string, task string!, prompt string!, response string, exact_n int64!, near_n int64!",
+        "prompt_id string!, source_id string, task string!, prompt string!, response string",
+    ),
+    "contamination": (
+        "benchmark task item_id prompt_id",
+        "benchmark string!, task string!, item_id string!, prompt_id string!, is_exact bool!",
     ),
     "annotation_batch": ("selection_seed rank", f"{RANKED}, prompt string!"),
     "adapter": (
@@ -103,6 +107,7 @@ PARAMETERS = {
     "annotations": {"pool_prompt_ids", "held_out_ids"},
     "annotation_batch": {"answered_prompt_ids", "budget_n"},
     "held_out_items": {"pool_prompt_ids"},
+    "contamination": {"pool_prompt_ids"},
     "adapter": {"training_seeds", "budget_n", "actual_sha256", "held_out_trained"},
     "benchmark_scores": {"training_seeds", "expected_items", "lost_to_blanks"},
     "base_scores": {"expected_items", "lost_to_blanks"},
@@ -219,7 +224,7 @@ def test_every_arrow_type_is_used_by_some_contract() -> None:
 def test_the_catalogue_knows_order_and_partitions() -> None:
     """In the order that data flows, written a second time."""
     expected = {
-        "none": "raw_pool task_labels annotations held_out_items base_model confidence_table task_confidence confidence_comparison "
+        "none": "raw_pool task_labels annotations held_out_items contamination base_model confidence_table task_confidence confidence_comparison "
         "confidence_accuracy prompt_embeddings base_scores tuning_choice strategy_report",
         "strategy": "ranking",
         "cell": "allocation annotation_batch adapter benchmark_scores",

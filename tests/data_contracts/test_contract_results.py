@@ -17,7 +17,7 @@ from tests.data_contracts.contract_cases import good, put, table_of
 
 def broken(name: str, rule: str, *cells: tuple[str, object, int]) -> RuleResult:
     """Return the result of one rule on the valid table with some cells replaced."""
-    columns, parameters = good(name)
+    columns, parameters, _ = good(name)
     for column, value, row in cells:
         put(column, value, row)(columns, parameters)
     result = data_contracts.validate(data_contracts.load(name), table_of(name, columns), parameters)
@@ -101,7 +101,7 @@ def test_there_are_at_most_five_examples_and_long_texts_are_cut() -> None:
 
 
 def test_an_absent_parameter_is_an_error_that_names_rule_and_parameter() -> None:
-    columns, parameters = good("ranking")
+    columns, parameters, _ = good("ranking")
     del parameters["depth"]
     with pytest.raises(
         ValueError, match=r"rule depth_reached of contract ranking needs parameter 'depth'.*selection_seeds"
@@ -112,7 +112,7 @@ def test_an_absent_parameter_is_an_error_that_names_rule_and_parameter() -> None
 
 
 def test_a_definition_of_confidence_that_is_none_is_refused() -> None:
-    columns, parameters = good("confidence_table")
+    columns, parameters, _ = good("confidence_table")
     parameters["definition"] = "certainty"
     with pytest.raises(
         ValueError, match=r"confidence_table, confidence_equals_definition.*'certainty'.*geometric_mean"
@@ -129,7 +129,7 @@ def test_a_confident_and_wrong_task_is_named() -> None:
 
 
 def test_one_prompt_scored_of_several_is_only_a_warning_and_may_lack_an_error() -> None:
-    columns, parameters = good("task_confidence")
+    columns, parameters, _ = good("task_confidence")
     put("scored_n", 1, 2)(columns, parameters)
     put("standard_error", None, 2)(columns, parameters)
     result = data_contracts.validate(
@@ -140,7 +140,7 @@ def test_one_prompt_scored_of_several_is_only_a_warning_and_may_lack_an_error() 
 
 
 def test_a_parameter_of_another_type_is_refused() -> None:
-    columns, parameters = good("allocation")
+    columns, parameters, _ = good("allocation")
     parameters["selection_seeds"] = ["zero"]
     with pytest.raises(ValueError, match=r"allocation, seeds_equal_expected.*zero"):
         data_contracts.validate(data_contracts.load("allocation"), table_of("allocation", columns), parameters)
@@ -151,7 +151,7 @@ def test_an_expectation_that_great_expectations_does_not_know_is_an_error() -> N
 
     text = (files("data_contracts") / "prompt_embeddings.odcs.yaml").read_text()
     contract = parse(text.replace("expect_column_values_to_be_between", "expect_nonsense"))
-    columns, parameters = good("prompt_embeddings")
+    columns, parameters, _ = good("prompt_embeddings")
     with pytest.raises(ExpectationNotFoundError):
         data_contracts.validate(contract, table_of("prompt_embeddings", columns), parameters)
 

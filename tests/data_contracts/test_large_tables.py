@@ -36,7 +36,7 @@ def each_way(
 
 @pytest.mark.parametrize(("name", "rule", "change"), EACH_CASE)
 def test_a_broken_rule_has_one_result(name: str, rule: str, change: Break, monkeypatch: pytest.MonkeyPatch) -> None:
-    columns, parameters = good(name)
+    columns, parameters, _ = good(name)
     change(columns, parameters)
     contract = data_contracts.load(name)
     narrow = dataclasses.replace(contract, rules=(contract.rule("schema"), contract.rule(rule)))
@@ -47,7 +47,7 @@ def test_a_broken_rule_has_one_result(name: str, rule: str, change: Break, monke
 @pytest.mark.parametrize("name", data_contracts.names())
 @pytest.mark.parametrize("rows_n", [None, 0])
 def test_a_good_table_has_one_result(name: str, rows_n: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    columns, parameters = good(name)
+    columns, parameters, _ = good(name)
     table = table_of(name, columns).slice(0, rows_n)
     alone, *others = each_way(data_contracts.load(name), table, parameters, monkeypatch)
     assert others == [alone, alone]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,52 +147,6 @@ def test_a_file_of_items_and_its_columns_belong_together() -> None:
     with pytest.raises(ValidationError, match="`metrics` names a metric twice"):
         held(per_task=2, generated={"metrics": ["chrf", "chrf"]})
     assert held(per_task=2).model_dump() == {"name": "held_out", "per_task": 2, "share": None, "drop_duplicates": False}
-
-
-# --- near-duplicates ---------------------------------------------------------------------------------------------------
-
-
-def by_pairs(texts: list[str], items: list[str]) -> set[tuple[int, int, bool]]:
-    """Find near-duplicates by comparing every pair as sets of tuples of words."""
-
-    def split_up(text: str) -> list[str]:
-        return re.sub(r"[^a-z0-9]+", " ", text.lower()).split()
-
-    def grams(words: list[str]) -> set[tuple[str, ...]]:
-        return {tuple(words[i : i + 8]) for i in range(len(words) - 7)} if len(words) >= 8 else {tuple(words)}
-
-    found = set()
-    for i, text in enumerate(texts):
-        for j, item in enumerate(items):
-            own = grams(split_up(item))
-            if len(own & grams(split_up(text))) / len(own) >= 0.7:
-                found.add((i, j, split_up(text) == split_up(item)))
-    return found
-
-
-def test_near_duplicates_equal_a_comparison_of_every_pair() -> None:
-    generator = random.Random(3)
-    words = ["red", "Blue", "cat", "dog", "runs", "sits", "on", "a", "hill", "42"]
-
-    def line() -> str:
-        return " ".join(generator.choice(words) for _ in range(generator.choice([2, 3, 7, 8, 9, 20, 40])))
-
-    items = [line() for _ in range(40)]
-    texts = [line() for _ in range(60)]
-    texts += [item.upper() + "!" for item in items[:10]]  # equal
-    texts += [f"{item} {line()}" for item in items[10:20]]  # the item with more words behind it
-    texts += [" ".join(item.split()[: -len(item.split()) // 5 or None]) for item in items[20:30]]  # its end is missing
-    found = {tuple(match) for match in overlap.matches(texts, items)}
-    assert found == by_pairs(texts, items)
-    assert {is_exact for *_, is_exact in found} == {True, False}
-    exact_n, near_n = overlap.counts(texts, items)
-    assert sum(exact_n) == sum(is_exact for *_, is_exact in found) and sum(exact_n) + sum(near_n) == len(found)
-    assert overlap.near(texts, items).sum() == len({text for text, *_ in found})
-
-
-def test_short_lines_match_only_as_a_whole() -> None:
-    assert overlap.counts(["What is AI", "what is AI?", "Tell me what is AI"], ["What is AI?"]) == ([2], [0])
-    assert overlap.counts(["???", "!!"], ["???"]) == ([1], [0])
 
 
 def test_near_duplicates_are_dropped_by_an_option() -> None:

@@ -74,6 +74,7 @@ class Recipe:
     metric: str = "exact_match"
     benchmark_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # beside each benchmark's name
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what tables of scores say of each benchmark
+    matches: tuple[tuple[str, int, int], ...] = ()  # benchmark, item and prompt of each pair, by position
     has_effects: bool = True  # the tables that compare sources and hold confidence against being right
 
 
@@ -237,6 +238,7 @@ class _Writer:
         ids = [hashlib.sha256(f"{name}{i}".encode()).hexdigest()[:16] for i, name in enumerate(task)]
         self.ids, self.task_of = np.array(ids), np.array(task)
         self.prompts(ids, task)
+        self.contamination()
         self.base(sizes, ids)
         return sizes
 
@@ -268,6 +270,29 @@ class _Writer:
             {"prompt_id": ids, "task": task, "how": pa.array(["column"] * len(ids)).dictionary_encode()},
             inputs={"raw_pool.prompts": "p" * 32},
         )
+
+    def contamination(self) -> None:
+        pairs = [(self.asked[name], item, prompt) for name, item, prompt in self.recipe.matches]
+        columns = {
+            name: pa.array([asked[name][item].as_py() for asked, item, _ in pairs], pa.string())
+            for name in ("benchmark", "task", "item_id")
+        }
+        prompts = pa.array([self.ids[prompt] for *_, prompt in pairs], pa.string())
+        is_exact = pa.array([True] * len(pairs), pa.bool_())
+        counts = {}
+        for name, asked in self.asked.items():
+            own = [(item, prompt) for benchmark, item, prompt in self.recipe.matches if benchmark == name]
+            items_n, prompts_n = (len({pair[side] for pair in own}) for side in (0, 1))
+            counts[name] = {
+                "items_n": len(asked["item_id"]),
+                "matched_items_n": items_n,
+                "prompts_n": prompts_n,
+                "equal_prompts_n": prompts_n,
+                "matches_n": len(own),
+                "rows_n": len(own),
+            }
+        rows = {**columns, "prompt_id": prompts, "is_exact": is_exact}
+        self.write("contamination", None, rows, notes={"pool_n": len(self.ids), "benchmarks": counts})
 
     def base(self, sizes: dict[str, int], ids: list[str]) -> None:
         self.write(

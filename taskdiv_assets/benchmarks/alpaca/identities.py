@@ -1,4 +1,7 @@
-"""Collect the settings that determine outputs and verdicts. The hub's source is not downloaded: its identity is `hub`."""
+"""Collect the settings that determine instructions, outputs and verdicts.
+
+The hub's source is not downloaded: its identity is `hub`.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,19 @@ from taskdiv_assets.storage.identity import digest
 FOLDER = "verdicts"
 
 
-def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
-    """Return the settings of the benchmark that determine a model's outputs. The caller adds those of the base model."""
+def instructions(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
+    """Return the settings that determine the chosen instructions."""
     return {
         "name": "alpaca_eval",
         "source": source_sha256(benchmark.source),
         "limit": benchmark.limit,
         "sample": benchmark.sample,
-        "max_new_tokens": benchmark.max_new_tokens,
-        "template": template,
     }
+
+
+def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
+    """Return the settings of the benchmark that determine a model's outputs. The caller adds those of the base model."""
+    return {**instructions(benchmark), "max_new_tokens": benchmark.max_new_tokens, "template": template}
 
 
 def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
