@@ -58,6 +58,15 @@ def test_the_choice_of_the_fused_kernel_can_be_replaced() -> None:
     assert list(inspect.signature(utils._use_triton).parameters) == ["device"]
 
 
+def test_the_function_of_the_head_can_be_replaced() -> None:
+    """Without this, `completion_head` has no effect: on a CPU the head is multiplied three times instead of twice."""
+    assert list(inspect.signature(utils._ChunkedLogProbFunction.forward).parameters) == [
+        "ctx", "hidden", "weight", "bias", "targets", "temperature", "chunk_size", "final_logit_softcapping", "logit_scale",
+        "outputs",
+    ]  # fmt: skip
+    assert "_ChunkedLogProbFunction.apply(" in inspect.getsource(utils.add_fused_lm_head)
+
+
 def test_the_settings_that_we_pass_are_known() -> None:
     known = {"router_aux_loss_coef", "dataset_kwargs", "max_length", "gradient_checkpointing_kwargs", "ddp_backend"}
     assert known <= set(inspect.signature(SFTConfig.__init__).parameters)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Largest relative difference of the fused loss and the model's own loss. Rounding causes far less, and a skipped layer far more.
 TOLERANCE, TOLERANCE_16_BITS = 1e-3, 2e-2
+LEAST_NATS = 0.01  # of a smaller loss, rounding is a larger share than TOLERANCE
 # Called after each step with (steps done, steps in all, loss in nats a completion token, tokens so far in this run).
 OnStep = Callable[[int, int, float, int], None]
 
@@ -69,7 +70,7 @@ def fit(
     trainer.has_dropout = tuning.dropout > 0
     model.train()  # sets all layers of the base model too, which recomputing activations needs
     trainer.remove_callback(PrinterCallback)
-    with lean(model, trainer.trained):
+    with lean(model, trainer.trained) as trainer.head:
         why = _choose_loss(trainer, model, course, lm)
         trainer.is_fused = not why
         trainer.train()
@@ -81,7 +82,10 @@ def _choose_loss(trainer: Any, model: Any, course: Course, lm: LanguageModel) ->
     kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:
         learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])
-        row = next((int(one) for one in learnt if learnt_tokens_n(course.examples, np.array([one]))), int(learnt[0]))
+        rows = [int(one) for one in learnt if learnt_tokens_n(course.examples, np.array([one]))] or [int(learnt[0])]
+        row = min(
+            rows, key=lambda one: int(course.lengths[one])
+        )  # the model's own logits at every token take much memory
         is_packed = course.layout.row_tokens_n is not None
         batch = batch_of(course.examples, [(row,)], is_packed=is_packed, padding=course.padding)
         inputs = tensors(batch, trainer.args.device)
@@ -162,7 +166,7 @@ def why_not_fused(model: Any, inputs: Mapping[str, torch.Tensor], dtype: str) ->
                 return f"from the model's own logits, since TRL's fused head does not fit it ({type(error).__name__}: {error})"
     finally:
         model.train(was_training)
-    if abs(fused - own) <= (TOLERANCE if dtype == "float32" else TOLERANCE_16_BITS) * max(abs(own), 1e-6):
+    if abs(fused - own) <= (TOLERANCE if dtype == "float32" else TOLERANCE_16_BITS) * max(abs(own), LEAST_NATS):
         return ""
     return f"from the model's own logits, since TRL's fused head gives {fused:.4g} nats where they give {own:.4g}"
 
