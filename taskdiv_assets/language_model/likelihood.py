@@ -30,6 +30,7 @@ from taskdiv_assets.language_model.prefixes import (
     families,
     standing_cache,
 )
+from taskdiv_assets.language_model.token_statistics import likeliest
 
 if TYPE_CHECKING:
     import torch
@@ -242,8 +243,9 @@ class LikelihoodPlan:
             for step, token in enumerate(self.asked[one].answer)
         ]
         places, tokens = torch.tensor(flat, device=logits.device).T
-        log_probabilities = logits[places, tokens] - logits.logsumexp(-1)[places]
-        right = (logits.argmax(-1)[places] == tokens).cpu().numpy()
+        best, log_sums = likeliest(logits)
+        log_probabilities = logits[places, tokens] - log_sums[places]
+        right = (best[places] == tokens).cpu().numpy()
         starts = np.cumsum([0, *(len(self.asked[one].answer) for _, one in asked)])[:-1]
         of_tokens = log_probabilities.double().cpu().numpy()
         tokens_n = np.add.reduceat(np.ones(len(flat)), starts)

@@ -46,7 +46,7 @@ def statistics(
     """Return statistics of each distribution, and of one token: the likeliest token, or the text's own token (`tokens`)."""
     import torch
 
-    rows_n = _rows_at_once(logits)
+    rows_n = rows_at_once(logits)
     if len(logits) > rows_n and logits.device.type == "cpu":
         own = repeat(None) if tokens is None else torch.split(tokens, rows_n)
         return _joined(list(map(statistics, torch.split(logits, rows_n), own)))
@@ -66,7 +66,18 @@ def statistics(
     return Step(tokens, probability, log_probability, entropy, best.exp() - second)
 
 
-def _rows_at_once(logits: torch.Tensor) -> int:
+def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the likeliest token of each row of logits (rows, vocabulary), and the logarithm of the row's sum of exponentials."""
+    import torch
+
+    rows_n = rows_at_once(logits)
+    if len(logits) > rows_n and logits.device.type == "cpu":
+        tokens, sums = zip(*map(likeliest, torch.split(logits, rows_n)), strict=True)
+        return torch.cat(tokens), torch.cat(sums)
+    return _largest(logits)[1], logits.logsumexp(-1)
+
+
+def rows_at_once(logits: torch.Tensor) -> int:
     """Return how many rows have about AT_ONCE logits in total, a multiple of 32 logits (for the reason, see `batching`)."""
     row_n = max(1, logits.numel() // max(1, len(logits)))
     step = 32 // gcd(32, row_n)

@@ -87,6 +87,16 @@ def endings(rows: Sequence[tuple[str, str]], lm: LanguageModel) -> Load:
     return Load("endings", lm, requests, items)
 
 
+def answers(rows: Sequence[tuple[str, str]], lm: LanguageModel) -> Load:
+    """Return one question for each prompt: how likely is its answer?"""
+    from lm_eval.api.instance import Instance
+
+    requests = {
+        str(place): Instance("loglikelihood", {}, row, 0, ("answers", place, 1)) for place, row in enumerate(rows)
+    }
+    return Load("answers", lm, requests, [[key] for key in requests])
+
+
 def dolly_rows(data: Path, rows_n: int) -> list[tuple[str, str]]:
     """Return Dolly's questions on a long context, with answers of some sentences."""
     found = []

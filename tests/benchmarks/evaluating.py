@@ -195,7 +195,7 @@ def _speed(base: Path, scale: Scale) -> Iterator[str]:
     data = shared_data()
     for about, load in _loads(base, scale):
         print(f"  {load.name}: {len(load.requests)} requests", flush=True)
-        found = take_turns(load, scale.evaluating_turns_n)
+        found = take_turns(load, scale.evaluating_turns_n, BATCHES)
         rows += _rows(load, found)
         said.append(f"- {load.name}: {about}.")
     missing = (
@@ -240,19 +240,19 @@ def _loads(base: Path, scale: Scale) -> Iterator[tuple[str, Load]]:
     )
 
 
-def sides(load: Load) -> dict[str, Way]:
+def sides(load: Load, batches: Sequence[int]) -> dict[str, Way]:
     """Return all sides, ours first."""
-    theirs = {f"HFLM, batch size {n}": partial(evaluators.harness, batch_n=n) for n in BATCHES}
+    theirs = {f"HFLM, batch size {n}": partial(evaluators.harness, batch_n=n) for n in batches}
     return {OURS: evaluators.ours, AGAIN: evaluators.Again(), **theirs}
 
 
-def take_turns(load: Load, turns_n: int) -> list[Measured]:
+def take_turns(load: Load, turns_n: int, batches: Sequence[int]) -> list[Measured]:
     """Run each side `turns_n` times in rotating order, but slow batch sizes once.
 
     Raises:
         RuntimeError: the responses of a side differ from ours (`off_by`).
     """
-    ways = sides(load)
+    ways = sides(load, batches)
     few_items = load.items[:2]
     few = load._replace(items=few_items, requests={key: load.requests[key] for keys in few_items for key in keys})
     for way in ways.values():

@@ -19,7 +19,6 @@ from taskdiv_assets.language_model.loading import LanguageModel, load
 from tests.benchmarks import page, scorers, scoring_memory
 from tests.benchmarks.scale import Scale
 from tests.benchmarks.shared import dolly_prompts, shared_data
-from tests.real_model import FOLDER
 
 TITLE = "Scoring"
 ABOUT = """\
@@ -35,7 +34,6 @@ Peak of resident memory above the loaded model: vocabulary {vocabulary:,}, {rows
 {steps} steps, a Llama of random weights with hidden size {hidden}; each side in a fresh process. "without holes": large
 arrays are returned to the system when they are freed (`MALLOC_MMAP_THRESHOLD_=1000000`); otherwise glibc's heap keeps holes
 between the logits of the steps."""
-REAL_ROWS = {32: (8, 32), 128: (16, 64), 512: (64,)}  # prompts: rows of `generate`'s batches
 TOLERANCE = 1e-4
 ODD_SHARE = 1e-3  # a near tie of two tokens may fall differently
 LONGEST_TOKENS = 448  # of stories260K's context of 512, 64 are for the continuation
@@ -71,7 +69,7 @@ def part(scale: Scale) -> page.Part:
 
     torch.set_num_threads(1)
     about = ABOUT.format(rows=scorers.BATCH_ROWS, tolerance=TOLERANCE)
-    bodies = [f"torch {torch.__version__}. {about}", *_lab(scale), *_stories(scale), *_real(scale), _memory(scale)]
+    bodies = [f"torch {torch.__version__}. {about}", *_lab(scale), *_stories(scale), _memory(scale)]
     return page.Part(TITLE, "\n\n".join(bodies))
 
 
@@ -116,25 +114,6 @@ def _stories(scale: Scale) -> Iterator[str]:
     yield _table(take_turns(lm, prompts, 64, sides), len(prompts), {SORTED: 1.0})
     yield "The same prompts' own tokens, in one pass (`of: prompt`):"
     yield _table(take_turns(lm, prompts, 1, _prompt_sides(1)), len(prompts), {})
-
-
-def _real(scale: Scale) -> Iterator[str]:
-    data = shared_data()
-    if data is None or not FOLDER.is_dir():
-        yield "Gemma 3 270M was not measured: `make real-model` brings it, and Dolly has to be there (`$TASKDIV_SHARED`)."
-        return
-    lm = load(FOLDER, dtype="float32", attention="sdpa")
-    prompts = [prompt for prompt in dolly_prompts(data) if len(prompt) < 400]
-    for prompts_n, sizes in REAL_ROWS.items():
-        if prompts_n <= scale.real_prompts_n:
-            sides = [Side(OURS, scorers.ours, 1)]
-            sides += [
-                Side(f"{SORTED}, batches of {rows_n}", partial(scorers.generate_sorted, rows_n=rows_n), 1)
-                for rows_n in sizes
-            ]
-            yield f"Gemma 3 270M over {prompts_n} prompts of Dolly of fewer than 400 characters, 16 new tokens, one turn:"
-            found = take_turns(lm, prompts[:prompts_n], 16, sides)
-            yield _table(found, prompts_n, {sides[1].name: 1.25})
 
 
 def _sides(turns_n: int, few_turns_n: int, continuous: Side) -> list[Side]:

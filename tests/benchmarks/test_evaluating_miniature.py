@@ -72,10 +72,9 @@ def loads(base: Path) -> list[Load]:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_every_side_says_the_same(lab: Lab, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluating, "BATCHES", (1, 8))
+def test_every_side_says_the_same(lab: Lab, place: int) -> None:
     load = loads(lab.base)[place]
-    found = evaluating.take_turns(load, 1)
+    found = evaluating.take_turns(load, 1, (1, 8))
     assert [one.side for one in found] == [
         "ours", "ours, a further adapter", "HFLM, batch size 1", "HFLM, batch size 8",
     ]  # fmt: skip

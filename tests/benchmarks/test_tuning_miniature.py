@@ -31,7 +31,7 @@ def examples() -> list[Example]:
 
 
 @pytest.mark.parametrize("packing", [False, True])
-@pytest.mark.parametrize("way", ["plain", "plain_few", "sft"])
+@pytest.mark.parametrize("way", ["plain", "plain_few", "plain_chunks", "sft"])
 def test_a_way_has_our_losses(base: Base, examples: list[Example], way: str, packing: bool) -> None:
     settings = SETTINGS.model_copy(update={"packing": packing})
     ours = tuners.timed("ours", base, examples, settings)

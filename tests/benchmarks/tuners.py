@@ -33,6 +33,7 @@ from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks.fresh import ROOT, _forget_peak, _memory_mib
 
 Run = Callable[[OnStep], None]
+CHUNK_N = 128  # tokens whose logits `plain_chunks` makes at once
 WARM_N = 32  # examples of a first, short training: imports, and what libraries make once
 
 
@@ -156,6 +157,28 @@ def _completion_logits(model: Any, batch: dict[str, Any]) -> Any:
     return torch.nn.functional.cross_entropy(causal.lm_head(hidden[is_learnt]), labels[is_learnt], reduction="sum")
 
 
+def plain_chunks(given: Given) -> Run:
+    """Return the loop of `plain_few` with CHUNK_N tokens' logits at once: each chunk's backward pass precedes the next chunk."""
+    return _loop(given, _chunked)
+
+
+def _chunked(model: Any, batch: dict[str, Any]) -> Any:
+    import torch
+
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    causal = model.get_base_model()
+    labels = batch["labels"][:, 1:]
+    is_learnt = labels != IGNORED
+    hidden = causal.model(**inputs, use_cache=False).last_hidden_state[:, :-1][is_learnt]
+    leaf, total = hidden.detach().requires_grad_(), 0.0
+    for states, wanted in zip(leaf.split(CHUNK_N), labels[is_learnt].split(CHUNK_N), strict=True):
+        loss = torch.nn.functional.cross_entropy(causal.lm_head(states), wanted, reduction="sum")
+        loss.backward()
+        total += loss.item()
+    product = (hidden * leaf.grad).sum()  # its gradient is that of the loss
+    return product - product.detach() + total
+
+
 def sft(given: Given) -> Run:
     """Train by TRL's SFTTrainer with its own collation, loss and log. Each example is a padded row, in the course's order."""
     course, tuning = given.course, given.tuning
@@ -245,11 +268,12 @@ def timed(way: str, base: Base, examples: Sequence[Example], tuning: Tuning) -> 
     )
 
 
-def measure(way: str, base: Base, examples: Sequence[Example], tuning: Tuning) -> Timed:
-    """Train once in a new interpreter. If it fails, raise RuntimeError with the end of its stderr."""
+def measure(way: str, base: Base, examples: Sequence[Example], tuning: Tuning, warm_n: int = WARM_N) -> Timed:
+    """Train once in a new interpreter, after a training of `warm_n` examples. Raise RuntimeError with the end of its stderr."""
     with tempfile.TemporaryDirectory() as folder:
         request, result = Path(folder) / "request.json", Path(folder) / "result.json"
         asked = {"way": way, "base": [str(base.folder), base.dtype, base.attention], "examples": examples}
+        asked["warm_n"] = warm_n
         request.write_text(json.dumps({**asked, "tuning": tuning.model_dump(mode="json")}))
         command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.tuners", str(request), str(result)]
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -269,7 +293,7 @@ def _in_this_process(request: Path, result: Path) -> None:
     folder, dtype, attention = asked["base"]
     base, tuning = Base(Path(folder), dtype, attention), Tuning.model_validate(asked["tuning"])
     examples = [Example(*row) for row in asked["examples"]]
-    timed(asked["way"], base, examples[:WARM_N], tuning.model_copy(update={"epochs": 1}))
+    timed(asked["way"], base, examples[: asked["warm_n"]], tuning.model_copy(update={"epochs": 1}))
     result.write_text(json.dumps(timed(asked["way"], base, examples, tuning)._asdict()))
 
 

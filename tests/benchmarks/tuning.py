@@ -111,7 +111,9 @@ def _sides(settings: Tuning) -> list[Side]:
     return [Side(name, way, settings) for name, way in ways.items()]
 
 
-def take_turns(base: Base, examples: Sequence[Example], sides: Sequence[Side], turns_n: int) -> list[Found]:
+def take_turns(
+    base: Base, examples: Sequence[Example], sides: Sequence[Side], turns_n: int, warm_n: int = tuners.WARM_N
+) -> list[Found]:
     """Run every side `turns_n` times. Each turn starts with another side.
 
     Raises:
@@ -121,7 +123,7 @@ def take_turns(base: Base, examples: Sequence[Example], sides: Sequence[Side], t
     for turn in range(turns_n):
         for place in range(len(sides)):
             side, turns = found[(turn + place) % len(sides)]
-            turns.append(tuners.measure(side.way, base, examples, side.tuning))
+            turns.append(tuners.measure(side.way, base, examples, side.tuning, warm_n))
     for side, turns in found:
         if not off_by(turns[0], found[0].turns[0]) <= TOLERANCE:
             raise RuntimeError(

@@ -11,6 +11,7 @@ import torch
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer import utils
 
+from taskdiv_assets.language_model import token_statistics
 from taskdiv_assets.language_model.tuning import WEIGHTS, Base, Example, tune
 from taskdiv_assets.language_model.tuning import completion_head as module
 from taskdiv_assets.language_model.tuning.completion_head import CompletionHead
@@ -41,7 +42,7 @@ def passed(head: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch
 @pytest.mark.parametrize("tokens_n", [1, 15, 33, 64, 79, 80, 131, 200])
 def test_the_bits_are_those_of_trl(tokens_n: int, vocabulary_n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", 64 * vocabulary_n)  # blocks of 64 tokens
-    monkeypatch.setattr(module, "IN_CACHE", 300)
+    monkeypatch.setattr(token_statistics, "AT_ONCE", 300)
     head = CompletionHead(None)
     head.gradient = SCALE
     given = parts(tokens_n, vocabulary_n)

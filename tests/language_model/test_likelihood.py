@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taskdiv_assets.language_model import likelihood
+from taskdiv_assets.language_model import likelihood, token_statistics
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import can_share
@@ -272,3 +272,17 @@ def test_one_text_for_which_there_is_no_memory_is_told(
 
 def test_nothing_asked_nothing_said(llama: LanguageModel) -> None:
     assert said(LikelihoodPlan(llama, [])) == {}
+
+
+@pytest.mark.parametrize("vocabulary_n", [7, 181, 2**14, 50_257])
+def test_in_parts_that_fit_into_the_cache_the_bits_are_those_of_torch(
+    vocabulary_n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(token_statistics, "AT_ONCE", 3 * vocabulary_n)
+    logits = torch.randn(71, vocabulary_n, generator=torch.Generator().manual_seed(0)) * 5
+    logits[3, :2] = logits[3].max() + 1  # of equal logits the first counts
+    tokens, log_sums = token_statistics.likeliest(logits)
+    assert torch.equal(tokens, logits.argmax(-1)) and int(tokens[3]) == 0
+    assert torch.equal(log_sums, logits.logsumexp(-1))

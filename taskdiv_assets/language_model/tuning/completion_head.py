@@ -8,17 +8,15 @@ in the same order, so a training has the same bits. Most of them happen in place
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.batching import KERNEL_ROWS, LOGITS_AT_ONCE, VECTOR
+from taskdiv_assets.language_model.token_statistics import rows_at_once
 
 if TYPE_CHECKING:
     import torch
-
-IN_CACHE = 2**18  # logits, 1 MiB
 
 
 class CompletionHead:
@@ -109,10 +107,7 @@ def _block(
     for tile in tiles:
         before = largest
         largest = torch.maximum(before, tile.amax(-1))
-        added = [
-            torch.exp_(some - most[:, None]).sum(-1)
-            for some, most in zip(_rows(tile), _rows(largest, tile), strict=True)
-        ]
+        added = [torch.exp_(some - most[:, None]).sum(-1) for some, most in _together(tile, largest)]
         sums = sums * torch.exp(before - largest) + torch.cat(added)
     normaliser = largest + sums.log()
     places = [((targets // tile_n) == number).nonzero()[:, 0] for number in range(len(tiles))]
@@ -123,18 +118,17 @@ def _block(
     of_hidden = torch.zeros_like(hidden)
     if gradient is not None:
         for tile, rows, part in zip(tiles, places, parts, strict=True):
-            for some, log_sum in zip(_rows(tile), _rows(normaliser, tile), strict=True):
+            for some, log_sum in _together(tile, normaliser):
                 some.sub_(log_sum[:, None]).exp_()
             learnt = gradient * (1 - tile[rows, columns[rows]])
-            for some in _rows(tile):
+            for some, _ in _together(tile, normaliser):
                 some.mul_(-gradient)
             tile[rows, columns[rows]] = learnt
             of_hidden.addmm_(tile, part)
     return own - normaliser, of_hidden
 
 
-def _rows(values: torch.Tensor, like: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-    """Split rows into groups of IN_CACHE logits of `like`, without a remainder in element-wise functions (`batching`)."""
-    width = (values if like is None else like).shape[1]
-    step = VECTOR // gcd(VECTOR, width)
-    return values.split(max(step, IN_CACHE // width // step * step))
+def _together(tile: torch.Tensor, numbers: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the rows of a tile, (tokens, words), in groups that fit into the cache, each with its part of `numbers`, (tokens,)."""
+    rows_n = rows_at_once(tile)
+    return zip(tile.split(rows_n), numbers.split(rows_n), strict=True)

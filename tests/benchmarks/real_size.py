@@ -1,0 +1,145 @@
+"""A base of a real size against what one would write or use otherwise: training, confidence, and likelihoods of answers.
+
+The model is Gemma 3 270M, where `make real-model` has brought it. The texts are Dolly's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from taskdiv_assets.language_model.loading import load
+from taskdiv_assets.language_model.tuning import Base, Example
+from taskdiv_assets.tuning_settings import Tuning
+from tests.benchmarks import asked, evaluating, page, scorers, scoring, tuning
+from tests.benchmarks.evaluating import Measured
+from tests.benchmarks.scale import Scale
+from tests.benchmarks.shared import dolly_examples, dolly_prompts, shared_data
+from tests.real_model import FOLDER
+
+TITLE = "At a real size"
+ABOUT = """\
+torch {torch}, transformers {transformers}, trl {trl}, peft {peft}, lm_eval {lm_eval}. Gemma 3 270M, the base: 268 million parameters, a
+vocabulary of 262,144, unpacked from GGUF (Q4_K_M), in float32; texts of Dolly; one thread, processor seconds."""
+TRAINING = """\
+Training of a LoRA adapter, {steps_n} steps of {batch_n} examples drawn at random. "plain loop": transformers and PEFT on the same rows, the head on completion
+tokens only, {chunk_n} tokens at a time, each chunk's backward pass before the next. Each side ran in a process of its own, after a short training that is not
+counted; the run fails if a step's loss is off by {tolerance:g}. "seconds" is for all steps with start and end, without loading, which is
+the same for both. "peak MiB" is that of the whole process."""
+SCORING = """\
+Confidence of {prompts_n} prompts of fewer than {characters_n} characters, 16 new tokens, one turn. `generate` computes every column by our function of
+statistics; "off by" is explained in [Scoring](#scoring)."""
+LIKELIHOODS = """\
+Log-likelihoods of {items_n} answers, prompt and answer together of fewer than {characters_n} characters, from lm-eval's requests to its responses, {turns}. "ours"
+includes encoding and planning, which the first adapter pays for; "off by" is the largest difference of an answer's log-likelihood in nats."""
+TEMPLATE = "### Instruction:\n{}\n\n### Response:\n"
+CHARACTERS = 400
+REAL_ROWS = {32: (8, 32), 128: (16, 64), 512: (64,)}  # prompts: rows of `generate`'s batches
+BATCHES = (1, 4, 8, 16)
+BATCH = 16
+SETTINGS = ((256, 1024), (512, 1024), (512, 16_384))  # `max_length` and `pass_tokens`
+TIME, MEMORY, LIKELIHOOD = 1.1, 1.2, 0.6  # ours, at most, as shares of the other side's
+OURS, CHUNKS = tuning.OURS, "plain loop"
+
+
+def part(scale: Scale) -> page.Part:
+    """Measure the real model, if it and Dolly exist."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from importlib.metadata import version
+
+    import torch
+
+    torch.set_num_threads(1)
+    data = shared_data()
+    if data is None or not FOLDER.is_dir():
+        return page.Part(
+            TITLE, "Not measured: `make real-model` brings the model, and Dolly is expected in `$TASKDIV_SHARED`."
+        )
+    names = ("torch", "transformers", "trl", "peft", "lm_eval")
+    about = ABOUT.format(**{name: version(name) for name in names})
+    rows = [(TEMPLATE.format(prompt), answer) for prompt, answer in dolly_examples(data) if answer.strip()]
+    # Training goes first: its processes then have the memory for themselves.
+    bodies = [about, *_training(rows, scale), *_scoring(data, scale), *_likelihoods(rows, scale)]
+    return page.Part(TITLE, "\n\n".join(bodies))
+
+
+def _training(rows: Sequence[tuple[str, str]], scale: Scale) -> Iterator[str]:
+    from tests.benchmarks.tuners import CHUNK_N
+
+    chosen = sorted(np.random.default_rng(7).permutation(len(rows))[: BATCH * scale.real_steps_n].tolist())
+    examples = [Example(f"{place:05}", *rows[place]) for place in chosen]
+    lines = []
+    for length_n, pass_n in SETTINGS[: scale.real_settings_n]:
+        settings = Tuning(
+            learning_rate=2e-4, epochs=1, batch_size=BATCH, max_length=length_n, pass_tokens=pass_n
+        )  # rank and alpha are those of dolly_small
+        sides = [tuning.Side(OURS, "ours", settings), tuning.Side(CHUNKS, "plain_chunks", settings)]
+        found = tuning.take_turns(Base(FOLDER, "float32", "sdpa"), examples, sides, 1, warm_n=1)
+        lines += _training_rows(f"{length_n} tokens, {pass_n:,} a pass", *found)
+    yield TRAINING.format(
+        steps_n=scale.real_steps_n, batch_n=BATCH, chunk_n=CHUNK_N, tolerance=tuning.TOLERANCE
+    )  # fmt: skip
+    heads = ["at most", "side", "seconds", "s a step", "time / plain loop", "peak MiB", "memory / plain loop", "off by"]
+    yield page.table([*heads, "target", "met"], lines)
+
+
+def _training_rows(what: str, ours: tuning.Found, plain: tuning.Found) -> list[list[str]]:
+    (mine,), (other,) = ours.turns, plain.turns
+    time, memory = mine.seconds / other.seconds, mine.peak_mib / other.peak_mib
+    target = f"time ≤ {TIME:g}, memory ≤ {MEMORY:g}"
+    met = ", ".join("yes" if is_met else "**no**" for is_met in (time <= TIME, memory <= MEMORY))
+    some = [[f"{it.seconds:.1f}", f"{it.step_s:.1f}"] for it in (mine, other)]
+    return [
+        [what, OURS, *some[0], f"{time:.2f}", f"{mine.peak_mib:,.0f}", f"{memory:.2f}", "", target, met],
+        ["", CHUNKS, *some[1], "", f"{other.peak_mib:,.0f}", "", f"{tuning.off_by(mine, other):.0e}", "", ""],
+    ]
+
+
+def _scoring(data: Path, scale: Scale) -> Iterator[str]:
+    lm = load(FOLDER, dtype="float32", attention="sdpa")
+    prompts = [prompt for prompt in dolly_prompts(data) if len(prompt) < CHARACTERS]
+    for prompts_n, sizes in REAL_ROWS.items():
+        if prompts_n <= scale.real_prompts_n:
+            sides = [scoring.Side(scoring.OURS, scorers.ours, 1)]
+            sides += [
+                scoring.Side(
+                    f"{scoring.SORTED}, batches of {rows_n}", partial(scorers.generate_sorted, rows_n=rows_n), 1
+                )
+                for rows_n in sizes
+            ]
+            yield SCORING.format(prompts_n=prompts_n, characters_n=CHARACTERS)
+            found = scoring.take_turns(lm, prompts[:prompts_n], 16, sides)
+            yield scoring._table(found, prompts_n, {sides[1].name: 1.25})
+
+
+def _likelihoods(rows: Sequence[tuple[str, str]], scale: Scale) -> Iterator[str]:
+    short = [row for row in rows if sum(map(len, row)) < CHARACTERS + len(TEMPLATE)][: scale.real_items_n]
+    load_ = asked.answers(short, load(FOLDER, dtype="float32", attention="sdpa"))
+    found = evaluating.take_turns(load_, 1, BATCHES)
+    yield LIKELIHOODS.format(items_n=len(short), characters_n=CHARACTERS, turns="one turn")
+    yield likelihood_table(found)
+
+
+def likelihood_table(found: Sequence[Measured]) -> str:
+    """Return the table of likelihoods. Ratios are ours over the side's; the target is for the best batch size."""
+    ours, _again, *theirs = found
+    best = min(theirs, key=lambda one: one.median_s)
+    lines = []
+    for one in found:
+        ratio = ours.median_s / one.median_s
+        is_target, is_mine = one is best, one in found[:2]
+        lines.append(
+            [
+                f"{one.side}, the best" if is_target else one.side,
+                f"{one.median_s:.1f}",
+                "" if is_mine else f"{ratio:.2f}",
+                "" if one is ours else f"{one.off_by:.0e}",
+                f"ours ≤ {LIKELIHOOD:g}" if is_target else "",
+                ("yes" if ratio <= LIKELIHOOD else "**no**") if is_target else "",
+            ]
+        )
+    return page.table(["side", "seconds", "ours / side", "off by", "target", "met"], lines)
