@@ -211,24 +211,8 @@ class LikelihoodPlan:
             for row, (member, rest) in enumerate(zip(members, rests, strict=True))
             for column in range(len(rest) - self.texts[member].answer_n, len(rest))
         ]
-        return self._found(members, chosen, self._logits(inputs, chosen))
-
-    def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Return float32 logits, (places, vocabulary), at the (row, column) places `chosen`.
-
-        `logits_to_keep` would compute logits for all rows at each chosen column.
-        """
-        import torch
-
-        rows, columns = torch.tensor(chosen, device=self.lm.device).T
-        hook = self.lm.model.get_output_embeddings().register_forward_pre_hook(
-            lambda _head, states: states[0][rows, columns][None]
-        )
-        try:
-            logits: torch.Tensor = self.lm.model(**inputs).logits[0]
-        finally:
-            hook.remove()
-        return logits.float()
+        places = torch.tensor(chosen, device=self.lm.device).T
+        return self._found(members, chosen, logits_at(self.lm, self.lm.model, inputs, *places))
 
     def _found(self, members: list[int], chosen: list[tuple[int, int]], logits: torch.Tensor) -> Found:
         """Return the results of all answers to the texts `members` from the logits at the places `chosen`."""
@@ -279,6 +263,26 @@ class LikelihoodPlan:
         chosen = ~known[found.positions]
         if chosen.any():
             yield found.take(chosen)
+
+
+def logits_at(
+    lm: LanguageModel,
+    model: Any,  # the model of `lm`, or an adapter over it
+    inputs: dict[str, Any],
+    rows: torch.Tensor,  # (places,)
+    columns: torch.Tensor,  # (places,)
+) -> torch.Tensor:
+    """Return float32 logits, (places, vocabulary), at places of the input: the token in `columns` of each of `rows`.
+
+    `logits_to_keep` would compute logits for all rows at each column.
+    """
+    head = lm.model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _head, states: states[0][rows, columns][None])
+    try:
+        logits: torch.Tensor = model(**inputs).logits[0]
+    finally:
+        hook.remove()
+    return logits.float()
 
 
 def _texts(asked: Sequence[Asked]) -> list[_Text]:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.language_model.loading import load
-from taskdiv_assets.language_model.tuning import CONFIG, WEIGHTS, Base, Example, tune
+from taskdiv_assets.language_model.tuning import CONFIG, IGNORED, WEIGHTS, Base, Example, encode, tune
+from taskdiv_assets.language_model.tuning import held_out as held_out_module
 from taskdiv_assets.language_model.tuning.held_out import validation_loss
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
 from taskdiv_assets.pools.lab import held_out_items, pool_items
@@ -67,6 +68,28 @@ class TestWholeModels:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("pass_logits_n", [held_out_module.PASS_LOGITS_N, 20_000, 1])
+def test_a_validation_loss_is_that_of_one_example_after_the_other(
+    miniature, miniature_folder, held_out, monkeypatch, pass_logits_n
+):
+    import torch
+
+    total = tokens_n = 0
+    for row in (encode(miniature, example, 64) for example in held_out):
+        with torch.inference_mode():
+            logits = miniature.model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].double()
+        labels = torch.tensor(row.labels[1:])
+        total += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+        tokens_n += int((labels != IGNORED).sum())
+    monkeypatch.setattr(held_out_module, "PASS_LOGITS_N", pass_logits_n)
+    steps = []
+    found = validation_loss(
+        Base(miniature_folder, "float32", "sdpa"), None, held_out, 64, lambda *step: steps.append(step)
+    )
+    assert found == pytest.approx(total / tokens_n, rel=1e-6)
+    assert steps[-1] == (len(held_out), len(held_out)) and (len(steps) == len(held_out)) == (pass_logits_n == 1)
+
+
 class TestFourBits:
     """Runs in a separate process, because PEFT looks only once whether bitsandbytes is installed."""
 

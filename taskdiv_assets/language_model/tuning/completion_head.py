@@ -129,6 +129,6 @@ def _block(
 
 
 def _together(tile: torch.Tensor, numbers: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the rows of a tile, (tokens, words), in groups that fit into the cache, each with its part of `numbers`, (tokens,)."""
+    """Return groups of a tile's rows that fit into the cache, each with its part of `numbers`, one of each row."""
     rows_n = rows_at_once(tile)
     return zip(tile.split(rows_n), numbers.split(rows_n), strict=True)

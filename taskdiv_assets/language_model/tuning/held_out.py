@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 
 from taskdiv_assets.language_model.apart import switches_of
+from taskdiv_assets.language_model.batching import vocabulary_size
+from taskdiv_assets.language_model.likelihood import logits_at
 from taskdiv_assets.language_model.loading import context_tokens, load
 from taskdiv_assets.language_model.quiet import quiet
+from taskdiv_assets.language_model.token_statistics import likeliest
 from taskdiv_assets.language_model.tuning import Base, Example, encode
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, lay_out, learnt_tokens_n
-from taskdiv_assets.language_model.tuning.training_examples import checked
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED, checked
 from taskdiv_assets.language_model.tuning.trl_parts import tensors
 
 PASS_TOKENS_N = 4096
+PASS_LOGITS_N = 2**28  # of all tokens of a pass, 1 GiB; computed are those of the completions
 
 
 def validation_loss(
@@ -43,13 +47,16 @@ def validation_loss(
     rows = [encode(lm, example, room) for example in checked(examples)]
     lengths = np.array([len(row.input_ids) for row in rows])
     total, done_n = 0.0, 0
-    layout = Layout(PASS_TOKENS_N, switches=switches_of(lm.model.config))
+    pass_n = min(PASS_TOKENS_N, max(1, PASS_LOGITS_N // vocabulary_size(lm)))
+    layout = Layout(pass_n, switches=switches_of(lm.model.config))
     for part in lay_out(np.arange(len(rows)), lengths, layout):
         batch = tensors(batch_of(rows, part, is_packed=False, padding=0), lm.device)
         labels = batch.pop("labels")[:, 1:]
+        places = (labels != IGNORED).nonzero().T
         with torch.inference_mode():
-            logits = model(**batch, use_cache=False).logits[:, :-1].float()
-        total += float(torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="sum"))
+            logits = logits_at(lm, model, {**batch, "use_cache": False}, *places)
+            own = logits.gather(-1, labels[tuple(places)][:, None])[:, 0]
+            total += float((likeliest(logits)[1] - own).double().sum())
         done_n += len(part)
         if progress:
             progress(done_n, len(rows))
