@@ -141,7 +141,9 @@ def check_found(side: str, ours: Mapping[str, Sequence[object]], other: Mapping[
     return off_by(side, *as_tuples, [[key] for key in ours])
 
 
-def off_by(side: str, ours: Responses, other: Responses, items: Sequence[Sequence[str]]) -> float:
+def off_by(
+    side: str, ours: Responses, other: Responses, items: Sequence[Sequence[str]], at_most: float = ABSOLUTE
+) -> float:
     """Return the largest difference of a log-likelihood in nats.
 
     Raises:
@@ -157,7 +159,7 @@ def off_by(side: str, ours: Responses, other: Responses, items: Sequence[Sequenc
         else:
             both = np.array([[nats for nats, _ in some] for some in (mine, theirs)])
             differences = np.abs(both[0] - both[1])
-            is_close = (differences <= ABSOLUTE + RELATIVE * np.abs(both[0])).all()
+            is_close = (differences <= at_most + RELATIVE * np.abs(both[0])).all()
             is_greedy = [[greedy for _, greedy in some] for some in (mine, theirs)]
             is_same = is_close and both[0].argmax() == both[1].argmax() and is_greedy[0] == is_greedy[1]
         if not is_same:
@@ -246,7 +248,7 @@ def sides(load: Load, batches: Sequence[int]) -> dict[str, Way]:
     return {OURS: evaluators.ours, AGAIN: evaluators.Again(), **theirs}
 
 
-def take_turns(load: Load, turns_n: int, batches: Sequence[int]) -> list[Measured]:
+def take_turns(load: Load, turns_n: int, batches: Sequence[int], at_most: float = ABSOLUTE) -> list[Measured]:
     """Run each side `turns_n` times in rotating order, but slow batch sizes once.
 
     Raises:
@@ -267,7 +269,7 @@ def take_turns(load: Load, turns_n: int, batches: Sequence[int]) -> list[Measure
             took_s, said[name] = ways[name](load)
             seconds[name].append(took_s)
             print(f"    {name}: {took_s:.2f} s", flush=True)
-    return [Measured(name, seconds[name], off_by(name, said[OURS], said[name], load.items)) for name in ways]
+    return [Measured(name, seconds[name], off_by(name, said[OURS], said[name], load.items, at_most)) for name in ways]
 
 
 def _best_s(seconds: Mapping[str, Sequence[float]]) -> float:

@@ -31,7 +31,8 @@ class Scale(NamedTuple):
     lab_prompts_n: int | None = None  # None: its whole pool
     stories_prompts_n: int = 2_000
     real_prompts_n: int = 512  # at most, scored by a model of a real size
-    real_steps_n: int = 2  # of training, 16 examples each
+    real_steps_n: int = 2  # of training
+    real_batch_n: int = 16  # examples of a step
     real_items_n: int = 64  # held-out items
     real_settings_n: int = 3  # settings of training
     logits_steps_n: int = 128  # of which the memory is measured
@@ -63,7 +64,7 @@ def scale(is_quick: bool) -> Iterator[Scale]:
         small = full._replace(
             prompts_n=2_000, widths=(64, 128), k_center_n=200, facility_n=(200, 500), graph_rows_n=500,
             growth_rows=(500, 1_000, 2_000), growth_depths=(50, 100, 200), many_n=200_000, heap_n=20_000,
-            square_n=512, copy_mib=32, lab_steps=60, lab_prompts_n=400, stories_prompts_n=40, real_prompts_n=32, real_items_n=8, real_settings_n=1, logits_steps_n=16,
+            square_n=512, copy_mib=32, lab_steps=60, lab_prompts_n=400, stories_prompts_n=40, real_prompts_n=32, real_batch_n=4, real_items_n=8, real_settings_n=1, logits_steps_n=16,
             tuning_turns_n=1, tuning_lab_n=64, tuning_stories_n=32, tuning_lab_epochs=2,
             evaluating_adapters_n=2, evaluating_turns_n=1, evaluating_processes_n=1, mmlu_items_n=2, bbh_items_n=2, endings_items_n=4,
             has_largest_report=False,
