@@ -30,7 +30,7 @@ from taskdiv_assets.language_model.prefixes import (
     families,
     standing_cache,
 )
-from taskdiv_assets.language_model.token_statistics import likeliest
+from taskdiv_assets.language_model.token_statistics import likeliest_and_log_sum
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +227,7 @@ class LikelihoodPlan:
             for step, token in enumerate(self.asked[one].answer)
         ]
         places, tokens = torch.tensor(flat, device=logits.device).T
-        best, log_sums = likeliest(logits)
+        best, log_sums = likeliest_and_log_sum(logits)
         log_probabilities = logits[places, tokens] - log_sums[places]
         right = (best[places] == tokens).cpu().numpy()
         starts = np.cumsum([0, *(len(self.asked[one].answer) for _, one in asked)])[:-1]

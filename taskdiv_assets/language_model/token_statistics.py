@@ -66,13 +66,13 @@ def statistics(
     return Step(tokens, probability, log_probability, entropy, best.exp() - second)
 
 
-def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def likeliest_and_log_sum(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the likeliest token of each row of logits (rows, vocabulary), and the logarithm of the row's sum of exponentials."""
     import torch
 
     rows_n = rows_at_once(logits)
     if len(logits) > rows_n and logits.device.type == "cpu":
-        tokens, sums = zip(*map(likeliest, torch.split(logits, rows_n)), strict=True)
+        tokens, sums = zip(*map(likeliest_and_log_sum, torch.split(logits, rows_n)), strict=True)
         return torch.cat(tokens), torch.cat(sums)
     return _largest(logits)[1], logits.logsumexp(-1)
 

@@ -283,6 +283,6 @@ def test_in_parts_that_fit_into_the_cache_the_bits_are_those_of_torch(
     monkeypatch.setattr(token_statistics, "AT_ONCE", 3 * vocabulary_n)
     logits = torch.randn(71, vocabulary_n, generator=torch.Generator().manual_seed(0)) * 5
     logits[3, :2] = logits[3].max() + 1  # of equal logits the first counts
-    tokens, log_sums = token_statistics.likeliest(logits)
+    tokens, log_sums = token_statistics.likeliest_and_log_sum(logits)
     assert torch.equal(tokens, logits.argmax(-1)) and int(tokens[3]) == 0
     assert torch.equal(log_sums, logits.logsumexp(-1))

@@ -13,7 +13,7 @@ from taskdiv_assets.language_model.batching import vocabulary_size
 from taskdiv_assets.language_model.likelihood import logits_at
 from taskdiv_assets.language_model.loading import context_tokens, load
 from taskdiv_assets.language_model.quiet import quiet
-from taskdiv_assets.language_model.token_statistics import likeliest
+from taskdiv_assets.language_model.token_statistics import likeliest_and_log_sum
 from taskdiv_assets.language_model.tuning import Base, Example, encode
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, checked
@@ -56,7 +56,7 @@ def validation_loss(
         with torch.inference_mode():
             logits = logits_at(lm, model, {**batch, "use_cache": False}, *places)
             own = logits.gather(-1, labels[tuple(places)][:, None])[:, 0]
-            total += float((likeliest(logits)[1] - own).double().sum())
+            total += float((likeliest_and_log_sum(logits)[1] - own).double().sum())
         done_n += len(part)
         if progress:
             progress(done_n, len(rows))
