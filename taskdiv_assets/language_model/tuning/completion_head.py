@@ -101,7 +101,7 @@ def _block(
     """Return the log-probabilities of a block, and the gradient of the loss with respect to its hidden states (0 without one)."""
     import torch
 
-    parts = weight.split(tile_n)
+    parts = torch.split(weight, tile_n)
     tiles = [hidden @ part.T for part in parts]
     largest, sums = hidden.new_full((len(hidden),), float("-inf")), hidden.new_zeros(len(hidden))
     for tile in tiles:
@@ -130,5 +130,7 @@ def _block(
 
 def _together(tile: torch.Tensor, numbers: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Return groups of a tile's rows that fit into the cache, each with its part of `numbers`, one of each row."""
+    import torch
+
     rows_n = rows_at_once(tile)
-    return zip(tile.split(rows_n), numbers.split(rows_n), strict=True)
+    return zip(torch.split(tile, rows_n), torch.split(numbers, rows_n), strict=True)
