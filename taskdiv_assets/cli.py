@@ -168,7 +168,7 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
 def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = None) -> None:
     """Show what `run` would compute, check the input, and print the next command. Nothing is stored.
 
-    Among others, the plan shows missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
+    Among others, the plan shows missing cells, prompts to score, labels to buy, tokens to train, disk space, time and memory.
     The checks cover the pool, its tasks, your own orders, the budgets, a local base model and the benchmarks.
     If a check fails, no plan is shown, and the exit code is 2.
     """
@@ -182,7 +182,7 @@ def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = No
         if looked.errors:
             raise typer.Exit(2)
         say_warnings(chosen, wanted)
-        found = planning.plan(chosen, store, wanted, looked.pool)
+        found = planning.plan(chosen, store, wanted, looked.pool, looked.texts)
         steps = next_lines(experiment, wanted.options, found.standing)
         print_plan(out, chosen, found, steps)
         if found.standing.is_done:

@@ -141,7 +141,7 @@ def test_lines_never_come_closer_than_they_may_and_the_terminal_loses_its_bar(
     clock, ticks, lines = Clock(), [], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "time", clock)
-        progress.listen(lambda what, done, total, also: ticks.append((done, total)))
+        progress.listen(lambda what, done, total, also, left_s: ticks.append((done, total)))
         try:
             said = Progress("work", lambda line: lines.append((clock.now_s, line)), started=clock.now_s)
             for wait_s, done, total in calls:
@@ -181,7 +181,7 @@ def test_a_greedy_order_tells_its_picks_to_the_end_also_where_copies_end_it_earl
     told: list[str] = []
     work: Any = SimpleNamespace(log=told.append, progress=lambda what, unit: Progress(what, told.append, unit))
     ticks: list[tuple[str, int, int, str]] = []
-    progress.listen(lambda *tick: ticks.append(tick))
+    progress.listen(lambda *tick: ticks.append(tick[:4]))
     try:
         order = order_of(work, STRATEGIES[name], pool, 3, 300)
     finally:
@@ -189,6 +189,34 @@ def test_a_greedy_order_tells_its_picks_to_the_end_also_where_copies_end_it_earl
     assert len(set(order.tolist())) == 300
     assert ticks[-1] == ("seed 3", 300, 300, "") and len(ticks) <= 20
     assert ("comparing 400 prompts" in "".join(told)) == (name == "facility_location")
+
+
+def test_where_long_texts_come_first_the_time_left_follows_the_share_of_the_work(clock: Clock) -> None:
+    """The first 100 of 1,000 prompts are half of the work and take 60 s; by their number, 9 min would be left."""
+    told: list[str] = []
+    said = started(clock, told)
+    said(0, 1_000, share=0.0)
+    clock.now_s += 60
+    said(100, 1_000, share=0.5)
+    assert told == ["work: 100 of 1,000 prompts (10%), 1.7 prompts/s, 60 s left"]
+
+
+@pytest.mark.parametrize(("batches_n", "each_s", "said_n"), [(2, 30.0, 0), (20, 30.0, 1), (20, 1.0, 0)])
+def test_long_work_is_announced_once_after_a_few_batches(
+    clock: Clock, batches_n: int, each_s: float, said_n: int
+) -> None:
+    notes: list[str] = []
+    ticks: list[float | None] = []
+    progress.listen(lambda what, done, total, also, left_s: ticks.append(left_s), notes.append)
+    try:
+        said = started(clock, [])
+        for done in range(batches_n + 1):
+            said(done, batches_n, share=done / batches_n)
+            clock.now_s += each_s
+    finally:
+        progress.listen(None)
+    assert notes == ["work: about 10 min for one process, by its first 2 batches"][:said_n]
+    assert ticks[0] is ticks[-1] is None and ticks[1] == pytest.approx(each_s * (batches_n - 1))
 
 
 # --- the lines of `taskdiv run` where the output is no terminal -----------------------------------------------------------------
@@ -228,10 +256,11 @@ def test_a_stage_without_ticks_has_a_line_every_half_minute() -> None:
 def test_a_stage_with_ticks_says_how_far_it_is_at_which_rate_and_what_is_left() -> None:
     stage = Stage()
     for done in range(0, 400, 10):
-        stage.display.tell(Event("progress", "prompt_embeddings: embedding", done, 1200, task="prompt_embeddings"))
+        what, left_s = "prompt_embeddings: embedding", (1200 - done) / 5
+        stage.display.tell(Event("progress", what, done, 1200, task="prompt_embeddings", left_s=left_s))
         stage.wait(2)
     first = stage.lines()[1]
-    assert first == "demo: prompt_embeddings: embedding: 140 of 1,200 (11%), 4.7/s, 3.8 min left, 30 s so far"
+    assert first == "demo: prompt_embeddings: embedding: 140 of 1,200 (11%), 4.7/s, 3.5 min left, 30 s so far"
     stage.display.tell(Event("progress", "prompt_embeddings: embedding", 1200, 1200, task="prompt_embeddings"))
     stage.wait(60)
     assert stage.lines()[-1].startswith("demo: prompt_embeddings: still at work, ")
@@ -281,8 +310,8 @@ def test_a_slow_model_says_where_it_is_from_its_first_batch_on(
     stage, bench = Stage(), LabBench(empty_home)
     bench.make(*POOL)
 
-    def tick(what: str, done: int, total: int, also: str) -> None:
-        stage.display.tell(Event("progress", what, done, total, also, task="prompt_embeddings"))
+    def tick(what: str, done: int, total: int, also: str, left_s: float | None) -> None:
+        stage.display.tell(Event("progress", what, done, total, also, task="prompt_embeddings", left_s=left_s))
         stage.wait(100)
 
     progress.listen(tick)

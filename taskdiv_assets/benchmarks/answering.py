@@ -14,6 +14,7 @@ import numpy as np
 from taskdiv_assets.benchmarks.encoding import Encoded, Encoder, is_greedy
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.faults import first_line, refuse_full
+from taskdiv_assets.language_model.footprint import shape_of, work_of
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.quiet import quiet_harness
@@ -56,7 +57,7 @@ class Answerer:
         encode: Callable[[Any], Encoded] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        self.requests = requests
+        self.requests, self.shape = requests, shape_of(lm.model)
         self._encoder = partial(Encoder, lm, as_trained=as_trained, written=written)
         with quiet_harness():  # a tokenizer warns of each text that is longer than the context; `cut` counts them
             to_tokens = encode or self.encoder.encode
@@ -77,6 +78,12 @@ class Answerer:
     @cached_property
     def encoder(self) -> Encoder:
         return self._encoder()
+
+    def work(self) -> dict[str, int]:
+        """Return the expected work for each question, in a unit that only serves to compare questions."""
+        weighed = {key: (len(one.context), len(one.answer)) for key, one in self.asked.items()}
+        written = {key: (len(one.context), one.new_n) for key, one in self.wanted.items()}
+        return {key: work_of(self.shape, *sizes) for key, sizes in (weighed | written).items()}
 
     def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:
         """Yield answers, batch by batch, to the questions whose key is not in `known`."""

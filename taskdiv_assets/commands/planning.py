@@ -6,7 +6,7 @@ results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from data_contracts.footer import Footer
@@ -14,6 +14,7 @@ from taskdiv_assets.annotating.lists import Gathered, gather_held_out
 from taskdiv_assets.annotating.open_labels import OpenLabels
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
+from taskdiv_assets.commands.memory_plan import MemoryPlan, TextBytes, memory_plan
 from taskdiv_assets.commands.next_steps import Standing
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
@@ -53,13 +54,20 @@ class Plan(NamedTuple):
     scoring_s: float | None
     disk_bytes: int | None
     benchmarks: tuple[BenchmarkPlan, ...]
+    memory: MemoryPlan | None  # None if no stage to run holds a model of a real size
     standing: Standing
 
 
-def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, looked_at: PoolSize | None = None) -> Plan:
+def plan(
+    experiment: Experiment,
+    store: Store,
+    wanted: Filter | None = None,
+    looked_at: PoolSize | None = None,
+    texts: TextBytes | None = None,
+) -> Plan:
     """Return the plan of an experiment, or of the part that `wanted` selects.
 
-    `looked_at` is the pool's size according to its source file. It is used if the stored pool is not fresh.
+    `looked_at` is the pool's size by its source file, used if the stored pool is not fresh. `texts` are its longest texts.
     """
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)
@@ -77,21 +85,14 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
     trained = (lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans)
     rates = _training_rates(store, [footer for footer in trained if footer is not None])
-    tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
     open_ids = labels.open_in_all(chosen)
     is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also True if no strategy reads the table
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
-    scored = lineage.footer(Unit("confidence_table"))
-    per_s = None if scored is None else scored.notes.get("prompts_per_s")
-    ranked = [unit for unit in units if unit.asset == "ranking" and unit.key in experiment.strategies]
-    benchmarks: tuple[BenchmarkPlan, ...] = ()
-    if "benchmark_scores" in wanted.assets(experiment):
-        models_n = sum(entry.seeds_n for entry in cell_plans if "benchmark_scores" in entry.missing)
-        models_n += unpartitioned.get("base_scores", "fresh") != "fresh"
-        benchmarks = benchmark_plans(experiment, store, models_n)
+    stale = {name for name, status in unpartitioned.items() if status != "fresh"}
+    to_make = stale.union(*(entry.missing for entry in cell_plans))
     return Plan(
         unpartitioned=unpartitioned,
-        rankings={str(unit.key): lineage.state(unit).status for unit in ranked},
+        rankings=_rankings(lineage, units),
         cells=cell_plans,
         pool_n=None if pool is None else pool.prompts_n,
         prompts_to_score_n=0 if is_scored else wanted_n,
@@ -99,13 +100,37 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
         labels_to_buy_n=None if open_ids is None else len(open_ids),
         labels_out_n=len(labels.sent & (open_ids or set())),
         examples_to_train_n=to_train_n,
-        tokens_to_train_n=tokens_n,
+        tokens_to_train_n=None if rates is None else round(to_train_n * rates.tokens_per_example),
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
-        scoring_s=0.0 if is_scored else wanted_n / per_s if per_s and wanted_n else None,
+        scoring_s=0.0 if is_scored else _scoring_s(lineage, wanted_n),
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
-        benchmarks=benchmarks,
+        benchmarks=_benchmarks(experiment, store, cell_plans, to_make, wanted),
+        memory=memory_plan(experiment, lineage, to_make, texts),
         standing=_standing(experiment, labels, cell_plans, {**unpartitioned, "strategy_report": report_status}),
     )
+
+
+def _rankings(lineage: Lineage, units: Sequence[Unit]) -> dict[str, str]:
+    """Return the state of each ranking among `units`, by its strategy."""
+    strategies = lineage.experiment.strategies
+    ranked = [unit for unit in units if unit.asset == "ranking" and unit.key in strategies]
+    return {str(unit.key): lineage.state(unit).status for unit in ranked}
+
+
+def _scoring_s(lineage: Lineage, prompts_n: int | None) -> float | None:
+    """Return the seconds that scoring takes at the rate of the stored table; None if the rate or the number is not known."""
+    scored = lineage.footer(Unit("confidence_table"))
+    per_s = None if scored is None else scored.notes.get("prompts_per_s")
+    return prompts_n / per_s if per_s and prompts_n else None
+
+
+def _benchmarks(
+    experiment: Experiment, store: Store, cells: tuple[CellPlan, ...], to_make: set[str], wanted: Filter
+) -> tuple[BenchmarkPlan, ...]:
+    if "benchmark_scores" not in wanted.assets(experiment):
+        return ()
+    models_n = sum(entry.seeds_n for entry in cells if "benchmark_scores" in entry.missing)
+    return benchmark_plans(experiment, store, models_n + ("base_scores" in to_make))
 
 
 def _standing(

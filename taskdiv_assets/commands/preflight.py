@@ -17,6 +17,7 @@ import data_contracts
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import benchmark_plans
 from taskdiv_assets.commands.contract_warnings import Warned, is_of_interest, of_rules, warning_lines
+from taskdiv_assets.commands.memory_plan import TextBytes, text_bytes
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
@@ -37,6 +38,7 @@ class Looked(NamedTuple):
 
     pool: PoolSize | None  # from the store or the file; None if the pool cannot be read or is not downloaded yet
     errors: list[str]  # one sentence for each problem that would end a run
+    texts: TextBytes | None  # sizes of the pool's longest texts; None if there is no pool
     warnings: list[str]  # lines about contract warnings of the pool and its task labels, and about the prompt template
 
 
@@ -46,9 +48,10 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)
     pool = _collected(errors, lambda: _pool(lineage, errors, warned))
-    size = None
+    size = texts = None
     if pool is not None:
         table = pool.table
+        texts = text_bytes(table["prompt"], table["response"])
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
         _collected(errors, lambda: _tasks(lineage, pool, errors, warned))
         errors += filter(None, [over_pool(experiment, wanted.budgets or experiment.budgets, size)])
@@ -62,7 +65,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     if "benchmark_scores" in used:
         _collected(errors, lambda: benchmark_plans(experiment, store, 0))
     lines = warning_lines([one for one in warned if is_of_interest(experiment, one.unit.asset)])
-    return Looked(size, errors, [*notes, *lines])
+    return Looked(size, errors, texts, [*notes, *lines])
 
 
 def _collected(errors: list[str], action: Callable[[], Any]) -> Any:

@@ -30,22 +30,25 @@ class Running:
 
     started_s: float
     said_s: float  # time at which the task's last line was printed
-    last: Event | None = None  # newest progress event; None before the first event and after a count is complete
+    last: tuple[Event, float] | None = (
+        None  # newest progress event and its time; None before the first and after the last
+    )
     first: tuple[Event, float] | None = None  # first progress event of the current count, and its time
 
     def note(self, event: Event, now_s: float) -> None:
         if self.first is None or self.first[0].name != event.name:
             self.first = (event, now_s)
-        self.last = event if event.done < event.total else None
+        self.last = (event, now_s) if event.done < event.total else None
 
     def line(self, name: str, now_s: float) -> str:
         """Return a progress line: count, rate and remaining time if they are known, and the elapsed time."""
-        last, elapsed = self.last, spell(now_s - self.started_s)
-        if last is None or self.first is None:
+        elapsed = spell(now_s - self.started_s)
+        if self.last is None or self.first is None:
             return f"{name}: still at work, {elapsed}"
-        first, first_s = self.first
+        (last, last_s), (first, first_s) = self.last, self.first
         per_s = (last.done - first.done) / (now_s - first_s) if now_s > first_s else 0.0
-        text = describe(last.name, "", last.done, last.total, per_s or None)
+        left_s = None if last.left_s is None else max(0.0, last.left_s - (now_s - last_s))
+        text = describe(last.name, "", last.done, last.total, per_s or None, left_s=left_s)
         return f"{text if last.name.startswith(name) else f'{name}: {text}'}, {elapsed} so far"
 
 
@@ -164,6 +167,8 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence
     _print_labels(out, experiment, plan)
     if experiment.base_model is not None:
         _print_training(out, plan)
+    for line in [] if plan.memory is None else plan.memory.lines():
+        out.print(line, soft_wrap=True, highlight=False, markup=False)
     for benchmark in plan.benchmarks:
         out.print(_benchmark(benchmark), soft_wrap=True, highlight=False, markup=False)
     for line in steps:

@@ -75,6 +75,7 @@ class Event(NamedTuple):
     also: str = ""  # further text of a progress event
     outcome: Outcome | None = None
     task: str = ""  # name of the task in a progress event or a note
+    left_s: float | None = None  # in a progress event: seconds left; None if not known
 
 
 class WorkerDiedError(RuntimeError):
@@ -238,8 +239,8 @@ class Workers:
                 elif isinstance(message, str):
                     tell(Event("note", message, task=worker.task or ""))
                 else:
-                    what, done, total, also = message
-                    tell(Event("progress", what, done, total, also, task=worker.task or ""))
+                    what, done, total, also, left_s = message
+                    tell(Event("progress", what, done, total, also, task=worker.task or "", left_s=left_s))
             if not was_running:
                 worker.is_warming = False
                 if worker.task is not None:

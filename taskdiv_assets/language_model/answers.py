@@ -16,6 +16,7 @@ import numpy.typing as npt
 from taskdiv_assets.language_model.batching import Group, as_batch, groups, row_steps, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.confidence import rows_for_logits
 from taskdiv_assets.language_model.counted import apart_of
+from taskdiv_assets.language_model.footprint import fitting_tokens, reading
 from taskdiv_assets.language_model.loading import NO_LIMIT, LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.token_statistics import statistics
@@ -65,7 +66,8 @@ def judge(
         means = probabilities.where(is_answer, 0.0).sum(1) / is_answer.sum(1)
         probability[group.positions] = means.cpu().numpy()
 
-    room = Room(lm.device, row_steps(lm).step)
+    memory = reading(lm, max(map(len, rows), default=1))
+    room = Room(lm.device, row_steps(lm).step, tokens_at_most=fitting_tokens(memory, lm.device))
     rows_of = partial(rows_for_logits, vocabulary_n=vocabulary_size(lm), steps=row_steps(lm), shapes=shapes_of(lm))
     for _ in room.run(groups(rows, limit, rows_of, apart_of(lm, "right")), look):
         pass

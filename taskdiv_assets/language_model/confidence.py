@@ -37,6 +37,7 @@ from taskdiv_assets.language_model.batching import (
 )
 from taskdiv_assets.language_model.counted import apart_of, unexpected
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
+from taskdiv_assets.language_model.footprint import continuing, fitting_tokens, reading, shape_of, work_of
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.packed import Packed, by_length, can_pack, packs
@@ -130,7 +131,10 @@ class Scorer:
         self.rows, self.cut = tokens.rows, tokens.cut
         self.keeps_bits = keeps_bits(lm)
         self.steps = row_steps(lm) if self.keeps_bits else RowSteps(GPU_ROWS, 1)
-        self.room = Room(lm.device, 1 if self.is_packed else self.steps.step, log)
+        longest_n = max(map(len, self.rows), default=1)
+        memory = continuing(lm, longest_n, len(prompts), max_new_tokens) if self._new_n else reading(lm, longest_n)
+        step_n = 1 if self.is_packed else self.steps.step
+        self.room = Room(lm.device, step_n, log, fitting_tokens(memory, lm.device))
         can_be_fixed = self.keeps_bits and of == "continuation" and bool(prompts) and not self.is_packed
         self.free_step = None if can_be_fixed and rows_matter(lm) else self.steps.step
 
@@ -142,6 +146,14 @@ class Scorer:
         found = packs(self.lm, self.rows, self.limit, is_known) if self.is_packed else self._groups()
         work = self._score_packed if self.is_packed else self._score
         yield from self.room.run(found, work, new_n=self._new_n, known=is_known)
+
+    def work(self) -> npt.NDArray[np.float64]:
+        """Return the expected work for each prompt, (n,), in a unit that only serves to compare prompts."""
+        shape = shape_of(self.lm.model)
+        whole = self.of == "prompt"  # then all tokens need logits
+        sizes = map(len, self.rows)
+        found = [work_of(shape, 0 if whole else size, size if whole else self.max_new_tokens) for size in sizes]
+        return np.array(found, np.float64)
 
     def _groups(self) -> list[Group]:
         if self.log and (said := unexpected(self.lm)):

@@ -18,6 +18,7 @@ from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import Decoding, Rereading, kept_rows, read_beginnings, steps_a_look
+from taskdiv_assets.language_model.footprint import fitting_tokens, writing
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.memory import Room, cut
 
@@ -66,7 +67,8 @@ class WritingPlan:
         if why and log:
             log(f"texts are written one at a time, and read again for each token: {why}")
         self.families = list(self._families())
-        self.room = Room(lm.device, 1, log)
+        longest_n = max((len(one.context) + one.new_n for one in wanted), default=1)
+        self.room = Room(lm.device, 1, log, fitting_tokens(writing(lm, longest_n), lm.device))
 
     def _families(self) -> Iterator[prefixes.Family]:
         """Yield families of contexts that have the same stop texts and the same limit of new tokens.

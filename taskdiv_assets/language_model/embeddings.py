@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.counted import apart_of
+from taskdiv_assets.language_model.footprint import embedding, fitting_tokens
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
 
@@ -38,7 +39,8 @@ def embed(
     *,
     pooling: Literal["mean", "last"] = "mean",  # mean over all tokens, BOS included; or the state of the last token
     first_row: int = 0,  # row of the first prompt in the pool, for messages
-    progress: Callable[[int, int], None] | None = None,  # called with (prompts done, prompts in all) after every batch
+    # Called after every batch with (prompts done, prompts in all, share of the work that is done).
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> npt.NDArray[np.float16]:
     """Return one vector for each of n rendered prompts, (n, d), L2-normalised in float64 before the cast to float16.
 
@@ -50,9 +52,11 @@ def embed(
     vectors = np.zeros((len(prompts), dimensions(lm)), np.float16)
     steps, shapes = batching.row_steps(lm), batching.shapes_of(lm)
     rows_of = partial(batching.rows_in_batch, vocabulary_n=1, steps=steps, shapes=shapes)  # no logits are made
-    room = Room(lm.device, steps.step)
+    memory = embedding(lm, max(map(len, rows), default=1))
+    room = Room(lm.device, steps.step, tokens_at_most=fitting_tokens(memory, lm.device))
 
-    def embed_group(group: batching.Group) -> int:
+    def embed_group(group: batching.Group) -> tuple[int, int]:
+        """Embed a group, and return its number of prompts and the number of tokens that were computed, padding included."""
         room.rows_now_n = room.rows_of(rows_of(group.length), group.length)
         batch = batching.as_batch(lm, rows, group, room.rows_now_n, "right")
         # No attention mask: attention is causal, so no real token sees the padding at the end.
@@ -60,13 +64,15 @@ def embed(
         real_n = len(batch.positions)
         pooled = _pool(output.last_hidden_state[:real_n], batch.attention_mask[:real_n], pooling)
         vectors[batch.positions] = _unit(pooled.cpu().numpy(), first_row + batch.positions).astype(np.float16)
-        return real_n
+        return real_n, room.rows_now_n * group.length
 
-    done_n = 0
-    for real_n in room.run(batching.groups(rows, limit, rows_of, apart_of(lm, "right")), embed_group):
-        done_n += real_n
+    planned = batching.groups(rows, limit, rows_of, apart_of(lm, "right"))
+    all_n = sum(room.rows_of(rows_of(group.length), group.length) * group.length for group in planned)
+    done_n = tokens_n = 0
+    for real_n, computed_n in room.run(planned, embed_group):
+        done_n, tokens_n = done_n + real_n, tokens_n + computed_n
         if progress:
-            progress(done_n, len(prompts))
+            progress(done_n, len(prompts), min(tokens_n / all_n, 1.0))
     return vectors
 
 

@@ -16,9 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.alone import why_not_continued
-from taskdiv_assets.language_model.batching import LOGITS_AT_ONCE, Group, as_batch, shapes_of, vocabulary_size
+from taskdiv_assets.language_model.batching import (
+    CPU_TOKENS,
+    LOGITS_AT_ONCE,
+    Group,
+    as_batch,
+    shapes_of,
+    vocabulary_size,
+)
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import read_beginnings
+from taskdiv_assets.language_model.footprint import fitting_tokens, weighing
 from taskdiv_assets.language_model.loading import NO_LIMIT, context_tokens
 from taskdiv_assets.language_model.memory import Room, cut
 from taskdiv_assets.language_model.prefixes import (
@@ -38,9 +46,6 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 BoolArray = npt.NDArray[np.bool_]
-# Tokens of one pass on a CPU, so that the data of the pass fit into the CPU's caches. With 8,192, the lab's items took 1.6 to 1.9
-# times as long, and MMLU over shared examples (hidden size 256) 1.5 to 1.9 times. With 512, the lab's items took 10% longer.
-CPU_TOKENS = 1024
 
 
 class Asked(NamedTuple):
@@ -81,7 +86,9 @@ class LikelihoodPlan:
         self.apart = apart_of(lm, "right")
         self.most_n = min(context_tokens(lm) or NO_LIMIT, *self.apart.switches, NO_LIMIT)
         self.families = self._families()
-        self.room = Room(lm.device, 1, log)
+        longest_n = max((len(text.tokens) for text in self.texts), default=1)
+        memory = weighing(lm, longest_n, max((text.answer_n for text in self.texts), default=1))
+        self.room = Room(lm.device, 1, log, fitting_tokens(memory, lm.device))
         self.tokens_n = CPU_TOKENS if lm.device.type == "cpu" else shapes_of(lm).tokens
         accepted = inspect.signature(lm.model.forward).parameters
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted

@@ -1,7 +1,7 @@
-"""The loop over batches that scoring, embeddings, judging and benchmarks share. It halves a batch if memory runs out.
+"""The free memory, and the loop over batches that scoring, embeddings, judging and benchmarks share.
 
-Later batches have at most the halved number of tokens. If a batch has fewer rows than `batching.RowSteps.step`, the last digits
-of its results may change.
+The loop halves a batch if memory runs out. Later batches have at most the halved number of tokens. If a batch has fewer rows
+than `batching.RowSteps.step`, the last digits of its results may change.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.faults import ran_out
+from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
     import torch
@@ -47,14 +48,28 @@ def cut(order: Sequence[Item], rows_of: Callable[[Sequence[Item]], int]) -> Iter
 
 
 class Room:
-    """The limit on the tokens of a batch, prompts and continuations together. There is no limit until memory has run out once."""
+    """The limit on the tokens of a batch, prompts and continuations together.
 
-    def __init__(self, device: torch.device, step: int, log: Callable[[str], None] | None = None) -> None:
+    There is no limit if the largest batch fits into the free memory (`footprint`), until memory has run out once.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        step: int,
+        log: Callable[[str], None] | None = None,
+        tokens_at_most: int | None = None,
+    ) -> None:
         self.device, self.log = device, log
         self.step = step  # the number of rows is a multiple of this, if that many fit
-        self.tokens_at_most: int | None = None
+        self.tokens_at_most = tokens_at_most
         self.rows_now_n = 1  # rows of the current batch, including rows that only fill up the batch
         self.halvings_n = 0
+        if log and tokens_at_most is not None:
+            log(
+                f"{device} has little free memory: a batch has at most {tokens_at_most:,} tokens; the last digits of "
+                "statistics may depend on the batch"
+            )
 
     def rows_of(self, rows_n: int, width: int) -> int:
         """Return the number of rows for a batch: at most `rows_n`, and at most the rows of `width` tokens that the limit allows.
@@ -126,6 +141,16 @@ class Room:
             import torch
 
             torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the free memory in bytes for this process on a device. Processes of one training share a CPU's memory."""
+    import torch
+
+    if device.type == "cuda":  # memory that torch has reserved but does not use is free too
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    return machine_bytes() // machine().tuning_workers
 
 
 def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -47,14 +47,14 @@ ATTENTION = "taskdiv_by_length"
 def can_pack(lm: LanguageModel) -> bool:
     """Return True if a model's prompts can be continued by this module's method. The result is cached for each loaded model."""
     if lm.model not in _KNOWN:
-        _KNOWN[lm.model] = _is_suitable(lm) and not _rows_matter(lm)
+        _KNOWN[lm.model] = is_suitable(lm) and not _rows_matter(lm)
     return _KNOWN[lm.model]
 
 
 _KNOWN: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
-def _is_suitable(lm: LanguageModel) -> bool:
+def is_suitable(lm: LanguageModel) -> bool:
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     config = lm.model.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskdiv_assets.benchmarks import ItemScorer, ScoredSettings, Scorer, expected_items
-from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.benchmarks.answering import Answer, Answers
 from taskdiv_assets.benchmarks.evaluation import questions_table
 from taskdiv_assets.benchmarks.held_out_benchmark import Row
 from taskdiv_assets.experiment.benchmark_settings import (
@@ -100,16 +100,25 @@ def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missin
             if work.store.read_manifest(questions) is None:
                 store_tables(work, questions, {QUESTIONS_FILE: questions_table(scorer.questions)})
             known = {**_compared_otherwise(work, scorer, benchmark, candidates.folders[seed]), **parts.known}
-            known_n = len(scorer.questions.requests.keys() & known.keys())
+            answered = scorer.questions.requests.keys() & known.keys()
+            known_n = len(answered)
+            share = _Share(scorer.answerer.work(), place, len(missing))
+            share.add(answered)
             progress.before_n += known_n
             before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
-            def on_done(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
-                progress(before_n + done_n, all_n)
+            def on_done(
+                done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n, share: _Share = share
+            ) -> None:
+                progress(before_n + done_n, all_n, share=share.now)
+
+            def keep(some: Answers, parts: AnswerParts = parts, share: _Share = share) -> None:
+                parts.keep(some)
+                share.add(some)
 
             on_done(known_n, all_n)  # the first batch of a large model takes minutes
             try:
-                scored = scorer.score(known, parts.keep, on_done)
+                scored = scorer.score(known, keep, on_done)
             except ValueError as error:
                 raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
             except BaseException:  # Ctrl-C, or a cancelled run
@@ -118,6 +127,21 @@ def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missin
             notes = {**scored.notes._asdict(), **scored.more, "questions": questions}
             store_tables(work, identity, {SCORES_FILE: scored.table, OUTPUTS_FILE: scored.outputs}, notes=notes)
             parts.remove()
+
+
+class _Share:
+    """The share of the work for some models that is done, by the expected work for their questions."""
+
+    def __init__(self, work: Mapping[str, int], place: int, models_n: int) -> None:
+        self.work, self.place, self.models_n = work, place, models_n  # `place` models are done
+        self.done_n = 0
+
+    def add(self, keys: Iterable[str]) -> None:
+        self.done_n += sum(self.work[key] for key in keys)
+
+    @property
+    def now(self) -> float:
+        return (self.place + self.done_n / max(sum(self.work.values()), 1)) / self.models_n
 
 
 def _scorer(work: Work, lm: LanguageModel, benchmark: ScoredSettings) -> Scorer:

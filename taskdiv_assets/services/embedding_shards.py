@@ -16,7 +16,6 @@ from taskdiv_assets.language_model.embeddings import SHARD_ROWS_N, Shard, dimens
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.services import shards
 from taskdiv_assets.services.scoring import load_base
-from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.storage.store import MANIFEST, Store, file_entry
 
 Vectors = np.ndarray[Any, np.dtype[np.float16]]
@@ -39,10 +38,16 @@ def write_embeddings(
         work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
         progress.before_n = done_n
     if done_n < len(prompts):
-        progress(done_n, len(prompts))  # the first batch of a large model takes a minute
+        progress(done_n, len(prompts), share=0.0)  # the first batch of a large model takes a minute
+    found_n = done_n
     for shard in [shard for shard in planned if shard.name not in files]:
+
+        def tell(now_n: int, all_n: int, share: float, done_n: int = done_n) -> None:
+            of_run = (done_n - found_n + share * all_n) / (len(prompts) - found_n)
+            progress(done_n + now_n, len(prompts), share=of_run)
+
         texts = prompts.slice(shard.start, shard.rows_n).to_pylist()
-        files[shard.name] = _put_shard(work, lm, shard, texts, _shifted(progress, done_n, len(prompts)))
+        files[shard.name] = _put_shard(work, lm, shard, texts, tell)
         done_n += shard.rows_n
     work.store.finish_folder(identity, files, rows_n=len(prompts), dimensions_n=dimensions(lm))
 
@@ -80,7 +85,11 @@ def shard_embedder(work: Work) -> shards.Task:
 
 
 def _put_shard(
-    work: Work, lm: LanguageModel, shard: Shard, prompts: list[str], tell: Callable[[int, int], None] | None = None
+    work: Work,
+    lm: LanguageModel,
+    shard: Shard,
+    prompts: list[str],
+    tell: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Embed the prompts of a shard and store the embeddings. Return the shard's entry in the manifest."""
     pooling = work.experiment.embeddings.pooling
@@ -103,10 +112,6 @@ def _find_shards(work: Work, planned: list[Shard], dimensions_n: int) -> dict[st
                 f"{shard.rows_n:,} × {dimensions_n:,}; its prompts are embedded again"
             )
     return found
-
-
-def _shifted(progress: Progress, before_n: int, total_n: int) -> Callable[[int, int], None]:
-    return lambda done_n, _: progress(before_n + done_n, total_n)
 
 
 def read_embeddings(work: Work, identity: str) -> Vectors:

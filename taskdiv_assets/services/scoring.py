@@ -97,7 +97,10 @@ class PromptScores:
         self.is_cut[rows[scorer.cut]] = True
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = known_n
-        progress(known_n, len(rows))  # the first batch of a large model takes minutes
+        is_open = ~self.is_known[rows]
+        work = scorer.work() * is_open / max(scorer.work()[is_open].sum(), 1.0)  # as shares of the work of this run
+        done = 0.0
+        progress(known_n, len(rows), share=done)  # the first batch of a large model takes minutes
         waiting: list[NDArray[np.int64]] = []
         tokens_n, started = 0, time.monotonic()
         self.parts.since_s = started
@@ -107,7 +110,9 @@ class PromptScores:
             waiting.append(places)
             known_n += len(places)
             tokens_n += int(scored.columns["generated_n"].sum())
-            progress(known_n, len(rows), f"{tokens_n / max(time.monotonic() - started, 1e-9):,.0f} tokens/s")
+            done += float(work[scored.positions].sum())
+            rate = f"{tokens_n / max(time.monotonic() - started, 1e-9):,.0f} tokens/s"
+            progress(known_n, len(rows), rate, done)
             if self.parts.is_due(sum(map(len, waiting))):
                 self._put(waiting)
         self._put(waiting)

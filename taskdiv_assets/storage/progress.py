@@ -14,13 +14,16 @@ from typing import NamedTuple, Self
 INTERVAL_S = 5.0
 TERMINAL_INTERVAL_S = 0.3
 SHORT_S = 1.0  # shorter work logs no final line
+MEASURED_N, LONG_S = 2, 60.0  # after so many measured batches, the time of work that is longer than this is announced
 
-# Callback with the arguments (what, done, total, other information). The worker processes of `taskdiv run` set it.
-_terminal: Callable[[str, int, int, str], None] | None = None
+# Callback with the arguments (what, done, total, other information, seconds left). `taskdiv run`'s worker processes set it.
+_terminal: Callable[[str, int, int, str, float | None], None] | None = None
 _notes: Callable[[str], None] | None = None  # callback with one argument: a sentence
 
 
-def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callable[[str], None] | None = None) -> None:
+def listen(
+    hook: Callable[[str, int, int, str, float | None], None] | None, note_hook: Callable[[str], None] | None = None
+) -> None:
     """Set this process's callbacks for the terminal: for progress, and for sentences of `note`. Dagster's log is unaffected."""
     global _terminal, _notes
     _terminal, _notes = hook, note_hook
@@ -37,6 +40,7 @@ class _Call(NamedTuple):
     total: int
     also: str
     at_s: float
+    share: float | None  # share of the work that is done; None if all items take about the same time
 
 
 @dataclass
@@ -44,8 +48,9 @@ class Progress:
     """Reporter that logs the progress of a step every few seconds and at the end, and shows it in the terminal.
 
     Work shorter than `SHORT_S` is not logged. The rate counts only items that were done after the first call, without the items
-    of an interrupted run. If the work may end before `total` items are done, use the reporter as a context manager. The end of
-    the block is then the end of the work.
+    of an interrupted run. If items take different times, as texts of different lengths do, the caller passes the share of the
+    work that is done. As soon as a few batches are measured, a sentence announces the time of the whole work. If the work may
+    end before `total` items are done, use the reporter as a context manager. The end of the block is then the end of the work.
     """
 
     what: str
@@ -53,22 +58,31 @@ class Progress:
     unit: str = "items"
     started: float = field(default_factory=time.monotonic)
     before_n: int = 0  # items done by an interrupted run; may increase between calls, when stored parts are found
-    _first: tuple[float, int] | None = None  # (time of the first call, items done at that time without `before_n`)
+    # Time of the first call, and the items (without `before_n`) and the share of the work that were done at that time.
+    _first: tuple[float, int, float] | None = None
+    _measured_n: int = 0  # calls after the first
+    _is_announced: bool = False
     _last: _Call | None = None
     _told_s: float = 0.0
     _told_terminal_s: float = 0.0
     _is_ended: bool = False
 
-    def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Record that `done` of `total` items are done, and report it every few seconds. `also` is text to add to the report."""
+    def __call__(self, done: int, total: int, also: str = "", share: float | None = None) -> None:
+        """Record that `done` of `total` items are done, and report it every few seconds.
+
+        `also` is text to add to the report. `share` (0 to 1) is the share of this run's work that is done, by its expected time.
+        """
         if self._is_ended:
             return
-        self._last = now = _Call(done, total, also, time.monotonic())
+        self._last = now = _Call(done, total, also, time.monotonic(), share)
         if self._first is None:
-            self._first = (now.at_s, done - self.before_n)
+            self._first = (now.at_s, done - self.before_n, share or 0.0)
+        else:
+            self._measured_n += 1
         if done >= total:
             self._end(now)
             return
+        self._announce(now)
         if now.at_s - self._told_terminal_s >= TERMINAL_INTERVAL_S:
             self._tell_terminal(now)
         if now.at_s - max(self._told_s, self.started) >= INTERVAL_S:
@@ -98,30 +112,57 @@ class Progress:
     def _tell_terminal(self, now: _Call) -> None:
         self._told_terminal_s = now.at_s
         if _terminal is not None:
-            _terminal(self.what, now.done, now.total, now.also)
+            _terminal(self.what, now.done, now.total, now.also, self._left_s(now))
+
+    def _announce(self, now: _Call) -> None:
+        """Tell the terminal once how long the whole work takes, if it is long. The lines of the log say what is left."""
+        left_s = self._left_s(now)
+        if self._is_announced or self._first is None or left_s is None or self._measured_n < MEASURED_N:
+            return
+        self._is_announced = True
+        whole_s = now.at_s - self._first[0] + left_s
+        if whole_s < LONG_S:
+            return
+        note(f"{self.what}: about {spell(whole_s)} for one process, by its first {self._measured_n} batches")
 
     def _tell(self, now: _Call) -> None:
         self._told_s = now.at_s
         elapsed_s = now.at_s - self.started if self._is_ended else None
-        line = describe(self.what, self.unit, now.done, now.total, self._rate(now), elapsed_s)
+        line = describe(self.what, self.unit, now.done, now.total, self._rate(now), elapsed_s, self._left_s(now))
         self.log(f"{line}, {now.also}" if now.also else line)
 
     def _rate(self, now: _Call) -> float | None:
         if self._first is None:
             return None
-        first_s, first_n = self._first
+        first_s, first_n, _ = self._first
         done_n, seconds = now.done - self.before_n - first_n, now.at_s - first_s
         return done_n / seconds if done_n > 0 and seconds > 0 else None
 
+    def _left_s(self, now: _Call) -> float | None:
+        if now.done >= now.total or self._first is None:
+            return None
+        if now.share is None:
+            per_s = self._rate(now)
+            return None if per_s is None else (now.total - now.done) / per_s
+        first_s, _, first_share = self._first
+        grown = now.share - first_share
+        return (now.at_s - first_s) * (1 - now.share) / grown if grown > 0 else None
+
 
 def describe(
-    what: str, unit: str, done: int, total: int, per_s: float | None = None, took_s: float | None = None
+    what: str,
+    unit: str,
+    done: int,
+    total: int,
+    per_s: float | None = None,
+    took_s: float | None = None,
+    left_s: float | None = None,
 ) -> str:
-    """Return one line of progress. The line has the time taken if `took_s` is given, otherwise the time left if `per_s` is given.
+    """Return one line of progress, with the time taken if `took_s` is given, else with the time left if `left_s` is given.
 
-    >>> describe("scoring", "prompts", 50, 200, 5.0)
+    >>> describe("scoring", "prompts", 50, 200, 5.0, left_s=30.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'
-    >>> describe("training", "steps", 1, 2000, 0.04)
+    >>> describe("training", "steps", 1, 2000, 0.04, left_s=49_975)
     'training: 1 of 2,000 steps (0%), 0.04 steps/s, 13.9 h left'
     >>> describe("ranking", "seeds", 1, 1, took_s=400)
     'ranking: 1 of 1 seeds (100%), took 6.7 min'
@@ -133,8 +174,8 @@ def describe(
         parts.append(f"{per_s:,.1f}{of}/s" if per_s >= 1 else f"{per_s:.2g}{of}/s")
     if took_s is not None:
         parts.append(f"took {spell(took_s)}")
-    elif per_s is not None and done < total:
-        parts.append(f"{spell((total - done) / per_s)} left")
+    elif left_s is not None:
+        parts.append(f"{spell(left_s)} left")
     return ", ".join(parts)
 
 

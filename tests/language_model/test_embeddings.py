@@ -104,4 +104,4 @@ def test_a_prompt_without_tokens_is_named(miniature):
 def test_progress(miniature):
     told = []
     embed(miniature, ["copy: abcd>"] * 5, progress=lambda *at: told.append(at))
-    assert told == [(5, 5)]
+    assert told == [(5, 5, 1.0)]

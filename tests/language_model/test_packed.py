@@ -122,7 +122,7 @@ class TestBatches:
             return forward(**kwargs)
 
         packed.can_pack(tiny)
-        monkeypatch.setattr(packed, "_is_suitable", None)  # the answer is known
+        monkeypatch.setattr(packed, "is_suitable", None)  # the answer is known
         monkeypatch.setattr(tiny.model, "forward", small)
         told = []
         assert same(whole, score(tiny, prompts(), max_new_tokens=NEW_N, log=told.append).columns)

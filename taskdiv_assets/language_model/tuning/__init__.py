@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from taskdiv_assets.language_model.faults import first_line, ran_out
+from taskdiv_assets.language_model.footprint import training, without_weights
 from taskdiv_assets.language_model.loading import (
     LanguageModel,
     chosen_device,
@@ -25,11 +26,12 @@ from taskdiv_assets.language_model.loading import (
     load_in_4_bits,
     release_memory,
 )
-from taskdiv_assets.language_model.model_folder import count_parameters
+from taskdiv_assets.language_model.memory import free_bytes
+from taskdiv_assets.language_model.model_folder import read_config
 from taskdiv_assets.language_model.quiet import quiet, quiet_datasets
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, free_bytes, widest_pass
+from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, widest_pass
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
 from taskdiv_assets.language_model.tuning.steps import Course, draw_steps, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
@@ -116,13 +118,12 @@ def try_out(base: Base, tuning: Tuning) -> str:
     Return why the step was not done (too little memory, or `tuning` trains all weights); empty if it was done. Raise ValueError
     if the base model cannot be trained.
     """
-    import torch
-
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
-    width: int = getattr(torch, base.dtype).itemsize
-    # A step needs at least 1.5 times the memory of the model's weights in their number format.
-    needed_n, free_n = count_parameters(base.folder) * width * 3 // 2, free_bytes(chosen_device())
+    device = chosen_device()
+    lm = without_weights(read_config(base.folder), base.dtype, device, base.attention)
+    memory = training(lm, tuning.model_copy(update={"batch_size": 1, "quantization": None}), TRIED_TOKENS_N)
+    needed_n, free_n = memory.total_n - memory.process_n, free_bytes(device)  # this process is there already
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
     tokenizer: Any = read_tokenizer(base.folder).tokenizer
@@ -222,6 +223,7 @@ def _plan(
     }
 
 
+TRIED_TOKENS_N = 32  # more than the example of `try_out` has
 LOOKED_AT_N = 1024  # this many first steps represent all steps in choices and messages
 
 

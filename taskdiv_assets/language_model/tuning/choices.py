@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from taskdiv_assets.language_model.apart import switches_of
+from taskdiv_assets.language_model.footprint import Shape, shape_of, training_bytes
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.memory import machine_bytes
+from taskdiv_assets.language_model.memory import free_bytes
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
-from taskdiv_assets.storage.machine import machine
 
 if TYPE_CHECKING:
-    import torch
-
     from taskdiv_assets.tuning_settings import Tuning
 
 # Rows are packed only if packing saves this share of the work, and if a step has this number of tokens. In a smaller step, the
@@ -30,14 +28,6 @@ LEAST_STEP_TOKENS_N = 1024
 LOOKED_AT_STEPS_N = 64
 ACTIVATIONS_SHARE = 0.6  # share of the free memory; the rest is for gradients, the optimiser and fragmentation
 GIB = 2**30
-
-
-class Shape(NamedTuple):
-    """The sizes of a model that determine its work and its memory."""
-
-    layers_n: int
-    hidden_n: int
-    weights_n: int  # number of weights that multiply each token
 
 
 class PackingChoice(NamedTuple):
@@ -52,14 +42,6 @@ class RecomputeChoice(NamedTuple):
 
     is_on: bool
     reason: str
-
-
-def shape_of(lm: LanguageModel) -> Shape:
-    config = lm.model.config.get_text_config()
-    embedded, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings()
-    is_tied = head is not None and head.weight is embedded
-    weights_n = lm.model.num_parameters() - (0 if is_tied else embedded.numel())
-    return Shape(config.num_hidden_layers, config.hidden_size, weights_n)
 
 
 def choose_packing(
@@ -81,7 +63,7 @@ def choose_packing(
     step_tokens_n = sum(int(lengths[step].sum()) for step in looked_at) / len(looked_at)
     if tuning.packing == "auto" and step_tokens_n < LEAST_STEP_TOKENS_N:
         return PackingChoice(alone, f"one example a row: a step has {step_tokens_n:,.0f} tokens, too few to matter")
-    shape = shape_of(lm)
+    shape = shape_of(lm.model)
     saved = 1 - _work(shape, lengths, looked_at, packed, is_flat) / _work(shape, lengths, looked_at, alone, False)
     if tuning.packing == "auto" and saved < LEAST_SAVING:
         return PackingChoice(alone, f"one example a row: packed rows would be {_compared(saved)}")
@@ -125,29 +107,13 @@ def keeps_examples_apart(lm: LanguageModel) -> bool:
 
 
 def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
-    """Choose to keep the activations of a pass if they fit into the free memory, else to compute them again.
-
-    For each token and hidden unit, a layer keeps about 34 bytes at 16 bits (Korthikanti et al., arXiv:2205.05198, without
-    attention scores) and 68 bytes at 32 bits. LoRA adds about a third to these bytes.
-    """
-    shape = shape_of(lm)
-    bytes_a_unit = 34 if lm.dtype in ("bfloat16", "float16") else 68
-    needed = int(4 / 3 * bytes_a_unit * shape.layers_n * shape.hidden_n * pass_tokens_n)
+    """Choose to keep the activations of a pass if they fit into the free memory, else to compute them again."""
+    needed = training_bytes(lm, pass_tokens_n)
     free = free_bytes(lm.device)
     said = f"activations of {pass_tokens_n:,} tokens take about {needed / GIB:.2g} GiB, {free / GIB:.3g} GiB are free"
     if needed <= ACTIVATIONS_SHARE * free:
         return RecomputeChoice(False, f"kept: {said}")
     return RecomputeChoice(True, f"computed again in the backward pass: {said}")
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the free memory in bytes for this process on a device. Processes of one training share a CPU's memory."""
-    import torch
-
-    if device.type == "cuda":  # memory that torch has reserved but does not use is free too
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + unused
-    return machine_bytes() // machine().tuning_workers
 
 
 def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:
