@@ -44,8 +44,8 @@ class Document(NamedTuple):
 def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     """Read the text of a YAML file. `place` is the name of the file in error messages.
 
-    With `has_functions`, lm-eval's files are accepted: a value with its own tag, such as `!function module.name`, is read as the
-    text of tag and value, and lists may have more than `ENTRIES_MAX` entries.
+    With `has_functions`, lm-eval's files are accepted. A value with an application's own tag is then read as text, tag included
+    (`!function module.name`), and lists may have more than `ENTRIES_MAX` entries.
 
     Raises:
         YamlError: the text is not YAML, exceeds the limits, or has a tag or a key that is not accepted.

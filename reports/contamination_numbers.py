@@ -28,9 +28,9 @@ class InPool(View):
 
 
 class InList(NamedTuple):
-    """The chosen prompts of one strategy and budget that match an item of one benchmark. Means over selection seeds."""
+    """Counts for one strategy and budget, and one benchmark. They are means over selection seeds."""
 
-    prompts_n: float
+    prompts_n: float  # chosen prompts that match an item
     items_n: float  # items that they match; a lower bound if some pairs have no row in the table
 
 
@@ -38,7 +38,7 @@ class Matches(NamedTuple):
     """The comparison of prompts with the items of all benchmarks."""
 
     pool: Mapping[str, InPool]  # by benchmark
-    lists: Mapping[tuple[str, ArmKey], InList]  # by benchmark, and strategy and budget; only benchmarks with a match
+    lists: Mapping[tuple[str, ArmKey], InList]  # key: (benchmark, (strategy, budget)); only benchmarks with a match
 
 
 def read_matches(reader: Reader, strategies: Sequence[str], budgets: Sequence[int]) -> Matches | None:
@@ -83,7 +83,7 @@ def _means(
     seeds: np.ndarray,  # (chosen,) selection seed of each chosen prompt
     places: np.ndarray,  # (chosen,) code of each chosen prompt; -1 if it matches no item
 ) -> list[InList]:
-    """Return the counts of one list for each benchmark."""
+    """Return the counts of one strategy and budget, for each benchmark."""
     every = np.unique(seeds)
     totals = np.zeros((benchmarks_n, 2))
     for seed in every:

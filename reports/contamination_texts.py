@@ -48,7 +48,7 @@ def part(results: Results) -> Part | None:
 
 
 def of_pool(name: str, counts: InPool, lists: Mapping[ArmKey, InList]) -> str:
-    """Return the sentences on a benchmark that a prompt of the pool matches. `lists` has the counts of its lists."""
+    """Return the sentences on one benchmark with items that prompts of the pool match. `lists` has the counts by list."""
     are = "matches" if counts.prompts_n == 1 else "match"
     items = f"{counts.matched_items_n:,} of {words.count(counts.items_n, 'item')}"
     said = (
@@ -69,7 +69,7 @@ def _lists(found: Matches, name: str) -> dict[ArmKey, InList]:
 
 
 def _table(results: Results, found: Matches) -> Table:
-    """Return one row for the pool and for each list, for each benchmark that a prompt of the pool matches."""
+    """Return the table: for each benchmark with a match, one row for the pool and one row for each list."""
     arms = [(strategy, budget) for budget in results.budgets for strategy in results.experiment.strategies]
     rows = []
     for name, counts in found.pool.items():

@@ -96,7 +96,7 @@ def _why_partial(
 
 
 def waits_for_items(experiment: Experiment, tables: Mapping[tuple[str, str | None], StoredTable]) -> bool:
-    """Return True if nothing can be scored: the only benchmark is `held_out`, and no item has an answer."""
+    """Return True if nothing can be scored: the only benchmark to run is `held_out`, and none of its items has an answer."""
     items = tables.get((HELD_OUT_TABLE, None))
     others = [one for one in experiment.benchmarks if one.name != "held_out" and not one.is_skipped]
     return items is not None and items.footer.notes.get("answered_n") == 0 and not others

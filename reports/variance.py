@@ -144,7 +144,10 @@ def with_unseen(whole: Part, unseen: Part) -> Part:
 
 
 def _within(item_means: FloatArray, groups: Strata) -> tuple[FloatArray, Strata]:
-    """Return deviations from the task's mean, and the strata used. If every task has one item, all items are one stratum."""
+    """Return the items' deviations from the mean of their stratum, and the strata.
+
+    The strata are the tasks. If every task has only one item, all items are one stratum.
+    """
     used = groups if groups.sizes.max() > 1 else strata(np.zeros(len(item_means), dtype=np.int64))
     return item_means - used.means(item_means)[used.of_item], used
 

@@ -209,7 +209,7 @@ def test_without_a_benchmark_nothing_is_compared(bench: Bench, made: tuple[Graph
 
 
 def test_every_matching_prompt_has_a_row_though_not_every_pair() -> None:
-    """Prompts and items of one template match each other, all with all."""
+    """All prompts and items have the same template, so every prompt of it matches every item."""
     template = "write a short answer to the question of the user in plain words and say nothing else about"
     prompts = [f"{template} {n}" for n in range(60)] + ["something else"]
     items = [AskedItem("ours", "t", str(n), f"{template} {n} please") for n in range(50)]

@@ -1,4 +1,4 @@
-"""Found tasks through the graph: what makes them stale and what does not, the way out and back as a mapping file, warnings."""
+"""Found tasks in the graph: what makes them stale, their export and import as a mapping file, and warnings."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_found_tasks_reach_the_ranking_and_later_budgets_do_not_change_them(camp
 def test_labels_with_the_same_identity_are_kept_when_the_contract_grows(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store from before a rule was added: the table is checked again, and a newer library finds nothing new."""
+    """The contract of an older version lacks one rule. The stored table is checked again, but its tasks are not found again."""
     campaign.run("pool", "raw_pool", "task_labels")
     tasks = campaign.tasks()
     stored = campaign.graph.store.read_table("task_labels")

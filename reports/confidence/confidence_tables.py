@@ -100,7 +100,10 @@ def moved(found: Comparison) -> Table:
 
 
 def sampling(results: Results, found: Sampled) -> Table:
-    """Return the table of labels by task at the largest budgets, with intervals because only a sample was scored."""
+    """Return the table of the numbers of labels that each task gets at the largest budgets.
+
+    The numbers have intervals, because only a sample of the prompts was scored.
+    """
     budgets = sorted(found.counts)[-BUDGETS_MAX_N:]
     by_name = {row.task: row for row in results.confidence}
     tasks = sorted(found.counts[budgets[-1]], key=lambda task: (-found.counts[budgets[-1]][task][0], task))

@@ -167,7 +167,10 @@ def _whole_number(digits: str) -> int | float:
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer in a row, with an empty response for an empty cell; raise _UnusableError if the row cannot be used."""
+    """Return the answer in a row, with an empty response for an empty cell. Raise _UnusableError if the row cannot be used.
+
+    An empty answer in an export of Label Studio cannot be used.
+    """
     is_label_studio = label_studio.MARK in found
     response, annotator = found.get(names.response), found.get(names.annotator)
     if is_label_studio:

@@ -69,7 +69,7 @@ def folded(name: str) -> str:
 
 
 def own_id_column(name: str | None) -> str:
-    """Return the name of a list's own id column: `name`, as in the user's file, or `source_id` if `name` is None or RESERVED."""
+    """Return the name of a list's own id column: `name`, as in the user's file; `source_id` if `name` is None or in RESERVED."""
     return OWN_ID if name is None or folded(name) in RESERVED else name
 
 

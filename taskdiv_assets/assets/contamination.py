@@ -76,7 +76,7 @@ class Compared(NamedTuple):
 
 
 def compared(prompts: Sequence[str], items: Sequence[AskedItem]) -> Compared:
-    """Find the prompts that match an item, in a time that grows with the words of both (`overlap.matches`)."""
+    """Find the prompts that match an item. All matches are counted; `ROWS_N` limits which of them have a row."""
     tallies = {item.benchmark: Tally() for item in items}
     for item in items:
         tallies[item.benchmark].items_n += 1

@@ -48,9 +48,10 @@ def _from_texts(work: Work) -> Product:
 
 
 def _budget_of_rule(lineage: Lineage) -> int:
-    """Return the budget that decides the number of tasks to find: the smallest budget when the tasks of this pool were found.
+    """Return the budget that determines the number of tasks to look for.
 
-    A budget that is added later does not change the tasks.
+    This is the smallest budget of the experiment at the time when the tasks of this pool were first found. So a later change of
+    the budgets does not change the tasks.
     """
     footer = lineage.footer(Unit("task_labels"))
     kept = (footer.notes.get(labelling.NOTE) or {}).get("budget_n") if footer else None
@@ -70,7 +71,10 @@ def picture_task_labels(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def summary_task_labels(notes: Mapping[str, Any]) -> str:
-    """Return a Markdown table of the found tasks, the largest first, and how well they agree; the number of tasks without any."""
+    """Return a sentence on the agreement of the found tasks, and a Markdown table of the largest of them.
+
+    If no tasks were found, return only the number of tasks.
+    """
     found = notes.get(labelling.NOTE)
     if not found:
         return f"{notes['tasks_n']:,} tasks."

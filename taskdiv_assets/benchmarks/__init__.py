@@ -201,7 +201,7 @@ def _loaded(benchmark: BbhBenchmark | MmluBenchmark | HarnessBenchmark) -> Suite
 
 
 def item_texts(benchmark: HarnessSettings, pool: Pool) -> list[ItemText]:
-    """Return the text of each item that is asked. No model is loaded; the data are fetched as for scoring, if they are remote."""
+    """Return the texts of the items that are asked. No model is loaded. Remote data are fetched as for scoring."""
     if isinstance(benchmark, LabBenchmark):
         return [ItemText(item.task, item.item_id, item.prompt) for item in lab.items_of(benchmark, pool)]
     return texts_of(_loaded(benchmark), benchmark)

@@ -43,8 +43,8 @@ Answers = dict[str, Answer]  # by the question's key
 class Answerer:
     """The questions of one benchmark, planned for one model and its adapters. `Encoder` explains `as_trained` and `written`.
 
-    `encode` turns a request into tokens, and all answers are then written by our own loop. The default is `Encoder.encode`, which
-    uses lm-eval's rules.
+    `encode` turns a request into tokens. The default is `Encoder.encode`, which uses lm-eval's rules. With another `encode`, our
+    own loop writes all answers.
     """
 
     def __init__(

@@ -113,7 +113,7 @@ class Encoder:
 
         Raises:
             ValueError: the prompt or the answer has no tokens, the answer or its maximum length leaves no room for a prompt in
-                the model's context, or the tokenizer cannot read the text of a special token as text.
+                the model's context, or the tokenizer always reads the text of a special token as this token.
         """
         return self._asked(*request.args) if request.request_type == "loglikelihood" else self._wanted(*request.args)
 

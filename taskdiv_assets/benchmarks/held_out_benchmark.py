@@ -72,7 +72,8 @@ def encoded(lm: LanguageModel, max_length: int, request: Request) -> Encoded:
     A prompt for a new answer is cut only if the model's context requires it.
 
     Raises:
-        ValueError: no token is left before the answer, so that its first token cannot be predicted.
+        ValueError: no token of the prompt or of the known answer is left, a new answer leaves no room for the prompt, or the
+            base model's tokenizer has no EOS.
     """
     if isinstance(limit := request.args[1], dict):
         return _to_write(lm, request.example, limit["max_new_tokens"])

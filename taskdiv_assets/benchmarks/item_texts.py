@@ -24,7 +24,7 @@ class ItemText(NamedTuple):
 
 
 def texts_of(suite: Suite, extent: Extent) -> list[ItemText]:
-    """Return the text of each item of a suite that is asked, grouped by task."""
+    """Return the texts of the items of a suite that are asked, grouped by task."""
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     found = []
     with quiet_harness(), cached_templates():
@@ -43,10 +43,11 @@ def texts_of(suite: Suite, extent: Extent) -> list[ItemText]:
 
 
 def asked_text(doc: Any, prompt: object) -> str:
-    """Return the longest text of a row that its prompt contains, such as the question of MMLU or the passage of SQuAD.
+    """Return the longest of the row's texts that occur in its prompt, such as the question of MMLU or the passage of SQuAD.
 
-    `prompt` is what lm-eval writes for this row, without worked examples. If it contains no text of the row, return the prompt
-    itself. If it is not a text (some tasks put a number there), return the longest text of the row.
+    `prompt` is what lm-eval writes for this row, without worked examples. If no text of the row occurs in the prompt, return the
+    prompt. If the prompt is blank or not a text (some tasks put a number there), return the longest text of the row. Blanks
+    around the returned text are removed.
 
     >>> asked_text({"q": "Why?", "choices": ["a", "b"], "id": "x7"}, "Question: Why?\\nA. a\\nB. b\\nAnswer:")
     'Why?'

@@ -52,7 +52,7 @@ class StageMemory(NamedTuple):
 
     name: str
     total_n: int
-    least_n: int  # with the smallest batches, to which batches are cut where memory is short
+    least_n: int  # with the smallest batches, which are used if memory is short; a training has no smaller batches
 
 
 class MemoryPlan(NamedTuple):
@@ -86,7 +86,10 @@ class MemoryPlan(NamedTuple):
 def memory_plan(
     experiment: Experiment, lineage: Lineage, missing: AbstractSet[str], texts: TextBytes | None
 ) -> MemoryPlan | None:
-    """Predict the stages whose assets are in `missing`. Return None if there are none, or for the small models of the lab."""
+    """Predict the memory of the stages with assets in `missing`.
+
+    Return None if there is no such stage, if there is no base model, or if the base model is the lab's small one.
+    """
     chosen = [name for name, assets in STAGES.items() if not missing.isdisjoint(assets)]
     if not chosen or experiment.base_model is None or experiment.has_lab_model:
         return None
@@ -149,7 +152,7 @@ def _predicted(
 
 
 def _tuning(lm: LanguageModel, experiment: Experiment, pair_n: int) -> Memory:
-    """Predict a training as it would choose here: activations are computed again if they would not fit (`tuning.choices`)."""
+    """Predict the memory of a training, in which activations are computed again if they would not fit (`tuning.choices`)."""
     from taskdiv_assets.language_model import footprint
     from taskdiv_assets.language_model.memory import free_bytes
     from taskdiv_assets.language_model.tuning.choices import ACTIVATIONS_SHARE

@@ -1,7 +1,7 @@
-"""The plan of `taskdiv run`: what it would compute, and how much time, disk space and money that takes.
+"""The plan of `taskdiv run`: what it would compute, and how much time, memory, disk space and money that takes.
 
 Counts come from the store, or from the pool's file. Times and sizes are estimated from stored results, and are None without such
-results.
+results. Memory is predicted from the model's configuration (see `memory_plan`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def plan(
 ) -> Plan:
     """Return the plan of an experiment, or of the part that `wanted` selects.
 
-    `looked_at` is the pool's size by its source file, used if the stored pool is not fresh. `texts` are its longest texts.
+    `looked_at` is the pool's size by its source file, used if the stored pool is not fresh. `texts` has the sizes of the pool's
+    longest texts.
     """
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)

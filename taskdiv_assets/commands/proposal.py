@@ -159,7 +159,7 @@ def budget(look: FileLook, prompt: ColumnLook) -> int:
 
 
 def finds_tasks(look: FileLook, prompt: ColumnLook) -> bool:
-    """Return True if the column `prompt` has enough different texts to find tasks among them."""
+    """Return True if the column `prompt` has enough different texts to find tasks among them, or was read only in part."""
     return not look.is_whole or prompt.distinct_n >= FOUND_MIN
 
 

@@ -31,7 +31,7 @@ OUT = Annotated[Path, typer.Option("--output", "--out", "-o", metavar="FILE.csv"
 
 @tasks_app.command("show")
 def tasks_show(experiment: EXPERIMENT) -> None:
-    """List the tasks, the largest first, each with its prompts. Found tasks also have their terms and most central prompts.
+    """List the tasks, the largest first, with their numbers of prompts. Found tasks also have terms and central prompts.
 
     Example: taskdiv tasks show questions
     """

@@ -30,9 +30,7 @@ class Running:
 
     started_s: float
     said_s: float  # time at which the task's last line was printed
-    last: tuple[Event, float] | None = (
-        None  # newest progress event and its time; None before the first and after the last
-    )
+    last: tuple[Event, float] | None = None  # newest progress event and its time, until the last event
     first: tuple[Event, float] | None = None  # first progress event of the current count, and its time
 
     def note(self, event: Event, now_s: float) -> None:

@@ -84,7 +84,7 @@ class HeldOutBenchmark(Settings):
         share: share of each task's prompts, instead of `per_task`.
         answers: with `known`, items are drawn from the answered prompts. With `later`, they are drawn from all prompts, and
             their answers are imported by `taskdiv annotations import`. Only answered items are scored.
-        path: file with prompts and answers of its own, instead of prompts of the pool. All its rows are items.
+        path: file of items with their answers, instead of prompts of the pool. All its rows are items.
         columns: columns of that file, at least `prompt` and `response`.
         drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
         generated: let the model also write an answer to each item, and compare it with the known answer.

@@ -328,13 +328,13 @@ class Experiment(Settings):
 
     @property
     def labels_from(self) -> Literal["column", "mapping", "rules", "discovered", "none"]:
-        """The source of tasks, as in `task_labels`, or none. With "none", all prompts have the same task."""
+        """The source of tasks, as in `task_labels`, or "none": all prompts have the same task."""
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
 
     @property
     def given_labels(self) -> Literal["column", "mapping", "none"]:
-        """The source of tasks that are known before the pool is complete. Tasks by rules and found tasks are not: "none"."""
+        """`labels_from` if these tasks are known while the pool is read, else "none": for tasks by rules and for found tasks."""
         source = self.labels_from
         return "none" if source == "rules" or source == "discovered" else source  # mypy narrows `==` only
 

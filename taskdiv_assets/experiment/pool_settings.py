@@ -138,10 +138,13 @@ class Pool(Settings):
 class TaskRule(Settings):
     """One rule of `from: rules`: the task of each prompt that it matches. Upper and lower case are equal.
 
+    Only the start of a long prompt is searched (see `pools.discovery.task_rules`).
+
     Attributes:
         task: name of the task; several rules may name the same task.
         pattern: regular expression (of the package `regex`) that matches somewhere in the prompt.
-        keywords: words or phrases, of which one is in the prompt. A keyword matches whole words only.
+        keywords: words or phrases, of which one is in the prompt. A keyword matches whole words only, except in scripts without
+            blanks between words, such as Chinese.
     """
 
     task: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
@@ -180,8 +183,9 @@ class TaskLabels(Settings):
         task: column of the mapping file with the task; `task` by default.
         rules: rules of `from: rules`; the first rule that matches a prompt gives its task.
         rest: task of the prompts that no rule matches; `discovered` (the default) finds tasks among them.
-        tasks: number of tasks to look for. By default, a rule chooses it (`found_tasks.tasks_by_rule`).
-        view: the view in which prompts are compared.
+        tasks: number of tasks to look for. By default, it follows from the pool and the smallest budget
+            (`found_tasks.tasks_by_rule`).
+        view: how the prompts are compared (see `pools.discovery.word_views`).
     """
 
     source: Literal["column", "mapping", "rules", "discovered"] = Field(alias="from", default="column")

@@ -42,7 +42,8 @@ class ScoringPlan:
         """Return the benchmarks to score now. `held_out` is left out while none of its items has an answer.
 
         Raises:
-            StaleInputError: nothing can be scored before answers to held-out items are imported.
+            StaleInputError: nothing can be scored before answers to held-out items are imported, or the table held_out_items is
+                needed and not fresh.
         """
         found = self._answered()
         if not found:

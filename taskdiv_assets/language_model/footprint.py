@@ -29,10 +29,8 @@ GPU_BYTES = 600 * 10**6  # of a process on a GPU, before it loads a model
 SHARE = 0.8  # a batch may take this share of the free memory; the rest is for fragmentation and other processes
 FULL_WIDTH = 4  # bytes of a number in float32
 NF4_WIDTH = 0.55  # bytes of a weight in NormalFloat4, its scale included
-LAYER_KEEPS, LAYER_READS = (
-    2,
-    4,
-)  # hidden states of a token that a layer keeps for its gradient, and that it needs to read
+# Hidden states of a token that a layer keeps for its gradient, and that it needs to read.
+LAYER_KEEPS, LAYER_READS = 2, 4
 STATISTICS = 3  # numbers in float32 for each logit of a text's own tokens, the logit included
 
 
@@ -47,8 +45,8 @@ class Shape(NamedTuple):
     queries_n: int  # heads × width of a head
     norms_n: int  # normalisations of hidden states in a layer
     kept_n: int  # numbers in the keys and values of one token, over all layers
-    adapted_n: int  # rows plus columns of all linear layers except the head; times the rank: weights of a LoRA adapter
-    weights_n: int  # weights that multiply each token
+    adapted_n: int  # rows plus columns of all linear layers except the head; a LoRA adapter has `rank` times this
+    weights_n: int  # weights that multiply hidden states: all weights except an embedding that is not tied to the head
 
 
 class Memory(NamedTuple):
@@ -113,7 +111,7 @@ def _linear(model: Any, head: Any) -> list[tuple[int, int]]:
 
 
 def _experts_n(model: Any, config: Any) -> int:
-    """Return the width of all experts that read a token, with half as much for their sorted copies; 0 without experts."""
+    """Return the width of all experts that read a token, plus half of it for their sorted copies; 0 without experts."""
     width_n = _size(config, "moe_intermediate_size") or _size(config, "intermediate_size")
     has_experts = any(one.ndim == 3 for one in model.parameters())
     return _size(config, "num_experts_per_tok") * width_n * 3 // 2 if has_experts else 0
@@ -182,7 +180,7 @@ def work_of(shape: Shape, read_n: int, said_n: int) -> int:
 
 
 def embedding(lm: LanguageModel, longest_n: int) -> Memory:
-    """Predict the embedding of prompts of up to `longest_n` tokens. Batches are filled up."""
+    """Predict the embedding of prompts of up to `longest_n` tokens. Rows that only fill up a batch count too."""
     shapes = shapes_of(lm)
     tokens_n = _largest(longest_n, shapes.rows, shapes.tokens)
     return _inference(lm, tokens_n, tokens_n * token_bytes(lm, has_cache=False))
@@ -216,7 +214,7 @@ def weighing(lm: LanguageModel, longest_n: int, answer_n: int) -> Memory:
     shapes = shapes_of(lm)
     is_passed = lm.device.type == "cpu" and not can_share(lm)
     tokens_n = _largest(longest_n, shapes.rows, CPU_TOKENS if is_passed else shapes.tokens)
-    # And as many numbers for their sum.
+    # `logits_n` counts twice, because the sum of their exponentials needs as many numbers.
     logits_n = max(min(LOGITS_AT_ONCE, tokens_n * vocabulary_size(lm)), answer_n * vocabulary_size(lm))
     return _inference(lm, tokens_n, tokens_n * token_bytes(lm, has_cache=not is_passed) + 2 * FULL_WIDTH * logits_n)
 

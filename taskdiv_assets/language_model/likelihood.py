@@ -279,9 +279,9 @@ def logits_at(
     rows: torch.Tensor,  # (places,)
     columns: torch.Tensor,  # (places,)
 ) -> torch.Tensor:
-    """Return float32 logits, (places, vocabulary), at places of the input: the token in `columns` of each of `rows`.
+    """Return float32 logits, (places, vocabulary), at the places (`rows`, `columns`) of the input.
 
-    `logits_to_keep` would compute logits for all rows at each column.
+    transformers' option `logits_to_keep` would compute logits for all rows at each column.
     """
     head = lm.model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _head, states: states[0][rows, columns][None])

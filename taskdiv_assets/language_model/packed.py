@@ -221,7 +221,10 @@ def _attend(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Return one layer's attention output, (1, tokens, heads, width). Each part attends to its own cache."""
+    """Return one layer's attention output, (1, tokens, heads, width). Each part attends to its own cache.
+
+    The output is 0 for tokens that belong to no part; these only fill up the row.
+    """
     import torch
 
     results, start = [], 0

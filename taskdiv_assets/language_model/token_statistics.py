@@ -78,7 +78,7 @@ def likeliest_and_log_sum(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 def rows_at_once(logits: torch.Tensor) -> int:
-    """Return how many rows have about AT_ONCE logits in total, a multiple of 32 logits (for the reason, see `batching`)."""
+    """Return a number of rows with about AT_ONCE logits in total. The total is a multiple of 32 (see `batching`)."""
     row_n = max(1, logits.numel() // max(1, len(logits)))
     step = 32 // gcd(32, row_n)
     return max(step, AT_ONCE // row_n // step * step)

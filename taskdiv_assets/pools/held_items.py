@@ -60,7 +60,8 @@ def without_items(
     If `settings` is None, the pool keeps all prompts.
 
     Raises:
-        ValueError: no task has two prompts to draw from, or the file of items lacks an answer or cannot be read.
+        ValueError: no task has two prompts to draw from, the file of items lacks an answer, or a file of items or tasks cannot
+            be used.
     """
     table = pool.table.sort_by("prompt_id")
     if settings is None:
@@ -89,10 +90,10 @@ def _tasks(
     task_labels: TaskLabels,
     left_out: Collection[str],
 ) -> list[str]:
-    """Return the task of each prompt, which items are drawn by; the same task for all if a mapping file lacks some prompts.
+    """Return the task of each prompt, so that items can be drawn from each task.
 
-    Such a file comes from `taskdiv tasks export`, after items were drawn without tasks. The same items are then drawn again, so
-    the file names exactly the prompts that are left.
+    If a mapping file lacks some prompts, all prompts get the same task. Such a file comes from `taskdiv tasks export`, after
+    items were drawn without tasks. The same items are then drawn again, so the file names exactly the prompts that are left.
     """
     try:
         labelled = labels.of_source(labels_from, task_labels, table, left_out)
@@ -178,7 +179,7 @@ def serialised(items: pa.Table) -> SideFile:
 
 
 def digest(items: pa.Table) -> str:
-    """Return a hash of the content of a table of items, 32 hex digits."""
+    """Return a hash of a table of items, 32 hex digits. It covers the prompt ids, tasks, prompts and answers."""
     rows = zip(*(items[name].to_pylist() for name in ("prompt_id", "task", "prompt", "response")), strict=True)
     return hashlib.sha256("\n".join(sorted(map(canonical_json, map(list, rows)))).encode()).hexdigest()[:32]
 

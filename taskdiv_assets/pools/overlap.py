@@ -23,7 +23,7 @@ UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMA
 
 
 class _Spaces(dict[int, str]):
-    """The table for `str.translate` that puts spaces between words. Entries are made when they are first needed."""
+    """A table for `str.translate`. It puts spaces between words, and removes punctuation. Entries are made when first needed."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -43,15 +43,14 @@ class Match(NamedTuple):
 
     text: int  # position of the text
     item: int  # position of the item
-    is_exact: bool
+    is_exact: bool  # the words are the same
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text without case, punctuation and compatibility forms.
+    """Return the words of a text without case, punctuation and compatibility forms (NFKC).
 
-    If the text has no word, return all its characters, without white space, as one word.
-
-    In a script without spaces between words, such as Chinese, each character counts as a word.
+    In a script without spaces between words, such as Chinese, each character counts as a word. If the text has no word, all its
+    characters except white space are one word.
 
     >>> words("What’s  UP?"), words("?!"), words("你好！")
     (['what', 's', 'up'], ['?!'], ['你', '好'])
@@ -70,10 +69,10 @@ def grams(found: Sequence[str]) -> set[str]:
 
 
 def matches(texts: Sequence[str], items: Sequence[str]) -> Iterator[Match]:
-    """Yield each pair of a text and an item that are equal, or where the text has at least 70% of the item's 8-grams.
+    """Yield each pair of a text and an item with the same words, or where the text has at least 70% of the item's 8-grams.
 
-    Items with fewer than 8 words match only equal texts. The time grows with the words of all texts and items, and with the
-    8-grams that pairs share; other pairs cost nothing.
+    Items with fewer than 8 words match only texts with the same words. The time grows with the words of all texts and items, and
+    with the 8-grams that pairs share; other pairs cost nothing.
     """
     of_gram: defaultdict[str, list[int]] = defaultdict(list)
     wholes: list[str] = []

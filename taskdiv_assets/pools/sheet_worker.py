@@ -16,7 +16,9 @@ Cell = int | float | str | bool | datetime.time | datetime.date | datetime.datet
 
 
 def text_of(value: Cell) -> str | None:
-    """Return a cell as text; None for an empty cell. Whole numbers get no decimal point, and dates are in ISO 8601.
+    """Return a cell as text; None for an empty cell. Whole numbers below 2^53 get no decimal point.
+
+    Dates and times have the form `2026-01-31 13:05:00`. A date without a time, or with the time 0:00, has no time.
 
     >>> text_of(7.0), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
     ('7', '2026-01-31', 'TRUE', None)

@@ -130,7 +130,7 @@ def _score(work: Work, candidates: Candidates, benchmark: ScoredSettings, missin
 
 
 class _Share:
-    """The share of the work for some models that is done, by the expected work for their questions."""
+    """The share of the scoring of some models that is done. Each question counts by its expected work."""
 
     def __init__(self, work: Mapping[str, int], place: int, models_n: int) -> None:
         self.work, self.place, self.models_n = work, place, models_n  # `place` models are done

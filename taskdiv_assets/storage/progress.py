@@ -49,8 +49,9 @@ class Progress:
 
     Work shorter than `SHORT_S` is not logged. The rate counts only items that were done after the first call, without the items
     of an interrupted run. If items take different times, as texts of different lengths do, the caller passes the share of the
-    work that is done. As soon as a few batches are measured, a sentence announces the time of the whole work. If the work may
-    end before `total` items are done, use the reporter as a context manager. The end of the block is then the end of the work.
+    work that is done. As soon as a few batches are measured, a sentence in the terminal announces the time of the whole work, if
+    this is long. If the work may end before `total` items are done, use the reporter as a context manager. The end of the block
+    is then the end of the work.
     """
 
     what: str
@@ -68,7 +69,7 @@ class Progress:
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "", share: float | None = None) -> None:
-        """Record that `done` of `total` items are done, and report it every few seconds.
+        """Record that `done` of `total` items are done. Report it if the last report is old enough; do nothing after the end.
 
         `also` is text to add to the report. `share` (0 to 1) is the share of this run's work that is done, by its expected time.
         """

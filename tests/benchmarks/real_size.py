@@ -1,4 +1,4 @@
-"""A base of a real size against what one would write or use otherwise: training, confidence, and likelihoods of answers.
+"""Training, confidence and likelihoods with a base model of a real size, compared with the code that others would use instead.
 
 The model is Gemma 3 270M, where `make real-model` has brought it. The texts are Dolly's.
 """
@@ -129,7 +129,7 @@ def _likelihoods(rows: Sequence[tuple[str, str]], scale: Scale) -> Iterator[str]
 
 
 def likelihood_table(found: Sequence[Measured]) -> str:
-    """Return the table of likelihoods. Ratios are ours over the side's; the target is for the best batch size."""
+    """Return the table of likelihoods. A ratio is our time divided by the side's. The target is for the fastest other side."""
     ours, _again, *theirs = found
     best = min(theirs, key=lambda one: one.median_s)
     lines = []

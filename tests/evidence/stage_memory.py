@@ -155,7 +155,7 @@ def _run(*arguments: str | Path) -> str:
 
 
 def compare(names: tuple[str, ...], stages: tuple[str, ...] = tuple(PROMPTS)) -> dict[str, list[Measured]]:
-    """Measure stages of the models that are here, by the model's name."""
+    """Measure stages of the models that are on this machine. Return the measurements by model name."""
     found: dict[str, list[Measured]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:

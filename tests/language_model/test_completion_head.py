@@ -1,4 +1,4 @@
-"""The head of a training on a CPU: TRL's bits, one definition in double precision, and what is left to TRL."""
+"""The head of a training on a CPU has the same bits as TRL's, agrees with double precision, and leaves other cases to TRL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parts(tokens_n: int, vocabulary_n: int, width: int = 24) -> tuple[torch.Tens
 
 
 def passed(head: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float) -> Any:
-    """Log-probabilities, and the gradient of -scale times their sum."""
+    """Return the log-probabilities, and the gradient of `scale` times their sum with respect to `hidden`."""
     states = hidden.clone().requires_grad_()
     found, *rest = head.apply(states, weight, None, targets, 1.0, TILE, None, 1.0, ("log_probs",))
     assert rest == [None] * 4

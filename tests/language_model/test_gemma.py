@@ -45,7 +45,7 @@ def dolly(shared_data: Path) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def rows(dolly: list[Row]) -> list[Row]:
-    """Return 16 rows with short prompts, and 4 whose prompts are longer than the window or nearly so."""
+    """Return 16 rows with short prompts, and 4 with prompts of 2,800 to 4,000 characters. Some exceed the window."""
     long = [row for row in dolly if 2800 < len(row["prompt"]) < 4000]
     return [row for row in dolly if len(row["prompt"]) < 400][:16] + long[:4]
 

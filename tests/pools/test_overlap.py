@@ -1,4 +1,4 @@
-"""Near-duplicates of items, against definitions written out again."""
+"""Near-duplicates of items, compared with a second, simple implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskdiv_assets.pools import overlap
 
 
 def by_pairs(texts: list[str], items: list[str]) -> set[tuple[int, int, bool]]:
-    """The second definition: compare every pair, with sets of tuples of words."""
+    """Return the matches by the second implementation, which compares every pair by sets of tuples of words."""
 
     def split_up(text: str) -> list[str]:
         return re.sub(r"[^a-z0-9]+", " ", text.lower()).split()

@@ -1,4 +1,4 @@
-"""The page's part on prompts that match an item of a benchmark, against counts written out again."""
+"""The page's part on prompts that match an item of a benchmark, compared with counts by a second implementation."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The log-probabilities of completion tokens over a large vocabulary on a CPU, in two thirds of the products that TRL makes.
+"""The log-probabilities of completion tokens over a large vocabulary on a CPU, with two thirds of TRL's matrix products.
 
 TRL's fused head multiplies hidden states and head in the forward pass, and again in the backward pass, because it keeps no
 logits. Here the logits of a block of tokens are kept until their gradient is computed, which happens in the forward pass. With
 Gemma 3 270M (262,144 tokens), 400 tokens take 5 s of processor time instead of 16 s. The operations on each number are TRL's,
-in the same order, so a training has the same bits. Most of them happen in place, in parts that fit into the processor's cache.
+in the same order, so trained weights are bit-identical. Most operations change a tensor in place, in parts that fit into the
+processor's cache.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ def _block_ends(tokens_n: int, vocabulary_n: int) -> list[int]:
 def _block(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, tile_n: int, gradient: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probabilities of a block, and the gradient of the loss with respect to its hidden states (0 without one)."""
+    """Return the log-probabilities of a block, and the gradient of the loss with respect to the block's hidden states.
+
+    This gradient is 0 if `gradient` is None.
+    """
     import torch
 
     parts = torch.split(weight, tile_n)
@@ -129,7 +133,7 @@ def _block(
 
 
 def _together(tile: torch.Tensor, numbers: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Return groups of a tile's rows that fit into the cache, each with its part of `numbers`, one of each row."""
+    """Return groups of a tile's rows that fit into the cache, each with its part of `numbers` (one number for each row)."""
     import torch
 
     rows_n = rows_at_once(tile)

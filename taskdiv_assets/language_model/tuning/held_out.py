@@ -25,8 +25,7 @@ PASS_LOGITS_N = 2**28  # of all tokens of a pass, 1 GiB; computed are those of t
 
 def validation_loss(
     base: Base,
-    adapter: Path
-    | None,  # a folder that `tune` wrote, with an adapter over the base or a full model; None for the base model
+    adapter: Path | None,  # a folder that `tune` wrote, with an adapter or a full model; None for the base model
     examples: Sequence[Example],
     max_length: int,  # largest number of tokens of an example, as in training
     progress: Callable[[int, int], None] | None = None,  # called with (examples done, examples in all)

@@ -83,9 +83,8 @@ def _choose_loss(trainer: Any, model: Any, course: Course, lm: LanguageModel) ->
     if kind not in _FUSED:
         learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])
         rows = [int(one) for one in learnt if learnt_tokens_n(course.examples, np.array([one]))] or [int(learnt[0])]
-        row = min(
-            rows, key=lambda one: int(course.lengths[one])
-        )  # the model's own logits at every token take much memory
+        # The shortest row, because the model's own logits at every token take much memory.
+        row = min(rows, key=lambda one: int(course.lengths[one]))
         is_packed = course.layout.row_tokens_n is not None
         batch = batch_of(course.examples, [(row,)], is_packed=is_packed, padding=course.padding)
         inputs = tensors(batch, trainer.args.device)

@@ -45,7 +45,7 @@ def checked(examples: Sequence[Example]) -> list[Example]:
 
 
 def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
-    """Return tokens and labels of one example, with its EOS if `has_end`.
+    """Return tokens and labels of one example, with its EOS if `has_end`. Raise ValueError if the tokenizer then has no EOS.
 
     As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. An example of more than
     `room` tokens loses the beginning of its prompt (except a BOS), until the example fits or the prompt has half of `room`. If

@@ -14,17 +14,15 @@ from taskdiv_assets.pools.discovery.word_views import Rows
 
 
 class Agreement(NamedTuple):
-    """Agreement of a grouping with repetitions of it on the same prompts."""
+    """How well repetitions of a grouping of the same prompts agree."""
 
     between_seeds: float  # adjusted Rand index of two seeds
-    between_halves: float  # adjusted Rand index of groupings that were made from one half of the prompts each
-    moved_share: (
-        float  # share of the prompts that change their group under another seed, after the best matching of groups
-    )
+    between_halves: float  # adjusted Rand index of two groupings, each made from one half of the prompts
+    moved_share: float  # share of the prompts that change their group under another seed (see the function)
 
 
 def measured(rows: Rows, codes: Codes, groups_n: int, seed: int) -> Agreement:
-    """Repeat a grouping of `rows` into `groups_n` groups. `codes` are the groups to compare with; `seed` starts the repetitions.
+    """Return how well the grouping `codes` of `rows` into `groups_n` groups agrees with repetitions under another `seed`.
 
     The halves are the rows at even and at odd positions, so the rows must be in random order.
     """

@@ -22,7 +22,7 @@ BLOCK_N = 20_000
 
 
 def centres_of(rows: Rows, groups_n: int, seed: int) -> Centres:
-    """Return the centres of at most `groups_n` groups, (k, d): at most as many as there are different rows."""
+    """Return the centres of k groups, (k, d). k is `groups_n`, or the number of different rows if that is smaller."""
     from sklearn.cluster import KMeans
 
     k = min(groups_n, len(np.unique(rows, axis=0)))
@@ -44,7 +44,7 @@ def nearest(rows: Rows, centres: Centres) -> Codes:  # (n,)
 def without_tiny(rows: Rows, codes: Codes) -> Codes:
     """Merge each group of fewer than `TINY_N` rows into the group with the nearest mean, the smallest group first.
 
-    The groups of the result are numbered from 0, in the order of their old numbers. In a tiny pool, one group is left.
+    The groups of the result are numbered from 0, in the order of their old numbers. Fewer than `TINY_N` rows are one group.
     """
     codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     sums, sizes = sums_of(rows, codes), np.bincount(codes).astype(np.int64)

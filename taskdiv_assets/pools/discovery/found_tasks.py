@@ -40,10 +40,10 @@ class Found(NamedTuple):
 
 
 def tasks_by_rule(prompts_n: int, budget_n: int) -> int:
-    """Return the number of tasks to look for in a pool, for the smallest budget of an experiment.
+    """Return the number of tasks to look for in a pool. `budget_n` is the smallest budget of the experiment.
 
-    A task has at least `PROMPTS_A_TASK` prompts on average and gets at least `PICKS_A_TASK` picks at this budget. The limits
-    `TASKS_MIN` and `TASKS_MAX` come first.
+    On average, a task has at least `PROMPTS_A_TASK` prompts, and gets at least `PICKS_A_TASK` picks at this budget, unless there
+    would be fewer than `TASKS_MIN` tasks. There are at most `TASKS_MAX` tasks.
 
     >>> tasks_by_rule(1_000, 200), tasks_by_rule(1_000, 40), tasks_by_rule(10, 5), tasks_by_rule(10**6, 10**5)
     (50, 20, 2, 500)
@@ -60,7 +60,7 @@ def discover(
 ) -> Found:
     """Group a pool into at most `tasks_n` tasks. Every prompt gets one task; names in `taken` are not given to a task.
 
-    The result belongs to the prompts with their ids: it is the same for any order of them and any number of threads.
+    The same prompts with the same ids get the same tasks, in any order and with any number of threads.
     """
     from threadpoolctl import threadpool_limits
 

@@ -31,7 +31,7 @@ class Labelled(NamedTuple):
 def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None]) -> Labelled:
     """Label a pool by the rules of `settings`, and the other prompts by found tasks or with the task `rest`.
 
-    `budget_n` is the smallest budget; the number of tasks to find depends on it if `settings.tasks` is None.
+    `budget_n` is a budget, usually the smallest. If `settings.tasks` is None, it determines the number of tasks to look for.
     """
     prompts, ids = pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist()
     rules = settings.rules or ()
@@ -77,6 +77,6 @@ def _described(found: Found, prompts: Sequence[str], ids: Sequence[str]) -> dict
 
 
 def agreement_of(notes: Mapping[str, Any]) -> float | None:
-    """Return the smaller one of the agreements in the notes of task_labels; None if no tasks were found."""
+    """Return the smaller of the two adjusted Rand indices in the notes of task_labels; None if no tasks were found."""
     found = notes.get(NOTE)
     return min(found["agreement"]["between_seeds"], found["agreement"]["between_halves"]) if found else None

@@ -24,11 +24,11 @@ SEPARATOR = " / "
 def terms_of(prompts: Sequence[str], codes: Codes) -> list[tuple[str, ...]]:
     """Return for each group at most `TERMS_N` terms, the most distinguishing first; none if it has no term of its own.
 
-    A term is a phrase of at most three words. Its weight is p · log(p / q): p is the share of the group's prompts that contain
-    the term, and q the mean of p over all groups. The first `READ_N` prompts of each group are read.
+    A term is a phrase of at most three words. Only the first `READ_N` prompts of each group are read. The weight of a term is
+    p · log(p / q): p is the share of the group's read prompts that contain the term, and q is the mean of p over all groups.
 
-    Source: class-based TF-IDF (arXiv:2203.05794) in spirit. We use shares of prompts instead of counts of words, and a logarithm
-    that is 0 for a term that is equally common everywhere, so that common words need no list of stop words.
+    The source of the idea is class-based TF-IDF (arXiv:2203.05794). We use shares of prompts instead of counts of words, and a
+    logarithm that is 0 for a term that is equally common in all groups, so that common words need no list of stop words.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -47,9 +47,10 @@ def terms_of(prompts: Sequence[str], codes: Codes) -> list[tuple[str, ...]]:
 
 
 def _best(names: Sequence[str], weights: NDArray[np.float64]) -> tuple[str, ...]:
-    """Return the terms with the largest weights, at least `WEIGHT_MIN` of the largest. No two of them share a word.
+    """Return the terms with the largest weights, at most `TERMS_N`. No two of them share a word.
 
-    Weights that are equal to three decimals count as equal. The term with more words then comes first.
+    A weight must be above `WEIGHT_MIN` of the largest weight. Weights that are equal to three decimals count as equal. The term
+    with more words then comes first. Terms of more than `TERM_LENGTH_MAX` characters are left out.
     """
     likely = np.flatnonzero(weights > max(0.0005, WEIGHT_MIN * float(weights.max(initial=0))))
     likely = likely[np.argsort(-weights[likely], kind="stable")[: 20 * TERMS_N]]
@@ -68,6 +69,8 @@ def _best(names: Sequence[str], weights: NDArray[np.float64]) -> tuple[str, ...]
 
 def names_of(terms: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
     """Return a different name for each group: its first terms, or `task` and a number. Names in `taken` are not used.
+
+    Names that differ only in case or blanks count as equal.
 
     >>> names_of([("refund", "money back"), ("refund", "money back"), ()], ["task 3"])
     ['refund / money back', 'refund / money back (2)', 'task 3 (2)']

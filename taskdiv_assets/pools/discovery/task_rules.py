@@ -57,7 +57,10 @@ def _compiled(rule: TaskRule) -> Any:
 
 
 def _keyword(word: str) -> str:
-    """Return a pattern for a whole word. A word in a script without blanks may touch other characters."""
+    """Return a pattern for a keyword, a word or phrase, as whole words, with any white space between them.
+
+    A keyword with a character of a script without blanks may touch other characters.
+    """
     import regex
 
     inner = r"\s+".join(map(regex.escape, word.split()))

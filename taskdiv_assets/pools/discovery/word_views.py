@@ -1,7 +1,7 @@
 """The view `words`: a unit row for each prompt, from the words and short phrases that it shares with other prompts.
 
 The rows are TF-IDF weights of frequent 1-, 2- and 3-grams of words, reduced to `COMPONENTS_N` numbers by a truncated SVD (latent
-semantic analysis: Deerwester et al., 1990).
+semantic analysis: Deerwester et al., 1990). With at most `COMPONENTS_N` prompts or features, the weights are not reduced.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _WORD = rf"(?V1){BLANKLESS}\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}_]--{BLANKLESS}]+"
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, case-folded. In scripts without blanks, every character is a word.
+
+    Only the first `HEAD_N` and the last `TAIL_N` characters of a longer text are read.
 
     >>> words_of("Reset MY password, please!"), words_of("重置密码 now")
     (['reset', 'my', 'password', 'please'], ['重', '置', '密', '码', 'now'])
@@ -93,7 +95,7 @@ VIEWS: dict[str, View] = {"words": words}  # name in `task_labels: {view: …}` 
 
 
 def frequent_min(prompts_n: int) -> int:
-    """Return the number of prompts that must contain a feature, for a vocabulary that is made from `prompts_n` prompts."""
+    """Return how many of `prompts_n` prompts must contain a feature at least, so that it is in their vocabulary."""
     return max(2, int(prompts_n * FREQUENT_SHARE))
 
 
@@ -141,10 +143,13 @@ def _fitted_vectorizer(texts: Sequence[str]) -> tuple[Any, Any] | None:
 
 
 def _reducer(weights: Any) -> Callable[[Any], NDArray[np.float64]]:
-    """Return the function that reduces sparse rows to dense rows of at most `COMPONENTS_N` numbers, fitted on `weights`."""
+    """Return a function from sparse rows to dense rows of `COMPONENTS_N` numbers, fitted on the sparse rows `weights`.
+
+    If `weights` has at most `COMPONENTS_N` rows or columns, the function keeps all columns.
+    """
     from sklearn.decomposition import TruncatedSVD
 
-    if min(weights.shape) <= COMPONENTS_N:  # few features or few prompts need no reduction
+    if min(weights.shape) <= COMPONENTS_N:  # the SVD has no more components than rows or columns
         return lambda some: np.asarray(some.toarray(), np.float64)
     seed = stream_seed(0, "pool", "discovery", "svd") & 0xFFFFFFFF
     reduced: Callable[[Any], NDArray[np.float64]] = TruncatedSVD(COMPONENTS_N, random_state=seed).fit(weights).transform
