@@ -96,13 +96,19 @@ bench-gpu: $(VENV)/.dev  ## A model of Llama-2-7B's shape on a CUDA card; writes
 	$(BIN)/python -m pytest -m full tests/benchmarks
 	PYTHONPATH=$(VENV)/bitsandbytes $(BIN)/python -m tests.benchmarks.gpu
 
-evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters on validation items; write docs/ALLOCATIONS.md, SAMPLING.md, STATISTICS.md and SCALING.md
+evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters on validation items; write docs/ALLOCATIONS.md, SAMPLING.md, DISCOVERY.md, STATISTICS.md and SCALING.md
 	$(BIN)/python -m pytest -m full tests/evidence
 	$(BIN)/python -m tests.evidence.choose_tuning
 	$(BIN)/python -m tests.evidence.allocations
 	$(BIN)/python -m tests.evidence.sampling
 	$(BIN)/python -m tests.evidence.coverage
 	$(BIN)/python -m tests.evidence.scaling
+	$(MAKE) discovery
+
+.PHONY: discovery
+discovery: $(VENV)/.dev  ## Found tasks against true tasks, and scores on the lab; writes docs/DISCOVERY.md (seven minutes of CPU)
+	$(BIN)/python -m tests.evidence.discovered
+	$(BIN)/python -m tests.evidence.discovered_scores
 
 .PHONY: real-model
 real-model: $(VENV)/.run  ## Bring Gemma 3 270M to .real_model (0.25 GB to download, 1.4 GB on disk), for trials and tests
