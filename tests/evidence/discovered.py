@@ -70,7 +70,7 @@ class Results(NamedTuple):
     largest_n: int
     budgets: list[int]
     random: list[float]  # distance of random choice at each budget
-    true: list[float]  # distance of true labels: the odd labels of a budget go to different tasks
+    true: list[float]  # distance of true labels; above 0 if a budget leaves a rest, which goes to other tasks
     measured: list[Measured]
 
 
@@ -111,7 +111,7 @@ def skewed(true: Codes) -> list[int]:
 
 
 def results_of(pool: Labelled, view: str) -> Results:
-    """Measure all numbers of tasks of one pool."""
+    """Measure one pool by one view, with several numbers of tasks."""
     prompts_n, sizes = len(pool.prompts), np.bincount(pool.true)
     budgets = [picks * len(sizes) for picks in PICKS if picks * len(sizes) <= BUDGET_SHARE_MAX * prompts_n]
     rows = VIEWS[view](pool.prompts, found_tasks.FITTED_MAX)
@@ -166,7 +166,7 @@ def _line(view: str, results: Results, one: Measured) -> list[str]:
 
 
 def rule_section(by_pool: Mapping[str, Results]) -> str:
-    """Return the distance over that of random choice, if the number of tasks gives each found task so many picks."""
+    """Return a table of distances, divided by that of random choice, by the number of picks that each found task gets."""
     heads = ["picks a found task", "labels for each true task", *by_pool, "mean"]
     rows = []
     for picks_n in PICKS_A_FOUND_TASK:
@@ -179,7 +179,10 @@ def rule_section(by_pool: Mapping[str, Results]) -> str:
 
 
 def ratio(results: Results, place: int, picks_n: int) -> float:
-    """Return the distance at one budget over that of random choice, with the number of tasks by the rule."""
+    """Return the distance at one budget, divided by that of random choice.
+
+    The number of tasks is the measured one that is nearest to the number by the rule.
+    """
     asked_n = asked_by_rule(results.prompts_n, results.budgets[place], picks_n)
     nearest = min(results.measured, key=lambda one: abs(one.asked_n - asked_n))
     return nearest.distances[place] / results.random[place]

@@ -25,7 +25,7 @@ DRAWS_N = 30  # seeds of the strategy, for each grouping
 
 
 class Measured(NamedTuple):
-    """What was measured of one number of tasks. All values but the first two are means over the groupings."""
+    """What was measured of one number of tasks. All values except `asked_n` and `halves` are means over the groupings."""
 
     asked_n: int  # tasks that were looked for
     tasks_n: float  # tasks that were found
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
     information: float  # normalised mutual information with the true tasks
     purity: float
     seeds: float  # adjusted Rand index between two seeds
-    halves: float  # adjusted Rand index between groupings that were made from one half of the prompts each
+    halves: float  # adjusted Rand index of two groupings, each made from one half of the prompts
     distances: list[float]  # of each budget, from an even spread over true tasks
 
 

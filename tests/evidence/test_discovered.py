@@ -1,4 +1,4 @@
-"""The measures behind docs/DISCOVERY.md against second definitions, and the page against the rule that follows from it."""
+"""The measures of docs/DISCOVERY.md, compared with a second implementation; and the rule, compared with the page's results."""
 
 import collections
 import hashlib
@@ -153,7 +153,7 @@ def test_a_star_on_the_page_marks_what_is_less_even_than_random(name: str) -> No
 
 
 def test_the_rule_follows_from_the_page() -> None:
-    """The default is the best, or behind it by at most 0.02, which the page calls equal."""
+    """The default is the best, or worse than it by at most 0.02, which the page calls equal."""
     means = {int(row[0]): float(row[-1]) for row in rows_of("rule") if row[1] == "mean"}
     assert means[found_tasks.PICKS_A_TASK] <= min(means.values()) + 0.02
 
