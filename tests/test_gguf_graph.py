@@ -96,4 +96,4 @@ def test_dolly_small_is_planned_over_a_gguf_file_in_place_of_the_hub(
     (empty_home.folder / "small.yaml").write_text(text)
     made = empty_home.taskdiv("plan", "small.yaml")
     assert made.returncode == 0, made.stderr
-    assert "114 of 14,042 items" in made.stdout and "next: taskdiv run small.yaml" in made.stdout
+    assert "57 of 5,235 items" in made.stdout and "next: taskdiv run small.yaml" in made.stdout

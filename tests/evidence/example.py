@@ -1,6 +1,7 @@
 """Write docs/example again: the demo's report, its numbers, and a picture of its top.
 
 Run: make example     (first runs the missing steps of the demo; needs Chromium for the picture)
+     python -m tests.evidence.example dolly_trial docs/example-real     (another experiment, in another folder)
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ EXAMPLE = ROOT / "docs" / "example"
 WIDTH, HEIGHT = 1280, 1000
 
 
-def main() -> None:
-    """Run the demo, write its report with the present code, and take its picture."""
-    for arguments in (("run", "demo"), ("report", "demo", "--output", str(EXAMPLE))):
+def main(experiment: str = "demo", out: str = str(EXAMPLE)) -> None:
+    """Run an experiment, write its report with the present code to the folder `out`, and take its picture."""
+    folder = Path(out).resolve()
+    for arguments in (("run", experiment), ("report", experiment, "--output", str(folder))):
         subprocess.run([sys.executable, "-m", "taskdiv_assets.cli", *arguments], check=True)
-    check_is_shareable((EXAMPLE / "index.html").read_text(encoding="utf-8"))
+    check_is_shareable((folder / "index.html").read_text(encoding="utf-8"))
     with chromium() as browser, tab(browser, width=WIDTH, height=HEIGHT) as opened:
-        opened.page.goto((EXAMPLE / "index.html").as_uri())
-        opened.page.screenshot(path=EXAMPLE / "report.png")
-    print(f"made: {EXAMPLE}")
+        opened.page.goto((folder / "index.html").as_uri())
+        opened.page.screenshot(path=folder / "report.png")
+    print(f"made: {folder}")
 
 
 def check_is_shareable(page: str) -> None:
@@ -41,4 +43,4 @@ def check_is_shareable(page: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
