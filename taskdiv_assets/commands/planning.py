@@ -62,19 +62,15 @@ def plan(
     experiment: Experiment,
     store: Store,
     wanted: Filter | None = None,
-    looked_at: PoolSize | None = None,
-    texts: TextBytes | None = None,
+    looked_at: PoolSize | None = None,  # the pool's size by its source file, used if the stored pool is not fresh
+    texts: TextBytes | None = None,  # sizes of the pool's longest texts
 ) -> Plan:
-    """Return the plan of an experiment, or of the part that `wanted` selects.
-
-    `looked_at` is the pool's size by its source file, used if the stored pool is not fresh. `texts` has the sizes of the pool's
-    longest texts.
-    """
+    """Return the plan of an experiment, or of the part that `wanted` selects."""
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)
     pool = lineage.pool_size or looked_at
     every = REGISTRY.units(experiment, store, pool, wanted.assets(experiment))
-    units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
+    units = lineage.look_ahead(list(filter(wanted.wants, every)))
     unpartitioned = {unit.asset: lineage.state(unit).status for unit in units if unit.key is None}
     report_status = unpartitioned.pop("strategy_report", "fresh")
     if lineage.scoring.is_waiting:
@@ -84,20 +80,20 @@ def plan(
     cell_plans = tuple(_cell_plan(experiment, labels, cell, pool) for cell in chosen)
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
-    trained = (lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans)
-    rates = _training_rates(store, [footer for footer in trained if footer is not None])
+    adapters = (lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans)
+    rates = _training_rates(store, list(filter(None, adapters)))
     open_ids = labels.open_in_all(chosen)
     is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also True if no strategy reads the table
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
     stale = {name for name, status in unpartitioned.items() if status != "fresh"}
-    to_make = stale.union(*(entry.missing for entry in cell_plans))
+    to_make, pool_n = stale.union(*(entry.missing for entry in cell_plans)), None if pool is None else pool.prompts_n
     return Plan(
         unpartitioned=unpartitioned,
         rankings=_rankings(lineage, units),
         cells=cell_plans,
-        pool_n=None if pool is None else pool.prompts_n,
+        pool_n=pool_n,
         prompts_to_score_n=0 if is_scored else wanted_n,
-        sampling=_sampling(experiment, wanted_n, None if pool is None else pool.prompts_n),
+        sampling=_sampling(experiment, wanted_n, pool_n),
         labels_to_buy_n=None if open_ids is None else len(open_ids),
         labels_out_n=len(labels.sent & (open_ids or set())),
         examples_to_train_n=to_train_n,
