@@ -1,9 +1,11 @@
 """Fixtures for tests in several folders, and the order of tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
 from tests.golden import compute, copied, make
@@ -12,6 +14,9 @@ from tests.home import Home
 # One torch thread a process: tests share few cores, and results are the same bit for bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TASKDIV_QUIET", "1")
+# absl, which rouge-score imports, closes the stream of its handler when logging is configured again, unless this is the standard
+# error at that moment. Within CliRunner it is not, and the stream would be the file in which pytest captures output.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 # Deadlines of single examples fail on a busy machine and say nothing about the code.

@@ -132,7 +132,7 @@ def test_an_answer_under_a_copys_id_counts_for_the_prompt_that_is_kept(tmp_path)
     annotate(store, second, "the newest", day=3)
     newest = newest_annotations(store)
     assert (newest["prompt_id"].to_pylist(), newest["response"].to_pylist()) == ([kept], ["the newest"])
-    ids = {"pool_prompt_ids": pool.table["prompt_id"]}
+    ids = {"pool_prompt_ids": pool.table["prompt_id"], "held_out_ids": []}
     assert data_contracts.validate(data_contracts.load("annotations"), newest, ids).failed == ()
 
 
