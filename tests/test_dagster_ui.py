@@ -10,7 +10,9 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import report_server
+from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.storage.machine import machine
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
@@ -27,7 +29,7 @@ from tests.graphql import (
     metadata,
     runs,
 )
-from tests.home import Home
+from tests.home import MINIATURE, Home
 from tests.rotten import rotten_copy
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("dagster_ui"), pytest.mark.timeout(900)]
@@ -58,7 +60,8 @@ def link_to(cell: str) -> str:
 def test_every_asset_of_the_experiment_is_there(ui: Ui) -> None:
     found = ui.query("{ assetNodes { assetKey { path } groupName description kinds } }")["assetNodes"]
     nodes = [node for node in found if node["groupName"] == NAME]
-    assert len(nodes) == 16 + len(CELL_ASSETS)  # those of the full pool are apart
+    used = REGISTRY.used(experiment_file.load(str(MINIATURE)))
+    assert len(nodes) == len(used) + len(CELL_ASSETS)  # those of the full pool are apart
     assert all(node["description"] and node["kinds"] for node in nodes)
 
 
