@@ -125,7 +125,7 @@ def by_length(
 
 
 class Packed:
-    """The state of a batch during decoding, like `Decoding`, but for several padded lengths. Rows of one length form a part."""
+    """The state of a batch during decoding, whose rows may have several padded lengths. Rows of one length form a part."""
 
     def __init__(self, lm: LanguageModel, batches: Sequence[Batch], max_new_tokens: int) -> None:
         self.model = lm.model

@@ -31,7 +31,7 @@ class Tiny(NamedTuple):
 
 
 def write_tiny(path: Path, *, is_tied: bool = False, **changes: Any) -> Tiny:
-    """Write a GGUF file with a random Llama. `changes` replace or add keys of its metadata; a `__` stands for a dot."""
+    """Write a GGUF file with a random Llama. `changes` replace or add keys of its metadata, with `__` in place of a dot."""
     torch.manual_seed(5)
     tokens = _tokens()
     config = LlamaConfig(

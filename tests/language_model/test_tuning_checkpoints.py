@@ -82,7 +82,7 @@ def test_a_whole_model_goes_on_too(bench):
 
 
 class TestCheckpointsThatCannotBeUsed:
-    """Training starts anew and says why. It never fails because of its own bad checkpoint."""
+    """Training starts again from the first step and says why. A bad checkpoint of its own never makes it fail."""
 
     def stopped(self, bench):
         with pytest.raises(KilledError):

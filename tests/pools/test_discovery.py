@@ -87,7 +87,7 @@ def test_a_pool_with_a_reduction_and_a_sample_is_also_the_same_in_any_order(monk
         second = discover([prompts[i] for i in order], [ids[i] for i in order], 12)
     assert tasks_by_id(first, ids) == tasks_by_id(second, [ids[i] for i in order])
     assert min(one.prompts_n for one in first.tasks) >= clusters.TINY_N
-    assert len({*first.codes[400:].tolist()}) >= 3  # prompts outside the sample are told apart, too
+    assert len({*first.codes[400:].tolist()}) >= 3  # prompts outside the sample get several tasks, too
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def similarities_of(points):
 
 
 def brute_force(similarity, ids, counted=None, exact_n=0):
-    """Compute every gain anew at every pick. Equal gains go to the smaller id.
+    """Compute every gain again at every pick. Among equal gains, pick the smaller id.
 
     With `counted`, the similarities in a graph, gains use these from pick `exact_n` on. Coverage by earlier picks uses all
     similarities.

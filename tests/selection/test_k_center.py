@@ -12,7 +12,7 @@ from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit, who
 
 
 def farthest_first(points, ids, first):
-    """Compute every distance anew at every pick. Equal distances go to the smaller id."""
+    """Compute every distance again at every pick. Among equal distances, pick the smaller id."""
     rows = whole_numbers(points)
     square = [[sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
     picks = [first]
