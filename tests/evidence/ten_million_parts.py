@@ -312,7 +312,7 @@ def read_and_label(run: Run, store: Store, rows_n: int) -> None:
     keep(run, store, "raw_pool", None, rows, lambda: {"dropped_copies": [], "held_out_ids": []})
     with run.step("task_labels: make"):
         labelled = labels.from_column(rows).sort_by("prompt_id")
-    parameters = pool_ids(SimpleNamespace(read=lambda _: rows))
+    parameters = {**pool_ids(SimpleNamespace(read=lambda _: rows)), "smallest_budget": 1_000, "agreement": None}
     keep(run, store, "task_labels", None, labelled, lambda: parameters)
 
 
