@@ -1,4 +1,4 @@
-"""How much of a grouping is decided by chance: agreement between two seeds, and between two halves of the pool.
+"""How much a grouping depends on chance: the agreement under two seeds, and of groupings made from two halves of the prompts.
 
 The measure is the adjusted Rand index (Hubert and Arabie, 1985): 1 for equal groupings, 0 on average for random ones.
 """
@@ -14,17 +14,18 @@ from taskdiv_assets.pools.discovery.word_views import Rows
 
 
 class Agreement(NamedTuple):
-    """How well repetitions of a grouping of the same prompts agree."""
+    """How well groupings of the same prompts agree if they differ in the seed or in the prompts that they are made from."""
 
     between_seeds: float  # adjusted Rand index of two seeds
     between_halves: float  # adjusted Rand index of two groupings, each made from one half of the prompts
-    moved_share: float  # share of the prompts that change their group under another seed (see the function)
+    moved_share: float  # share of the prompts that change their group under another seed (see function `moved_share`)
 
 
 def measured(rows: Rows, codes: Codes, groups_n: int, seed: int) -> Agreement:
-    """Return how well the grouping `codes` of `rows` into `groups_n` groups agrees with repetitions under another `seed`.
+    """Return the agreement of `codes`, a grouping of `rows` into at most `groups_n` groups, with a grouping under `seed`.
 
-    The halves are the rows at even and at odd positions, so the rows must be in random order.
+    `seed` must differ from the seed of `codes`. For `between_halves`, one grouping is made from the rows at even positions and
+    another from the rows at odd positions, so the rows must be in random order.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -36,7 +37,7 @@ def measured(rows: Rows, codes: Codes, groups_n: int, seed: int) -> Agreement:
 
 
 def moved_share(codes: Codes, others: Codes) -> float:
-    """Return the share of rows outside the best one-to-one matching of two groupings.
+    """Return the share of rows that are not in matched groups. The groups of two groupings are matched one to one to minimise it.
 
     >>> moved_share(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1]))
     0.25

@@ -1,6 +1,6 @@
 """Groups of similar rows: k-means on unit rows, which is close to spherical k-means, and the merging of tiny groups.
 
-The rows lie on a grid, so sums of rows are exact in any order. All functions are deterministic for a given seed.
+The rows are rounded to a grid (`word_views.GRID`), so sums of rows are exact in any order. A given seed gives the same result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def centres_of(rows: Rows, groups_n: int, seed: int) -> Centres:
 
 
 def nearest(rows: Rows, centres: Centres) -> Codes:  # (n,)
-    """Return the nearest centre of each row by Euclidean distance; the first one on a tie."""
+    """Return for each row the index of the centre with the smallest Euclidean distance; the smallest index on a tie."""
     half = np.sum(centres * centres, axis=1) / 2
     codes = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), BLOCK_N):
@@ -44,7 +44,8 @@ def nearest(rows: Rows, centres: Centres) -> Codes:  # (n,)
 def without_tiny(rows: Rows, codes: Codes) -> Codes:
     """Merge each group of fewer than `TINY_N` rows into the group with the nearest mean, the smallest group first.
 
-    The groups of the result are numbered from 0, in the order of their old numbers. Fewer than `TINY_N` rows are one group.
+    The groups of the result are numbered from 0, in the order of their old numbers. If there are fewer than `TINY_N` rows
+    altogether, they become one group.
     """
     codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     sums, sizes = sums_of(rows, codes), np.bincount(codes).astype(np.int64)

@@ -79,7 +79,7 @@ def discover(
 
 
 def _grouped(rows: Rows, tasks_n: int) -> tuple[Codes, Agreement]:
-    """Return the group of each row, numbered by size with the largest first, and the agreement among the fitted rows."""
+    """Return the group of each row (0 is the largest group), and the agreement, computed from the first `FITTED_MAX` rows."""
     fitted = rows[:FITTED_MAX]
     first, second = (stream_seed(0, STREAM, "k-means", repetition) for repetition in (0, 1))
     codes = clusters.without_tiny(rows, clusters.nearest(rows, clusters.centres_of(fitted, tasks_n, first)))

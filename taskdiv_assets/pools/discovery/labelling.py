@@ -1,6 +1,6 @@
 """The table task_labels from the texts of the prompts: tasks by rules, found tasks, or both.
 
-The notes of the table hold what is known about each found task. They are read by the UI, the picture and `taskdiv tasks`.
+The notes in the table's footer describe each found task. The UI, the figure of the tasks and `taskdiv tasks` read these notes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Labelled(NamedTuple):
 
 
 def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None]) -> Labelled:
-    """Label a pool by the rules of `settings`, and the other prompts by found tasks or with the task `rest`.
+    """Label the prompts of a pool by the rules of `settings`. A prompt without a match gets a found task or `settings.rest`.
 
-    `budget_n` is a budget, usually the smallest. If `settings.tasks` is None, it determines the number of tasks to look for.
+    If `settings.tasks` is None, the number of tasks to look for is computed from `budget_n`, usually the smallest budget.
     """
     prompts, ids = pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist()
     rules = settings.rules or ()

@@ -1,4 +1,4 @@
-"""Names of found groups: the terms that distinguish a group from the others, and its most central prompts."""
+"""Descriptions of found groups: a name, the terms that distinguish a group from the others, and its most central prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEPARATOR = " / "
 
 
 def terms_of(prompts: Sequence[str], codes: Codes) -> list[tuple[str, ...]]:
-    """Return for each group at most `TERMS_N` terms, the most distinguishing first; none if it has no term of its own.
+    """Return for each group at most `TERMS_N` terms, the most distinguishing first; () if no term distinguishes it.
 
     A term is a phrase of at most three words. Only the first `READ_N` prompts of each group are read. The weight of a term is
     p · log(p / q): p is the share of the group's read prompts that contain the term, and q is the mean of p over all groups.
@@ -49,8 +49,8 @@ def terms_of(prompts: Sequence[str], codes: Codes) -> list[tuple[str, ...]]:
 def _best(names: Sequence[str], weights: NDArray[np.float64]) -> tuple[str, ...]:
     """Return the terms with the largest weights, at most `TERMS_N`. No two of them share a word.
 
-    A weight must be above `WEIGHT_MIN` of the largest weight. Weights that are equal to three decimals count as equal. The term
-    with more words then comes first. Terms of more than `TERM_LENGTH_MAX` characters are left out.
+    A weight must be above 0.0005 and above `WEIGHT_MIN` times the largest weight. Among weights that are equal to three decimals,
+    the term with more words comes first. Terms of more than `TERM_LENGTH_MAX` characters are left out.
     """
     likely = np.flatnonzero(weights > max(0.0005, WEIGHT_MIN * float(weights.max(initial=0))))
     likely = likely[np.argsort(-weights[likely], kind="stable")[: 20 * TERMS_N]]
@@ -68,9 +68,9 @@ def _best(names: Sequence[str], weights: NDArray[np.float64]) -> tuple[str, ...]
 
 
 def names_of(terms: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
-    """Return a different name for each group: its first terms, or `task` and a number. Names in `taken` are not used.
+    """Return a different name for each group: its first terms, or `task` and the group's number (from 1) if it has no terms.
 
-    Names that differ only in case or blanks count as equal.
+    If a name is in `taken` or belongs to an earlier group, a number is added. Names count as equal if only case or spaces differ.
 
     >>> names_of([("refund", "money back"), ("refund", "money back"), ()], ["task 3"])
     ['refund / money back', 'refund / money back (2)', 'task 3 (2)']

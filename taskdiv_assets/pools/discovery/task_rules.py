@@ -57,9 +57,9 @@ def _compiled(rule: TaskRule) -> Any:
 
 
 def _keyword(word: str) -> str:
-    """Return a pattern for a keyword, a word or phrase, as whole words, with any white space between them.
+    """Return a pattern that matches a keyword (a word or a phrase) as whole words, with any white space between its words.
 
-    A keyword with a character of a script without blanks may touch other characters.
+    A keyword with a character of a script without blanks (`BLANKLESS`) also matches if letters touch it on either side.
     """
     import regex
 

@@ -34,7 +34,7 @@ _WORD = rf"(?V1){BLANKLESS}\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}_]--{BLANKLESS}]+"
 def words_of(text: str) -> list[str]:
     """Return the words of a text, case-folded. In scripts without blanks, every character is a word.
 
-    Only the first `HEAD_N` and the last `TAIL_N` characters of a longer text are read.
+    If the text has more than `HEAD_N + TAIL_N` characters, only the first `HEAD_N` and the last `TAIL_N` are read.
 
     >>> words_of("Reset MY password, please!"), words_of("重置密码 now")
     (['reset', 'my', 'password', 'please'], ['重', '置', '密', '码', 'now'])
@@ -66,7 +66,7 @@ def joined(words: Sequence[str]) -> str:
 def features_of(text: str) -> list[str]:
     r"""Return the phrases of a text. A text with fewer than `WORDS_MIN` words also gets the 1-, 2- and 3-grams of its characters.
 
-    So texts of few words, of signs or of emoji can still be similar. A tab marks features that consist of characters.
+    So texts of few words, of signs or of emoji can still be similar. A feature that consists of characters starts with a tab.
 
     >>> features_of("?!")
     ['\t?', '\t!', '\t? !']
@@ -95,7 +95,7 @@ VIEWS: dict[str, View] = {"words": words}  # name in `task_labels: {view: …}` 
 
 
 def frequent_min(prompts_n: int) -> int:
-    """Return how many of `prompts_n` prompts must contain a feature at least, so that it is in their vocabulary."""
+    """Return the smallest number of prompts, out of `prompts_n`, that must contain a feature to include it in the vocabulary."""
     return max(2, int(prompts_n * FREQUENT_SHARE))
 
 
