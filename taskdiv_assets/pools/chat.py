@@ -56,7 +56,7 @@ def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
 
 
 def transcript(turns: Sequence[Turn]) -> str:
-    r"""Return the turns of a conversation as plain text; the text of a single turn of the user is not changed.
+    r"""Return the turns of a conversation as plain text. If the only turn is the user's, the result is the text of this turn.
 
     >>> transcript([Turn("System", "Be brief."), Turn("User", "Hello")])
     'System: Be brief.\n\nUser: Hello'

@@ -1,7 +1,7 @@
 """The table of copies: rows that the pool dropped because another row has the same prompt.
 
-An answer to a copy counts for the kept prompt. The table is a file of the store, since millions of copies are possible; the
-footer of raw_pool contains its path. The own id of a copy is its id in the user's source.
+An answer to a copy counts for the kept prompt. The table is a file of the store, since millions of copies are possible. The
+footer of raw_pool contains the path of this file. The own id of a copy is its id in the user's source.
 """
 
 from __future__ import annotations
@@ -41,12 +41,15 @@ def read(store: Store) -> pa.Table:
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
-    """Return a map from each id of a copy in the stored pool to the kept prompt id (see `kept_by_id`)."""
+    """Return the map of `kept_by_id` for the table of copies in the store; {} if there are no copies."""
     return kept_by_id(read(store))
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return a map from each prompt id and own id of a copy to the kept prompt id. A prompt id has priority over an own id."""
+    """Return a map from the prompt id and the own id of each copy to the kept prompt id.
+
+    If the prompt id of one copy is equal to the own id of another copy, the prompt id has priority.
+    """
     copy_ids, own_ids, kept = (copies.column(name).to_pylist() for name in SCHEMA.names)
     by_own = {own: kept_id for own, kept_id in zip(own_ids, kept, strict=True) if own is not None}
     return by_own | dict(zip(copy_ids, kept, strict=True))

@@ -1,7 +1,7 @@
-"""Reader of CSV files with any common separator and any line ends. Quotes inside quotes may be doubled or have a backslash.
+"""Reader of CSV files with any common separator and any line ends.
 
-The separator comes from the settings, from Excel's line `sep=;`, or from the header and the rows below it. If quotes are
-ambiguous, the setting `escape` is required.
+The separator comes from the settings, from Excel's line `sep=;`, or from the header and the rows below it. In a quoted field, a
+quote is doubled or follows a backslash. If it is not clear which of these a file has, the setting `escape` is required.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the columns that `choose` selects, as text. Raise ValueError for an unusable text, such as one that is cut."""
+    """Return the columns that `choose` selects, as text. Raise ValueError for an unusable text, such as a truncated one."""
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
@@ -72,7 +72,10 @@ def without_excel_line(text: str) -> tuple[str, str | None]:
 
 
 def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
-    """Return the separator and the column names of a CSV file, or of its beginning; raise ValueError if they are unclear."""
+    """Return the separator and the column names of a CSV file; `text` may be only the beginning of the file.
+
+    Raise ValueError if several separators are possible, or if `separator` finds one column and another separator finds more.
+    """
     headers = {one: _records(text, one, 1, path)[0] for one in SEPARATORS}
     if separator is not None:
         header = _records(text, separator, 1, path)[0]
@@ -101,10 +104,10 @@ def widest_separator(text: str, path: str) -> str:
 
 
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:
-    r"""Return a CSV text in which quotes inside quotes are doubled, as in the standard (RFC 4180).
+    r"""Return a CSV text in which quotes inside quoted fields are doubled, as in the standard (RFC 4180).
 
     If `escape` is a backslash, \" becomes a doubled quote, \\ a backslash and \N an empty cell (Spark, MySQL). If `escape` is a
-    quote, the text is not changed. If `escape` is None, a file that seems to have \" for a quote raises ValueError.
+    quote or None, the text is not changed. If it is None, a text that seems to have \" for a quote raises ValueError.
     """
     if escape == DOUBLED:
         return text

@@ -18,7 +18,10 @@ OPTIONAL = ("id", "rationale", "split")
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -> Sequence[str]:
-    """Return the names of the columns to read. Raise ValueError if a column that is not in `OPTIONAL` is missing."""
+    """Return the names of the columns to read. Only those in `OPTIONAL` that `columns` does not name may be missing.
+
+    Raise ValueError if any other column is missing.
+    """
     if columns is not None:
         require(names, [name for name in _given(columns) if name], place)
     prompt, response, task, own_id = _given(columns)
@@ -32,7 +35,10 @@ def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -
 
 
 def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
-    """Return the rows of `split`, such as "train" or "train+test". If it is None, or there is no column `split`, return all."""
+    """Return the rows of `split`, such as "train" or "train+test"; raise ValueError if there are none.
+
+    If `split` is None, or the source has no column `split`, return all rows.
+    """
     prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
     own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
     rows = _rows_of_split(source, split)
@@ -77,7 +83,7 @@ def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:
 
 
 def _targets(source: Source, response: str) -> Sequence[str | None]:
-    """Return the answers. A chain-of-thought row gives its rationale, followed by "The answer is …".
+    """Return the answer of each row. For a chain-of-thought row, this is the rationale, followed by "The answer is …".
 
     Source: one of FLAN's chain-of-thought templates, flan/v2/templates.py. FLAN draws a template for each row; we use one.
     """

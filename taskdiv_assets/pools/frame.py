@@ -74,8 +74,8 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool. A blank response or task becomes null.
 
     Rows with the same prompt are duplicates. If `duplicates` is "drop", only the row with the smallest own id (without own ids,
-    the first row) is kept. If this row has no answer or task, it gets that of the first dropped duplicate that has one. Prompt
-    ids do not depend on `duplicates`.
+    the first row) is kept. If the kept row has no answer, it gets the answer of the first dropped duplicate that has one. A
+    missing task is filled in the same way. Prompt ids do not depend on `duplicates`.
 
     Raises:
         ValueError: there are no rows, a prompt is blank, an own id is missing or repeated, or two prompt ids are equal.
@@ -249,7 +249,7 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
 
 
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
-    """Return, for each row, the kept row with the same prompt: that with the smallest own id (without own ids, the first)."""
+    """Return for each row the number of the row with the same prompt and the smallest own id (without own ids, the first row)."""
     first: dict[str, int] = {}
     order = range(len(prompts))
     for row in order if source_ids is None else sorted(order, key=lambda i: source_ids[i] or ""):

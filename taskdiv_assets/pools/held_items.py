@@ -109,7 +109,7 @@ def _items(rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
 
 
 def _of_file(settings: HeldOutBenchmark) -> pa.Table:
-    """Return the rows of the user's file of items, repeated prompts once. Raise ValueError if the file is unusable."""
+    """Return the rows of the user's file of items without duplicate prompts. Raise ValueError if the file is unusable."""
     source = Pool(reader="table", path=settings.path, columns=settings.columns, duplicates="drop")
     try:
         rows = read_pool(source).table.sort_by("prompt_id")
@@ -126,10 +126,10 @@ def _of_file(settings: HeldOutBenchmark) -> pa.Table:
 
 
 def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> list[int]:
-    """Return the rows of `pool` that become items: of each task, the prompts whose ids have the smallest hashes.
+    """Return the numbers of the rows of `pool` that become items: of each task, the prompts whose ids have the smallest hashes.
 
-    They are drawn from the answered prompts, or from all prompts with `answers: later`, so that later answers change no item. At
-    most half of these prompts of a task are drawn, so that the pool keeps the others. Raise ValueError if no prompt can be drawn.
+    Only answered prompts can become items. With `answers: later`, all prompts can, so that later answers do not change the items.
+    Of the prompts of a task that can become items, at most half do. Raise ValueError if there would be no item.
     """
     is_later = settings.answers == "later"
     is_answered = pc.is_valid(pool["response"]).to_pylist()
@@ -152,7 +152,7 @@ def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> l
 
 
 def _hashed_order(table: pa.Table) -> list[int]:
-    """Return the rows of a table in the order of the hashes of their ids."""
+    """Return the row numbers of a table, ordered by the hashes of the prompt ids."""
     ids = np.array([int(prompt_id, 16) for prompt_id in table["prompt_id"].to_pylist()], np.uint64)
     rows: list[int] = np.argsort(keyed_hash(0, STREAM, ids), kind="stable").tolist()
     return rows

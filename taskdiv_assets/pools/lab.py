@@ -127,7 +127,7 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
 
 
 def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Generator) -> IntArray:
-    """Return the codes (n,) of drawn inputs: for each row, an input on the side `pool` of the kind that the row's task has."""
+    """Return for each row the code of a random input, (n,). The input has the kind of the row's task and the side `pool`."""
     kinds = np.array([task.kind for task in chosen])[task_of]
     codes = np.empty(len(task_of), np.int64)
     for kind in ALL_KINDS:

@@ -61,14 +61,17 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
 def of_source(
     labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, left_out: Collection[str]
 ) -> pa.Table:
-    """Return task_labels, sorted by prompt_id. If `labels_from` is "none", every prompt gets the task `ONE_TASK`."""
+    """Return task_labels, sorted by prompt_id. If `labels_from` is "none", every prompt gets the task `ONE_TASK`.
+
+    `settings` and `left_out` are used only for a mapping file (see `from_mapping`).
+    """
     if labels_from == "none":
         return labelled(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
     return from_column(pool) if labels_from == "column" else from_mapping(pool, settings, left_out)
 
 
 def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str] = ()) -> pa.Table:
-    """Return task_labels from a mapping file, which may also contain prompt ids that were left out of the pool.
+    """Return task_labels from the mapping file `settings.path`. `left_out` are prompt ids that it may contain besides the pool's.
 
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
@@ -116,7 +119,10 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place: str) -> str:
-    """Return the pool's column with the keys of the file: `column` if it is in `BY_NAME`, else the one with the most matches."""
+    """Return the name of the pool's column that contains the keys of the file, which are in the file's column `column`.
+
+    This is `column` if it is in `BY_NAME`, and otherwise the pool's column with the most matches. Raise ValueError for no match.
+    """
     if column in BY_NAME:
         return column
     named_n = {

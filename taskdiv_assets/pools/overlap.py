@@ -3,7 +3,7 @@
 Case, punctuation and white space are ignored. A text of fewer than 8 words is one gram, so it is compared as a whole.
 
 Source: the threshold of 70% of 8-grams is from PaLM's definition of contamination (Chowdhery et al., arXiv:2204.02311, section
-8). PaLM looks for the 8-grams anywhere in the training data; we look for them in one prompt, so that a count names the prompts.
+8). PaLM looks for an item's 8-grams anywhere in the training data. We look for them in one prompt, so each match names a prompt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMA
 
 
 class _Spaces(dict[int, str]):
-    """A table for `str.translate`. It puts spaces between words, and removes punctuation. Entries are made when first needed."""
+    """A table for `str.translate`: it replaces punctuation with spaces, and puts spaces around letters of `UNSPACED` scripts.
+
+    The entry of a character is computed at its first use.
+    """
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -60,7 +63,7 @@ def words(text: str) -> list[str]:
 
 
 def grams(found: Sequence[str]) -> set[str]:
-    """Return the different 8-grams of words; a text of fewer words is one gram.
+    """Return the different 8-grams of the words of a text; fewer than 8 words are one gram.
 
     >>> sorted(grams("a b c d e f g h i".split())), grams(["a", "b"])
     (['a b c d e f g h', 'b c d e f g h i'], {'a b'})
@@ -69,7 +72,7 @@ def grams(found: Sequence[str]) -> set[str]:
 
 
 def matches(texts: Sequence[str], items: Sequence[str]) -> Iterator[Match]:
-    """Yield each pair of a text and an item with the same words, or where the text has at least 70% of the item's 8-grams.
+    """Yield each pair of a text and an item where the text has the same words, or at least 70% of the item's different 8-grams.
 
     Items with fewer than 8 words match only texts with the same words. The time grows with the words of all texts and items, and
     with the 8-grams that pairs share; other pairs cost nothing.

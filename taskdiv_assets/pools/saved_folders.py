@@ -37,7 +37,7 @@ def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[str]:
-    """Return the Arrow files of one split in their order; raise ValueError if the split or its list of files is missing."""
+    """Return the Arrow files of one split in the order of `state.json`; raise ValueError if the split or this file is missing."""
     names = splits(filesystem, root)
     if names:
         if split not in names:

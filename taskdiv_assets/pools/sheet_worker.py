@@ -18,7 +18,7 @@ Cell = int | float | str | bool | datetime.time | datetime.date | datetime.datet
 def text_of(value: Cell) -> str | None:
     """Return a cell as text; None for an empty cell. Whole numbers below 2^53 get no decimal point.
 
-    Dates and times have the form `2026-01-31 13:05:00`. A date without a time, or with the time 0:00, has no time.
+    A date with a time becomes `2026-01-31 13:05:00`. A date without a time, or with the time 0:00, becomes `2026-01-31`.
 
     >>> text_of(7.0), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
     ('7', '2026-01-31', 'TRUE', None)
@@ -35,7 +35,7 @@ def text_of(value: Cell) -> str | None:
 
 
 def main(path: str, sheet: str | None) -> None:
-    """Print the names of the sheets, then the rows of `sheet` (None for the first sheet)."""
+    """Print the names of the sheets, then the rows of `sheet` (None for the first sheet); no rows if no sheet has this name."""
     with contextlib.suppress(ImportError, ValueError):  # Windows has no `resource`; a lower limit is kept
         import resource
 

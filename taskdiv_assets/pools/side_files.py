@@ -33,7 +33,7 @@ def serialised(table: pa.Table, folder: str) -> SideFile:
 def read(store: Store, note: str, schema: pa.Schema, what: str) -> pa.Table:
     """Return the table in a side file. The note `note` in the footer of raw_pool contains the path of the file.
 
-    Without this note, the table is empty. `what` completes the error "… is missing: it …".
+    If there is no such note, the result is an empty table. `what` completes the error "… is missing: it …".
 
     Raises:
         FileNotFoundError: the file is missing.

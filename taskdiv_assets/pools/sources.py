@@ -140,7 +140,7 @@ def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
-    """Return a hint at the reason why a path is not a file, such as a file with a similar name; empty if there is none."""
+    """Return a hint at the reason why a path is not a file, such as a file with a similar name; "" if no reason is found."""
     folder, _, name = root.rpartition("/")
     if not filesystem.isdir(folder):
         return ""

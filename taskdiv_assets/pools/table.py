@@ -27,7 +27,10 @@ def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str
 
 
 def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Part:
-    """Return the rows of one file; a conversation may give several rows. A prompt that is one column is not changed."""
+    """Return the rows of one file. If `turns` is "all", a conversation gives one row for each of its answers.
+
+    If a prompt is made of one column, its text is not changed.
+    """
     responses, tasks, ids = (
         source.columns[name] if name else [None] * source.rows_n
         for name in (columns.response, columns.task, columns.id)
@@ -51,7 +54,7 @@ def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Par
 
 
 def _id(own: str | None, turn: int, turns: chat.Turns) -> str | None:
-    """Return the own id of a row, followed by `#` and the number of the turn if `turns` is "all"."""
+    """Return `own`, the row's id in the source. If `turns` is "all" and `own` is not blank, `#` and `turn` are added to it."""
     return own if turns == "last" or own is None or not own.strip() else f"{own}#{turn}"
 
 

@@ -16,7 +16,10 @@ _ZEROS_SHARE = 0.4  # share of zeros among every second byte; each Latin letter 
 
 
 def unpacked(path: str) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz. Raise ValueError for damaged data or a wrong ending."""
+    """Return the content of a file, decompressed if its name ends in .gz.
+
+    Raise ValueError if the data are damaged, if the name ends in .gz but the data are not gzip data, or if the reverse is true.
+    """
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")
@@ -34,9 +37,10 @@ def unpacked(path: str) -> bytes:
 
 
 def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
-    """Return the text of a file, without a byte order mark. Raise ValueError if it is not text in `encoding` (None for UTF-8).
+    """Return the text of a file, without a byte order mark. Raise ValueError if `data` is not text in `encoding` (None: UTF-8).
 
-    `kind` is the format that the file's name indicates. A Parquet or zip file also raises ValueError.
+    `kind` is the format that the file's name indicates. A Parquet or zip file also raises ValueError. If `has_settings`, errors
+    suggest settings of the experiment's `pool`.
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")

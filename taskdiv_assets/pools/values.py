@@ -26,7 +26,7 @@ class Options(NamedTuple):
 
     encoding: str | None = None  # encoding of a text file; None for UTF-8
     separator: str | None = None  # separator of a CSV file; None to find it from the header
-    escape: str | None = None  # of quotes in CSV: a backslash or a quote, see `Pool`; None: unclear files are errors
+    escape: str | None = None  # before a quote in a CSV field: a backslash or a quote; None: unclear files are errors
     sheet: str | None = None  # sheet of a workbook; None for the first
     nested: frozenset[str] = frozenset()  # columns whose lists and numbers become JSON text
     is_pool: bool = True  # True for a file of the pool: errors then suggest settings; False for mappings and orders
@@ -65,9 +65,10 @@ def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
 
 
 def as_texts(values: Iterable[object], place: str, column: str, options: Options) -> list[str | None]:
-    """Return the values of a column as text; raise ValueError for a value that is not valid text, a whole number or None.
+    """Return the values of a column as text. Allowed values are text, whole numbers, and None, which is not changed.
 
-    In a column of `options.nested`, lists and other values become JSON text. None stays None.
+    In a column of `options.nested`, all other values, such as lists, become JSON text. In other columns, they raise ValueError.
+    Text with half of a surrogate pair also raises ValueError.
     """
     is_nested = column in options.nested
     return [_as_text(value, place, row, column, is_nested) for row, value in enumerate(values, start=1)]
