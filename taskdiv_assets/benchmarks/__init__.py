@@ -2,7 +2,7 @@
 
 lm-eval builds the prompts, extracts the answers and computes the metrics. The answers come from our own loops
 (`language_model.likelihood`, `language_model.continuation`). For unusual generation settings, and for models without a cache
-of keys and values, they come from lm-eval's loop.
+of keys and values, the answers come from lm-eval's loop.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Notes(NamedTuple):
     """Facts about the scores of one model that the table of scores does not contain."""
 
     asked_n: int
-    items_n: int  # items of the full benchmark, asked or not
+    items_n: int  # items of the full benchmark, including those without a question
     cut_prompts_n: int  # items whose prompt was longer than the model's context and lost its beginning
     unread_n: int  # items with a generated text in which the task's filter found no answer
     # By metric: the standard error that a `sample` causes. None: it cannot be estimated. Empty: there is no sample.
@@ -201,7 +201,7 @@ def _loaded(benchmark: BbhBenchmark | MmluBenchmark | HarnessBenchmark) -> Suite
 
 
 def item_texts(benchmark: HarnessSettings, pool: Pool) -> list[ItemText]:
-    """Return the texts of the items that are asked. No model is loaded. Remote data are fetched as for scoring."""
+    """Return the texts of the items that scoring would use. No model is loaded. Remote data are fetched as for scoring."""
     if isinstance(benchmark, LabBenchmark):
         return [ItemText(item.task, item.item_id, item.prompt) for item in lab.items_of(benchmark, pool)]
     return texts_of(_loaded(benchmark), benchmark)

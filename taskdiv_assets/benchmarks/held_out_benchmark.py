@@ -4,7 +4,8 @@ One forward pass gives three scores of an item, from 0 to 1. They describe the t
 mean of their probabilities, the share of tokens that are the model's first choice, and 1 if this share is 1, else 0. The mean
 probability rises with every token that becomes likelier, so it also changes for small models that never write a whole answer.
 
-By option, the model also writes an answer greedily. Two metrics of other libraries compare this answer with the known one.
+If the benchmark's setting `generated` is given, the model also writes an answer greedily. Two metrics of other libraries, chrF
+and ROUGE-L, compare this answer with the known one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Request(NamedTuple):
 def questions(rows: Sequence[Row], generated: Generated | None = None) -> Questions:
     """Return the questions about each item, grouped by task.
 
-    The first question asks for the likelihood of the known answer, the second (by option) for an answer of the model.
+    The first question asks for the likelihood of the known answer. If `generated` is given, the second asks for a written answer.
     """
     items = []
     for row in sorted(rows, key=lambda row: (row.task, row.item_id)):
@@ -146,9 +147,10 @@ def similarity(metric: str, written: str, known: str) -> float:
 
 
 def bits_per_character(items: Sequence[Item], answers: Mapping[str, Answer], cut: Collection[str]) -> float | None:
-    """Return the bits that a model needs for one character of the answers, end tokens included; None if every item was cut.
+    """Return the bits that a model needs for one character of the known answers. End tokens add bits, but no characters.
 
-    Unlike a loss per token, the number can be compared between tokenizers.
+    An item whose first question is in `cut` is left out. Return None if no item is left. Unlike a loss per token, the number can
+    be compared between tokenizers.
     """
     whole = [item for item in items if item.keys[0] not in cut]
     characters_n = sum(len(item.target) for item in whole)

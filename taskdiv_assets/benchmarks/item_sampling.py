@@ -1,7 +1,7 @@
 """Draw random samples of a benchmark's items, and compute the standard error that a sample causes.
 
-Means give tasks equal weights (see `reports.statistics`). So each task gets the same number of items (±1), or all its items if it
-has fewer. If tasks are about equally noisy, this gives the smallest standard error of a mean.
+Means give tasks equal weights (see `reports.statistics`). So each task gets the same number of items (±1); a task with fewer
+items gets all of them. If tasks are about equally noisy, this gives the smallest standard error of a mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ HALF = 0.5  # the largest standard deviation of a score that is 0 or 1
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of asked items of each task. Raise ValueError if `sample` is too small for two items per task."""
+    """Return the number of items of each task that `extent` selects.
+
+    Raise ValueError if `extent.sample` is too small for two items per task (one item for a task that has only one).
+    """
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:
@@ -33,7 +36,7 @@ def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
-    """Share a total equally among tasks. No task gets more than its size. The first names that can get more get the remainder.
+    """Share a total equally among tasks. No task gets more than its size. Each unit of the remainder goes to one task, by name.
 
     >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
     {'a': 3, 'b': 9, 'c': 8}

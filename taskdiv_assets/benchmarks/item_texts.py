@@ -16,7 +16,7 @@ from taskdiv_assets.language_model.quiet import quiet_harness
 
 
 class ItemText(NamedTuple):
-    """The text of one item. Task and id are those of the item's scores."""
+    """The text of one item. `task` and `item_id` are the same as in the table of scores."""
 
     task: str
     item_id: str
@@ -24,7 +24,7 @@ class ItemText(NamedTuple):
 
 
 def texts_of(suite: Suite, extent: Extent) -> list[ItemText]:
-    """Return the texts of the items of a suite that are asked, grouped by task."""
+    """Return the texts of the items that `extent` selects from a suite, grouped by task."""
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     found = []
     with quiet_harness(), cached_templates():
@@ -45,9 +45,9 @@ def texts_of(suite: Suite, extent: Extent) -> list[ItemText]:
 def asked_text(doc: Any, prompt: object) -> str:
     """Return the longest of the row's texts that occur in its prompt, such as the question of MMLU or the passage of SQuAD.
 
-    `prompt` is what lm-eval writes for this row, without worked examples. If no text of the row occurs in the prompt, return the
-    prompt. If the prompt is blank or not a text (some tasks put a number there), return the longest text of the row. Blanks
-    around the returned text are removed.
+    `prompt` is the prompt that lm-eval makes from the row, without worked examples. If no text of the row occurs in the prompt,
+    return the prompt. If the prompt is blank or not a text (some tasks have a number as the prompt), return the longest text of
+    the row. White space around the returned text is removed.
 
     >>> asked_text({"q": "Why?", "choices": ["a", "b"], "id": "x7"}, "Question: Why?\\nA. a\\nB. b\\nAnswer:")
     'Why?'

@@ -109,7 +109,10 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
 
 
 def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
-    """Return the folder of the YAML file that sets `key`: `path`, else the last included file that sets it, else None."""
+    """Return the folder of the YAML file that sets `key`; None if no file does.
+
+    The file `path` is read first, and then the files that it includes, from the last to the first.
+    """
     raw = _read(path)
     if not isinstance(raw, dict) or path in seen:
         return None

@@ -33,16 +33,19 @@ class Item(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """All items that are asked."""
+    """The items that a benchmark's `Extent` selects, and their questions."""
 
     suite: Suite
     items: tuple[Item, ...]  # grouped by task; within a task in the order of the source
     requests: Mapping[str, Any]  # distinct requests by key
-    sizes: Mapping[str, int]  # items that each task has, asked or not
+    sizes: Mapping[str, int]  # number of all items of each task, selected or not
 
 
 def questions(suite: Suite, extent: Extent) -> Questions:
-    """Build the questions of a suite; raise ValueError if this fails, or if a task samples answers or scores whole texts."""
+    """Build the questions about the items that `extent` selects from a suite.
+
+    Raise ValueError if lm-eval cannot build them, or if a task draws answers at random or scores whole texts instead of items.
+    """
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     with quiet_harness(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
@@ -81,12 +84,12 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
 
 
 def asked_places(docs: Sequence[Any], own_ids: Sequence[str] | None, asked_n: int, *, is_sample: bool) -> list[int]:
-    """Return the ascending positions of the rows of one task that are asked: a sample drawn by hash, or the first rows."""
+    """Return the ascending positions of the `asked_n` rows of one task to use: a sample drawn by hash, or the first rows."""
     return drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n) if is_sample else list(range(asked_n))
 
 
 def item_ids(docs: Sequence[Any], own_ids: Sequence[str] | None) -> list[str]:
-    """Return the ids of the asked rows of one task: those in the source, or lm-eval's hashes of the rows.
+    """Return the ids of rows of one task: the ids in the source (`own_ids`), or else lm-eval's hashes of the rows.
 
     If several rows have the same id, all except the first get a number after the id. BBH has two rows that occur twice.
     """

@@ -93,7 +93,7 @@ class Asset:
     unless: tuple[Unless, ...] = ()  # conditions for not using the asset; the first that holds gives the reason
     runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes earlier, although this asset does not read them
     needs_answers: bool = False  # True if `taskdiv run` leaves the asset out in cells with missing answers
-    folders: Literal["none", "own", "inputs"] = "none"  # names of the needed folders: own identity, or the inputs'
+    folders: Literal["none", "own", "inputs"] = "none"  # folders that must exist, by name: its identity, or its inputs'
     parameters: Callable[[Work], Mapping[str, Any]] | None = None  # values of the `$names` in the contract
     kinds: frozenset[str] = frozenset({"python", "parquet"})  # labels in the UI
     picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None  # (table, notes) -> PNG; b"" for no picture

@@ -1,8 +1,8 @@
 """The cells of an experiment. A cell is a pair of a budget and a strategy, with the key `budget|strategy`.
 
 Budgets come from the experiment file and from the store, not from Dagster. The store has a file `budgets/<n>` for each registered
-budget. The kind of a budget is `requested` or `full_pool`. The cell of the full pool trains on all prompts; it has the strategy
-`random` and its own seeds.
+budget. The kind of a budget is `requested` or `full_pool`. The cell of the full pool trains on all prompts. This cell has the
+strategy `random` and the experiment's `full_pool_seeds`.
 """
 
 import json
@@ -116,13 +116,13 @@ def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: Po
 
 
 def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
-    """Return the full pool's cell; None if the pool is not known, or the experiment has no separate full pool."""
+    """Return the full pool's cell; None if the pool is not known, its size is in `budgets`, or `full_pool_seeds` is empty."""
     found = full_pool_cell(pool.prompts_n if pool else None, experiment.budgets, experiment.full_pool_seeds)
     return None if found is None else Cell(*found)
 
 
 def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
-    """Register a budget. A registered budget is changed only from `full_pool` to `requested`.
+    """Register a budget. The kind of a registered budget is changed only from `full_pool` to `requested`.
 
     Raises:
         ValueError: the file of the budget is not empty, and `taskdiv` did not write it.
@@ -173,8 +173,8 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
     """Return all cells of an experiment. The full pool's cell is included only if all answers are known.
 
-    Budgets that are larger than the pool are included; their cells fail with a clear error. A former pool size is left out if it
-    was not requested as a budget.
+    Budgets that are larger than the pool are included; their cells fail with a clear error. The size of an earlier pool is left
+    out if it was not requested as a budget.
     """
     cells = [
         Cell(budget_n, strategy)

@@ -112,7 +112,7 @@ def _numbers(axes: Axes, ends: Numbers, values: Numbers) -> None:
 
 
 def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> bytes:
-    """Draw one line per series. The values of a series are evenly spaced from x = 0 to x = 1."""
+    """Draw one line per series. The x positions of a line's values are evenly spaced from 0 to 1."""
     figure, axes = _figure(height_in=2.8)
     for (label, values), colour in zip(series.items(), cycle(COLOURS), strict=False):
         axes.plot(np.linspace(0, 1, len(values)), values, color=colour, label=_plain(label), lw=1)
@@ -197,7 +197,7 @@ class Band(NamedTuple):
 
 
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
-    """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines, each with its name beside it."""
+    """Draw curves with bands over a logarithmic x-axis, and `levels` (name -> y) as horizontal lines with their names."""
     figure, axes = _figure(height_in=3.4)
     for (name, band), colour, marker in zip(series.items(), cycle(COLOURS), cycle("osD^v"), strict=False):
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.12, lw=0)
@@ -278,8 +278,8 @@ def is_wide(values: Numbers) -> bool:
 def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
     """Return the edges of at most `BINS_N` bins, and whether they are logarithmic.
 
-    Linear edges divide the range `limits` if it contains all values. All other edges are halfway between integers if `values` has
-    an integer type.
+    Linear edges divide the range `limits` if this range contains all values. In all other cases, the edges are halfway between
+    integers if `values` has an integer type.
 
     >>> bin_edges(np.array([3, 4, 4, 6]), None)
     (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)

@@ -1,4 +1,4 @@
-"""The environment in which a result was made: machine, versions, commit. It is stored in footers, but not in identities."""
+"""The environment in which a result was made: machine, versions, commit. Footers contain it, but identities do not."""
 
 import functools
 import os

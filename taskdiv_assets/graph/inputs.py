@@ -27,7 +27,7 @@ class UndeclaredInputError(RuntimeError):
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if a recipe is running that may not read the table of `asset` (`only`)."""
+    """Raise UndeclaredInputError if a block of `only` is running that does not allow reading the table of `asset`."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(

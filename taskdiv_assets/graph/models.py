@@ -79,9 +79,9 @@ class Models:
     def decision(self) -> dict[str, str]:
         """Number format and attention of the base model, with reasons.
 
-        They are chosen once and stored with the model. They are chosen again only if the settings of the model change. By
-        default, the model of the lab (the built-in demo) is float32 on every machine: no other format is faster for so small a
-        model.
+        Both are chosen once and stored with the model. They are chosen again only if the model's settings, except its path,
+        change. By default, the model of the lab (the built-in demo) is float32 on every machine: no other format is faster for so
+        small a model.
         """
         footer = self._footer(Unit("base_model"))
         requested = self.experiment.base.dtype
@@ -171,7 +171,7 @@ class Models:
 
     @property
     def marks(self) -> list[str]:
-        """Deviations from the base model's files, for identities: no end token after a text, or a fixed date in chats."""
+        """Phrases for identities, one per deviation from the base model's files: no end token after texts, a fixed date."""
         found = ["no end token after a text"] if self._notes(READING).get("ended_texts") else []
         if self._notes(READING).get("reads_clock") and self.experiment.chat_template:
             found.append(f"dates of {PINNED:%Y-%m-%d}")

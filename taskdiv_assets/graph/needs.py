@@ -20,7 +20,7 @@ WAITING = Needs(1, 8, 0, "the workers hold the model; the step holds the pool an
 
 
 def needs(asset: Asset, experiment: Experiment) -> Needs:
-    """Return the resources that an asset's step requests. Raise ValueError if an environment variable cannot be used."""
+    """Return the resources that an asset's step requests. Raise ValueError if an environment variable has an invalid value."""
     found = asset.needs
     if asset.is_sharded and scorers_n():
         return SMALL if experiment.has_lab_model else WAITING

@@ -57,7 +57,10 @@ class Registry:
         return tuple(name for name in self.reads(unit.asset) if name in wanted)
 
     def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
-        """Return the names of an asset and of all its direct and indirect inputs. If `used` is given, other names are omitted."""
+        """Return the names of an asset and of all its direct and indirect inputs.
+
+        If `used` is given, inputs that are not in `used` are left out, and so are inputs that are reached only through them.
+        """
         found, waiting = {name}, [name]
         while waiting:
             new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found
@@ -89,7 +92,7 @@ class Registry:
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses with `strategies`, by default its own, sorted as in `order`."""
+        """Return the names of the assets that an experiment uses with `strategies` (default: its own), sorted as in `order`."""
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
@@ -97,7 +100,7 @@ class Registry:
         return tuple(name for name in self.by_cell if name in used)
 
     def why_unused(self, experiment: Experiment, name: str, strategies: Sequence[str] = ()) -> str:
-        """Return why an experiment does not use an asset, or that there is no such asset; empty if it uses the asset."""
+        """Return why an experiment does not use an asset, or that there is no such asset; "" if the experiment uses the asset."""
         if name not in self:
             return f"there is no asset {name!r}; expected one of {', '.join(self.order)}"
         chosen = ", ".join(strategies or experiment.strategies)

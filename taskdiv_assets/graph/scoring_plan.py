@@ -107,9 +107,9 @@ class ScoringPlan:
         return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
-        """Return settings for special tokens in the questions, and for a base model with `marks` or with settings for `batching`.
+        """Return settings for deviations of the base model (`Models.marks`, `Models.batching`), and one for special tokens.
 
-        For most models, the result is {}.
+        The last one is set if a local source of the benchmark contains the text of a special token. The result is often {}.
         """
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()

@@ -65,7 +65,10 @@ class SourceHashes:
         return {"source_marks": marks} if marks else {}
 
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
-        """Return the hashes of sources. If a source cannot be read, return those in the stored footer, or raise the error."""
+        """Return the hashes of sources. If a source cannot be read, return the hashes in the stored footer.
+
+        If there is no footer, raise the error.
+        """
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
         except (ValueError, OSError):
@@ -75,7 +78,7 @@ class SourceHashes:
             return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
 
     def _known(self, unit: Unit) -> dict[str, str]:
-        """Return the known hashes of a unit's sources, by mark. The first ones come from its footer; `known_or` adds others."""
+        """Return a unit's hashes by mark. The mapping is filled from the unit's stored footer, and `known_or` adds others."""
         if unit not in self._marks:
             footer = self._footer(unit)
             self._marks[unit] = {**footer.notes.get("source_marks", {})} if footer else {}

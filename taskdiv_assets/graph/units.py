@@ -22,7 +22,7 @@ class Unit(NamedTuple):
 
 
 def ranked_strategies(experiment: Experiment) -> list[str]:
-    """Return the strategies that need a ranking: those of the experiment, and `random` if the full pool has seeds."""
+    """Return the strategies that need a ranking: the experiment's, and `random` if the experiment has `full_pool_seeds`."""
     return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
 
 

@@ -80,7 +80,7 @@ class Work:
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Insert prompts into a template, by default the base model's. In each result, `around` marks the template's text."""
+        """Insert prompts into a template (default: `self.template`). In each result, `around` marks the template's own text."""
         before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [around(before, prompt, after) for prompt in prompts]
 

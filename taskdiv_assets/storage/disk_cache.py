@@ -163,8 +163,8 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    Also remove what killed downloads left. If the bytes do not fit even then, the caller downloads them all the same, because the
-    work needs them.
+    Also remove the incomplete folders of killed downloads and removals. If the bytes still exceed the size limit, the caller
+    downloads them all the same, because the work needs them.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries
@@ -215,6 +215,6 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
 
 
 def _remove_partial(root: Path, key: str) -> None:
-    """Remove what killed downloads of an entry left. The caller has the exclusive lock, so the entry is not being downloaded."""
+    """Remove the incomplete folders of an entry. The caller has the exclusive lock, so no process is downloading the entry."""
     for left in (root / "partial").glob(f"{key}.*"):
         shutil.rmtree(left, ignore_errors=True)

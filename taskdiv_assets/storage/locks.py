@@ -177,10 +177,11 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
 
 
 def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
-    """Take over a lock whose content is `dead`. Return False if the content has changed, or another process made a note file.
+    """Take over a lock whose content is `dead`. Return False if the content has changed, or if a note file exists already.
 
     This process first creates a note file whose name contains a hash of the lock's content, so only one process can proceed. It
-    then reads the lock again, and replaces the lock only if its content is still `dead`.
+    then reads the lock again, and replaces the lock only if its content is still `dead`. Then it removes the note file. It
+    also removes a note file whose writer died.
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     if not store.put_new(_content(owner, since), "locks", name):

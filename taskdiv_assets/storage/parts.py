@@ -1,7 +1,7 @@
 """Store new rows of an unfinished result at least every PART_S seconds, so that a killed process loses only seconds of work.
 
-A part is a Parquet file with some of the rows, which is stored in one write. The path of its folder identifies the result. By
-default, the part's name is a hash of its content. So if a part is computed again, it replaces the file with the same rows.
+A part is a Parquet file with some of the rows. It is stored in one write. The path of the folder with the parts identifies the
+result. By default, a part's name is a hash of its content, so a part that is computed again replaces the file with the same rows.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Parts:
                 yield table
 
     def is_due(self, rows_n: int) -> bool:
-        """Return True if `rows_n` rows that are not stored yet should be stored now."""
+        """Return True if `rows_n` rows that are not stored yet should be stored now, by their number or by the time passed."""
         return rows_n >= PART_ROWS_N or time.monotonic() - self.since_s >= PART_S
 
     def put(self, table: pa.Table, name: str = "") -> None:

@@ -49,9 +49,9 @@ class Progress:
 
     Work shorter than `SHORT_S` is not logged. The rate counts only items that were done after the first call, without the items
     of an interrupted run. If items take different times, as texts of different lengths do, the caller passes the share of the
-    work that is done. As soon as a few batches are measured, a sentence in the terminal announces the time of the whole work, if
-    this is long. If the work may end before `total` items are done, use the reporter as a context manager. The end of the block
-    is then the end of the work.
+    work that is done. After `MEASURED_N` measured batches, a sentence in the terminal announces the expected time of the whole
+    work, if this time is at least `LONG_S`. If the work may end before `total` items are done, use the reporter as a context
+    manager. The end of the block is then the end of the work.
     """
 
     what: str
@@ -69,7 +69,7 @@ class Progress:
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "", share: float | None = None) -> None:
-        """Record that `done` of `total` items are done. Report it if the last report is old enough; do nothing after the end.
+        """Record that `done` of `total` items are done. Report this if the last report is old enough. Do nothing after the end.
 
         `also` is text to add to the report. `share` (0 to 1) is the share of this run's work that is done, by its expected time.
         """
@@ -116,7 +116,7 @@ class Progress:
             _terminal(self.what, now.done, now.total, now.also, self._left_s(now))
 
     def _announce(self, now: _Call) -> None:
-        """Tell the terminal once how long the whole work takes, if it is long. The lines of the log say what is left."""
+        """Announce in the terminal, once, the time of the whole work if it is at least `LONG_S`. The log shows the time left."""
         left_s = self._left_s(now)
         if self._is_announced or self._first is None or left_s is None or self._measured_n < MEASURED_N:
             return

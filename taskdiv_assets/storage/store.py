@@ -59,7 +59,7 @@ class Store(Files):
     def write_table(self, table: pa.Table, footer: Footer) -> str:
         """Store a table with its footer atomically, and return its path.
 
-        A note about an earlier table of this name that was rejected is removed.
+        The stored note about a rejected table of the same asset and key, if any, is removed.
         """
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
@@ -286,7 +286,8 @@ def parquet_table(
 ) -> pa.Table:
     """Return the table in `data`, the content of a Parquet file. Raise DamagedError if the content cannot be read.
 
-    The error message contains `path`, and ends with `advice`. By default, `schema` is that of the file, and all columns are read.
+    The error message contains `path`, and ends with `advice`. By default, the schema is read from the file, and all columns are
+    returned.
     """
     try:
         buffer = pa.BufferReader(data)
@@ -319,7 +320,7 @@ def sha256_file(path: Path) -> str:
 
 
 def file_entry(data: bytes) -> dict[str, Any]:
-    """Return what a manifest contains about a file with the content `data`.
+    """Return the entry in a manifest for a file with the content `data`: the size in bytes and the SHA-256.
 
     >>> file_entry(b"abc")["bytes"]
     3

@@ -37,7 +37,7 @@ class Swept(NamedTuple):
 def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
     """Yield the name and handle of a new file in the folder of `path`. The block may rename or link the file.
 
-    The new name is removed when the block ends.
+    The yielded name is removed when the block ends, but a new name from a rename or link stays.
     """
     name = Path(f"{path}.{_host()}-{uuid.uuid4().hex[:24]}{UNFINISHED}")
     file = _locked(name)
@@ -104,7 +104,8 @@ def sweep_folders(root: Path) -> None:
 def _removed(path: Path) -> int | None:
     """Remove an abandoned temporary file and return its size in bytes. Return None if the file stays.
 
-    The file stays if it is locked or cannot be removed. A file of another host or of an earlier version stays for `OLD_S`.
+    The file stays if it is locked or cannot be removed. A file of another host or of an earlier version stays until it was not
+    changed for `OLD_S` seconds.
     """
     with suppress(OSError):
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -45,7 +45,10 @@ def is_transient(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and its causes: `__cause__`, or else `__context__` unless `raise … from None` suppresses it."""
+    """Yield an exception, its cause, the cause of this cause, and so on.
+
+    The cause is `__cause__`. If there is none, the cause is `__context__`, except after `raise … from None`.
+    """
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

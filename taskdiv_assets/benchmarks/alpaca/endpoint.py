@@ -43,7 +43,7 @@ class StopAskingError(Exception):
 
 
 class NoAnswerError(Exception):
-    """A call gave no answer. `detail` is a phrase for the verdict; `wait_s` is the pause that the endpoint requests."""
+    """A call gave no answer. `detail` is the reason, for the verdict. `wait_s` is the pause that the endpoint requests."""
 
     def __init__(self, detail: str, *, is_repeatable: bool = True, wait_s: float | None = None) -> None:
         super().__init__(detail)

@@ -25,7 +25,7 @@ def instructions(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
 
 
 def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
-    """Return the settings of the benchmark that determine a model's outputs. The caller adds those of the base model."""
+    """Return the settings of the benchmark that determine a model's outputs. The caller adds the base model's settings."""
     return {**instructions(benchmark), "max_new_tokens": benchmark.max_new_tokens, "template": template}
 
 

@@ -1,7 +1,7 @@
 """Read AlpacaEval's instructions, each with the output of the reference that a model is compared with.
 
-They come from the hub's data set tatsu-lab/alpaca_eval (alpaca_eval.json: 805 instructions, reference text_davinci_003), or from
-a file with the same columns. No script of the data set is executed.
+The source is the hub's data set tatsu-lab/alpaca_eval (alpaca_eval.json: 805 instructions, reference text_davinci_003), or a file
+with the same columns. No script of the data set is executed.
 """
 
 from __future__ import annotations

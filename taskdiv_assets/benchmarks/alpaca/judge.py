@@ -32,7 +32,7 @@ def ask_all(
     progress: Progress | None = None,  # callback that receives (verdicts so far, all verdicts)
     options: ClientOptions | None = None,
 ) -> list[Verdict]:
-    """Return the verdicts on all pairs, in their order.
+    """Return the verdicts on all pairs, in the order of `pairs`.
 
     A repeated pair is sent once. A pair of equal outputs is a tie and is not sent. `keep` and `progress` run in the caller's
     thread. `keep` receives each verdict once, in batches of at most KEEP_N and about every KEEP_S seconds, also if an exception

@@ -1,4 +1,4 @@
-"""Compute two win rates: the share of items with a preference for the model's output, and an estimate of it at equal lengths.
+"""Compute two win rates: the mean preference for the model's output, and an estimate of this mean for outputs of equal length.
 
 Rates are in 0..1. Each call covers one model; `reports.length_adjusted` uses all judged models.
 """
@@ -43,9 +43,9 @@ class Difficulty(NamedTuple):
 
     of_item: FloatArray  # (n,) one for each preference, in the unit of AlpacaEval's file
     steady_y: FloatArray = np.empty(0)  # (g,) preferences for outputs made long or short on purpose
-    steady_x: FloatArray = np.empty(0)  # (g,) tanh of their standardised difference in length, model minus reference
+    steady_x: FloatArray = np.empty(0)  # (g,) tanh of the standardised length of these outputs minus the reference's
     steady_difficulty: FloatArray = np.empty(0)  # (g,) difficulties of their instructions
-    steady_weight: float = 0.0  # weight of each, relative to a verdict on the model itself
+    steady_weight: float = 0.0  # weight of each such verdict, relative to a verdict on the model's real output
 
 
 def win_rate(preferences: FloatArray) -> WinRate:
