@@ -193,7 +193,7 @@ def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, 
 
 
 def _cells(experiment: Experiment, budget: str | None, strategies: Sequence[str]) -> list[Cell]:
-    """Return the cells of one budget. Raise ValueError for an unknown budget or strategy, or if the budget has to be chosen."""
+    """Return the cells of one budget. Raise ValueError for an unknown strategy or budget, or if several budgets match None."""
     names = list(dict.fromkeys(strategies))
     numbers = check_filters(experiment, [] if budget is None else [budget], names)
     budget_n = numbers[0] if numbers else _only_budget(experiment)

@@ -42,7 +42,7 @@ def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[
 
 
 def sent(experiment: Experiment, result: Export) -> list[str]:
-    """Return lines about an export: number and cost of its prompts, and notes on their texts; or one line if it is empty."""
+    """Return lines about an export: number and cost of its prompts, and notes on their texts; one line if it has no prompts."""
     annotation = experiment.annotation
     before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
     if not result.rows_n:
@@ -88,7 +88,7 @@ def after_export(experiment: Experiment, result: Export, target: Target) -> list
 
 
 def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """Return a table of all exports, with one row per list or export of held-out items.
+    """Return a table of all exports: one row for each list, and one row for each export of held-out items.
 
     `answered` contains the ids of the prompts that have an answer.
     """

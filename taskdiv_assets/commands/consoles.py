@@ -57,13 +57,13 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def note(*lines: str) -> None:
-    """Print lines on stderr. Brackets are printed as they are, not read as rich's markup."""
+    """Print lines on stderr. Brackets are printed, and are not interpreted as rich's markup."""
     for line in lines:
         console.print(visible(line), soft_wrap=True, markup=False)
 
 
 def say(*lines: str) -> None:
-    """Print lines of results on stdout. Brackets are printed as they are, not read as rich's markup."""
+    """Print lines of results on stdout. Brackets are printed, and are not interpreted as rich's markup."""
     for line in lines:
         out.print(visible(line), markup=False)
 

@@ -34,7 +34,9 @@ def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
 
 
 def warning_lines(found: Sequence[Warned]) -> list[str]:
-    """Return one line per warning. If more than three tables of an asset break a rule, return two of their lines and a count.
+    """Return one line per warning. If more than three tables of an asset break the same rule, only two of them get a line.
+
+    One more line then contains the number of the other tables.
 
     >>> one = Warned(Unit("allocation", "12|random"), "few", "1", "Two prompts a task.")
     >>> warning_lines([one])

@@ -15,7 +15,7 @@ def _end(*_: object) -> None:
 
 
 def is_over() -> None:
-    """If `_end` handles Ctrl-C, replace it by Python's handler, which raises KeyboardInterrupt. The commands handle this."""
+    """If `_end` handles Ctrl-C, replace it by Python's handler, which raises KeyboardInterrupt. The commands catch it."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -54,7 +54,7 @@ def look(stored: str, experiment: Experiment) -> Edit:
 
 
 def since(experiment: Experiment, file: str) -> str:
-    """Compare an experiment with `file`, from which it was read. Return a note if they differ or `file` is invalid; else ""."""
+    """Return a note if `file`, from which the experiment was read, has other settings now or cannot be used; otherwise ""."""
     try:
         now = experiment_file.load(file)
     except (ValueError, OSError):
@@ -98,7 +98,7 @@ def shown(value: object) -> str:
 def made_again(before: Experiment | None, experiment: Experiment, store: Store) -> dict[str, int]:
     """Count, for each asset, the fresh stored results that an edit makes stale. The report is not counted.
 
-    Results that depend on these results are not counted, because they stay fresh if the recomputed content is the same.
+    Results that depend on these results are not counted, because they stay fresh if recomputing does not change the content.
     `before` is the experiment before the edit. If it is None (unknown), all stored results count as fresh before the edit.
     """
     if store.read_footer("raw_pool") is None:

@@ -80,9 +80,10 @@ def init(
 
 
 def ask(question: str, given: str | None, default: str, problem_of: checks.Check, *, is_asking: bool) -> str:
-    """Return a valid answer: `given`, the value of an option, unless it is None; else the default, or what the user types.
+    """Return a valid answer to a question. `given` is the value of an option. If it is not None, it is returned.
 
-    The user is asked only if `is_asking` is True, and again after an invalid answer. An invalid option or default is an error.
+    Otherwise the user is asked, again after each invalid answer. If `is_asking` is False, `default` is returned instead. Raise
+    ValueError if `given` or the returned `default` is invalid. `problem_of` returns the error message for an invalid answer.
     """
     if given is not None or not is_asking:
         answer = default if given is None else given
@@ -185,7 +186,7 @@ def say_doubts(found: FileLook, answers: Answers) -> None:
 
 
 def say_next(found: FileLook, answers: Answers, target: Path) -> None:
-    """Print the chosen columns and the next two commands. The first makes the lists of prompts, the second exports a list."""
+    """Print the chosen columns, the source of the tasks, and the next commands: make lists, show found tasks, export a list."""
     columns = {key: ", ".join(value) if isinstance(value, list) else value for key, value in answers.columns.items()}
     others = [name for name in proposal.task_columns(found, columns.values()) if answers.task is None]
     say(f"columns: {'; '.join(f'{key} {on_one_line(value)}' for key, value in columns.items())}")
@@ -212,7 +213,7 @@ def on_one_line(text: str) -> str:
 
 
 def target_of(file: str, output: Path | None) -> Path:
-    """Return the path of the experiment file: `output`, or else a file in the current folder with the name of the prompt file."""
+    """Return the path of the experiment file: `output`, by default NAME.yaml in the current folder. NAME is made from `file`."""
     if output is not None:
         return output.absolute()
     plain = Path(f"{proposal.name_of(file, experiment_file.built_in_names())}.yaml")

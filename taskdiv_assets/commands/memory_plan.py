@@ -41,7 +41,7 @@ CONFIG = "config.json"
 
 
 class TextBytes(NamedTuple):
-    """The longest texts of a pool, in bytes of UTF-8."""
+    """The lengths of a pool's longest texts, in bytes of UTF-8."""
 
     prompt_n: int
     pair_n: int  # a prompt with its answer
@@ -56,7 +56,7 @@ class StageMemory(NamedTuple):
 
 
 class MemoryPlan(NamedTuple):
-    """The memory of the stages to run, and the free memory. `why_not` says why nothing is predicted."""
+    """The memory of the stages to run, and the free memory in bytes. If nothing is predicted, `why_not` is the reason."""
 
     stages: tuple[StageMemory, ...] = ()
     free_n: int = 0
@@ -64,7 +64,7 @@ class MemoryPlan(NamedTuple):
     why_not: str = ""
 
     def lines(self) -> list[str]:
-        """Return a line for each stage, one for the number of processes, and a warning for each stage that does not fit."""
+        """Return lines with the memory of each stage, the number of processes, and warnings; or one line with `why_not`."""
         if self.why_not:
             return [f"memory: not predicted, because {self.why_not}"]
         lines = [f"memory of {one.name}: about {_gb(one.total_n)} a process" for one in self.stages]
@@ -88,7 +88,8 @@ def memory_plan(
 ) -> MemoryPlan | None:
     """Predict the memory of the stages with assets in `missing`.
 
-    Return None if there is no such stage, if there is no base model, or if the base model is the lab's small one.
+    Return None if there is no such stage, if there is no base model, or if the base model is the lab's small one. If the model's
+    configuration cannot be read, the plan contains only the reason.
     """
     chosen = [name for name, assets in STAGES.items() if not missing.isdisjoint(assets)]
     if not chosen or experiment.base_model is None or experiment.has_lab_model:
@@ -197,7 +198,7 @@ def _parsed(data: bytes | None) -> Any:
 
 
 def _from_hub(repository: str, revision: str) -> bytes:
-    """Return a model's configuration from the local cache of the hub, or from the hub by one request. Weights are not read."""
+    """Return a model's config.json from the local cache of the hub, or by one request. Raise ValueError if this fails."""
     from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.utils import build_hf_headers
 
@@ -224,7 +225,7 @@ def _gb(bytes_n: int) -> str:
 
 
 def text_bytes(prompts: Any, responses: Any) -> TextBytes:
-    """Return the longest texts of a pool's columns. A missing answer counts as empty."""
+    """Return the lengths of the longest prompt, and of the longest prompt with its answer. A missing answer counts as empty."""
     import pyarrow.compute as pc
 
     sizes, answers = (pc.fill_null(pc.binary_length(one), 0) for one in (prompts, responses))

@@ -26,7 +26,7 @@ class Standing(NamedTuple):
 def next_lines(name: str, options: str, standing: Standing) -> list[str]:
     """Return lines with the next commands, in order. The list is empty for a finished study without open held-out items.
 
-    `name` is the experiment's name or path in these commands. `options` are their options `--budget` and `--strategy`.
+    `name` is the experiment's name or path in the lines. `options` are the options `--budget` and `--strategy` of `taskdiv run`.
     """
     run = f"taskdiv run {name}{options}"
     is_buying = standing.is_campaign and standing.is_listed

@@ -30,9 +30,9 @@ STRATEGY = Annotated[
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, with_notes: bool = True) -> Experiment:
     """Open an experiment: `source` is the name of a built-in or stored experiment, or the path of a YAML file.
 
-    If `is_kept` is True, a YAML file is copied to the store, so that the UI shows the experiment too. If the file differs from
-    the stored copy, and stored results would be recomputed, the user must accept the file; with `replace`, the user is not asked.
-    If `is_kept` is False, nothing is written. If `with_notes` is False, differences are printed only if the file is copied.
+    If `is_kept` is True, a YAML file is copied to the store, so that the UI shows the experiment too. If the new settings
+    make stored results stale, the user must first accept the file, unless `replace` is True. If `is_kept` is False, nothing is
+    written and the user is not asked. The differences from the stored copy are printed if `is_kept` or `with_notes` is True.
     """
     names = experiment_file.built_in_names()
     if source in names:
@@ -56,7 +56,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
 
 def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
-    """Open a stored experiment. If `with_notes` is True, print a note if the local file of the experiment has changed since."""
+    """Open a stored experiment. If `with_notes` is True, print a note if the user's local file was changed after it was read."""
     store = Store(name)
     text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
     if text is None:
@@ -103,7 +103,7 @@ def say_warnings(experiment: Experiment, wanted: Filter) -> None:
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
-    """Return budgets as numbers. Raise ValueError if `check_budget` rejects one, or if a strategy is not in the experiment."""
+    """Return `budgets` as numbers. Raise ValueError for an invalid budget, or for a strategy that the experiment lacks."""
     numbers = tuple(map(parse_budget, budgets or ()))
     for number in numbers:
         check_budget(experiment, number)
@@ -117,7 +117,7 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
 
 
 def check_budget(experiment: Experiment, budget_n: int) -> None:
-    """Raise ValueError if a budget is larger than the pool, or if it is the whole pool and the full pool has a separate cell.
+    """Raise ValueError if a budget is larger than the pool, or equal to the pool's size if the full pool has a separate cell.
 
     While the size of the pool is unknown, every budget is accepted.
     """

@@ -70,7 +70,7 @@ class Watch:
         self._is_failure_said = False
 
     def __call__(self, event: Event) -> None:
-        """Forward an event. Every 5 s, also check for killed runs. An error of the check, such as a full disk, is reported."""
+        """Forward an event, and check for killed runs every 5 s. The first error of a check, such as a full disk, is reported."""
         self.tell(event)
         if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
             return

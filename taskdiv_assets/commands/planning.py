@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     """State of an experiment or of a part of it, and the cost of the missing results."""
 
     unpartitioned: Mapping[str, str]  # asset → fresh, stale, missing or blocked
-    rankings: Mapping[str, str]
+    rankings: Mapping[str, str]  # strategy → state of its ranking
     cells: tuple[CellPlan, ...]
     pool_n: int | None
     prompts_to_score_n: int | None
@@ -115,7 +115,7 @@ def _rankings(lineage: Lineage, units: Sequence[Unit]) -> dict[str, str]:
 
 
 def _scoring_s(lineage: Lineage, prompts_n: int | None) -> float | None:
-    """Return the seconds that scoring takes at the rate of the stored table; None if the rate or the number is not known."""
+    """Return the seconds for scoring `prompts_n` prompts at the rate of the stored table; None if one of the two is not known."""
     scored = lineage.footer(Unit("confidence_table"))
     per_s = None if scored is None else scored.notes.get("prompts_per_s")
     return prompts_n / per_s if per_s and prompts_n else None
@@ -200,7 +200,7 @@ def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: Poo
 
 
 def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
-    """Return the mean rates of the adapters in the tables of `footers`; None without adapters. Each epoch counts its examples."""
+    """Return the mean rates of the adapters in the tables of `footers`; None without adapters. Examples count once per epoch."""
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
     tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)

@@ -102,9 +102,9 @@ def _pool(lineage: Lineage, errors: list[str], warned: list[Warned]) -> _Pool | 
 
 
 def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned]) -> None:
-    """Label every prompt with its task in the same way as the asset `task_labels`, unless the stored table is fresh.
+    """Make the table `task_labels` as its asset does, and validate it. A fresh stored table is not checked again.
 
-    Tasks that depend on the texts (by rules, or found) are left to the run, because that can take minutes for a large pool.
+    Tasks that depend on the texts (by rules, or found) are not checked, because this can take minutes for a large pool.
     """
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
@@ -143,7 +143,7 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
-    """Check a local base model. Return a note if the prompt template repeats the tokenizer's start token."""
+    """Check a local base model. Return one note if the prompt template repeats the tokenizer's start token, otherwise no note."""
     path = experiment.base.path
     is_here = path is not None and "://" not in path  # any other model is checked when it is downloaded
     if path is not None and is_here:

@@ -1,7 +1,7 @@
-"""Guesses of the settings of an experiment file from the user's file (see `pools.look`), and the text of the experiment file.
+"""Guesses of the settings of an experiment file from the file of prompts (see `pools.look`), and the experiment file's text.
 
 A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
-row that was read has a task. Without a column of tasks, tasks are found, unless the pool is small.
+row that was read has a task. Without a column of tasks, the run finds tasks in the texts, unless the pool is small.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def prompt_columns(look: FileLook) -> list[ColumnLook]:
     """Return the columns that may contain the prompts, the most likely first.
 
     Columns of conversations come first. Then come text columns that have many different values and a word of `PROMPT_WORDS` in
-    their name, then the other text columns, the one with the longest texts first.
+    their name, then the other text columns, the one with the longest texts first. Columns of answers and columns with only one
+    value are left out if other columns remain.
     """
     is_filled = [column for column in look.columns if column.filled_n and column.name.strip()]
     fit = [column for column in is_filled if column.kind in ("text", "chat")]
@@ -90,7 +91,7 @@ def prompt_columns(look: FileLook) -> list[ColumnLook]:
 
 
 def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
-    """Return the columns to join as the prompt: `prompt` and, if it is named as an instruction, `input` and `context`."""
+    """Return the columns to join as the prompt: `prompt` and, if its name has the word "instruction", `input` and `context`."""
     if _rank(prompt.name, ("instruction",)) is None:
         return [prompt.name]
     filled = [column.name for column in look.columns if column.kind == "text" and column.filled_n]
@@ -246,7 +247,7 @@ def _about_model(answers: Answers) -> list[str]:
 
 
 def _about_benchmark(look: FileLook, answers: Answers) -> list[str]:
-    """Return a line with the benchmark `held_out`, if there are enough answers for it and enough other prompts for the budget."""
+    """Return a line with the benchmark `held_out`; no line if the answers, or the other prompts for the budget, are too few."""
     if answers.response is None:
         return []
     answered_n = look.column(answers.response).filled_n

@@ -48,7 +48,8 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     """Return the units (assets or partitions) that `wanted` selects and that must be computed or recorded, inputs first.
 
     Such a unit is not fresh, its stored table lacks notes of this version, or (if `instance` is given) Dagster has no record of
-    it. The unit `tuning_choice` is left out while it is blocked, and scores while only answers to held-out items can start them.
+    it. The unit `tuning_choice` is left out while it is blocked. Scores are left out while nothing can be scored before answers
+    to held-out items are imported.
     """
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
@@ -98,7 +99,8 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
     """Return the runs that compute the unpartitioned assets `names`. Each run has the names of the runs that it waits for.
 
     In `names`, inputs come first. An asset that needs a model, or reads assets of several runs, starts a new run. To save runs,
-    any other asset joins the run of the asset that it reads. If it reads none of `names`, it joins a run without a model, if any.
+    any other asset joins the run of the asset that it reads. An asset that reads none of `names` joins the first run without a
+    model, or starts a run if there is no such run.
     """
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}

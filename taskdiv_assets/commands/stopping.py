@@ -17,9 +17,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait up to `patience_s` seconds for processes to end. Then kill those that still run, and the descendants of all of them.
+    """Wait up to `patience_s` seconds for processes to end. Then kill the processes that still run, and all descendants.
 
-    The descendants are listed before the wait.
+    The descendants are those that running processes had before the wait.
     """
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
@@ -43,7 +43,7 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes started in it have SIGINT blocked."""
+    """In the main thread, delay Ctrl-C and SIGTERM to the block's end. Processes that the block starts have SIGINT blocked."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -72,7 +72,7 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
 
 
 def _stored(experiment: Experiment) -> tuple[pa.Table, Footer]:
-    """Return the stored labels and their footer, and print a note if they are out of date. Raise ValueError if there are none."""
+    """Return the table `task_labels` and its footer. Print a note if it is not fresh; raise ValueError if it is not stored."""
     store = Store(experiment.name)
     lineage = REGISTRY.look(experiment, store)
     if lineage.footer(Unit("task_labels")) is None:

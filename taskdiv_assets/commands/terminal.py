@@ -130,8 +130,8 @@ class RunDisplay:
 def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     """Return one line per cell that waits for answers, or a single line for more than six cells.
 
-    `waiting` maps a cell to the number of its missing answers. `blocked` says why other cells wait for a learning rate. If it is
-    not empty, a last line contains it.
+    `waiting` maps a cell to the number of its missing answers. `blocked` is the reason why cells with all answers wait for a
+    learning rate; if it is not empty, a last line gives this reason.
 
     >>> waiting_lines({Cell(512, "random"): 312})
     ['512|random waits for 312 answers']

@@ -61,8 +61,8 @@ def workspace_in(folder: Path) -> Path:
 def run_until_stopped(command: list[str]) -> int:
     """Run a command until it ends or a signal stops it. Return its exit code, or 0 after a signal.
 
-    The signals are Ctrl-C, SIGTERM and SIGHUP. The command has its own process group. It therefore gets each signal only once,
-    from this function, and all its processes can be killed together if it does not end within 20 s.
+    The signals are Ctrl-C, SIGTERM and SIGHUP. The command has its own process group, so it gets signals only from this function:
+    SIGINT after the first, SIGTERM after a later one. If it does not end within 20 s, its whole group is killed.
     """
     process = subprocess.Popen(command, start_new_session=True, env=os.environ)
     asked: list[int] = []

@@ -53,7 +53,7 @@ class Filter(NamedTuple):
 def refuse_unregistered(experiment: Experiment, known: Collection[int], budgets: Sequence[int], called: str) -> None:
     """Raise ValueError if a budget is not in `known`, the budgets of the experiment. `--budget` does not add budgets.
 
-    `called` is the name or path of the experiment that the user typed. The message repeats it.
+    `called` is the name or path that the user typed for the experiment. The message repeats it.
     """
     for budget_n in budgets:
         if budget_n not in known:

@@ -88,7 +88,7 @@ def _end_now(messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _stop(*_: object) -> None:
-    """End the process at once if no run is active. Otherwise raise KeyboardInterrupt once, so that Dagster can record the end."""
+    """If no run is active, end the process at once. Otherwise raise KeyboardInterrupt once, so that Dagster ends the run."""
     global _is_stopping
     if not _is_busy:
         os._exit(STOPPED)

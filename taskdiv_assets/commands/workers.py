@@ -207,9 +207,9 @@ class Workers:
         return [outcomes[task.name] for task in tasks]
 
     def _free(self, name: str) -> _Worker | None:
-        """Return a free process for the task `name`; None if all processes are busy.
+        """Return a free process; None if all processes are busy.
 
-        If no process is left, raise the error that a process sent before it ended, or WorkerDiedError.
+        If no process is left, raise the error that a process sent before it ended, or WorkerDiedError for the task `name`.
         """
         free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
         if not free and all(worker.task is None for worker in self._all):
@@ -220,9 +220,10 @@ class Workers:
         return free[0] if free else None
 
     def _ended(self, tell: Callable[[Event], None]) -> Iterator[tuple[str, Outcome]]:
-        """Wait up to `POLL_S` for messages, and yield the name and the outcome of each task that ended.
+        """Wait up to `POLL_S` seconds for messages, and yield the name and the outcome of each task that ended.
 
-        Raise an error that a process sent, or WorkerDiedError if a process died before the end of its task.
+        `tell` receives the progress and notes of tasks. Raise an error that a process sent, or WorkerDiedError if a process died
+        before the end of its task.
         """
         busy = [worker for worker in self._all if worker.task is not None or worker.is_warming]
         wait([worker.pipe for worker in busy], POLL_S)

@@ -53,7 +53,7 @@ def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator
 
 
 def environment(problems: Collection[str]) -> Iterator[Finding]:
-    """Yield a finding for each of `problems`, the messages about invalid variables; one `well` finding if there are none."""
+    """Yield a finding for each message in `problems` about an invalid variable; one of level `well` if `problems` is empty."""
     for problem in problems:
         yield Finding("broken", "environment", problem, "correct or unset it; the checks below use its default")
     if not problems:
@@ -97,7 +97,7 @@ def print_settings(out: Console, environ: Mapping[str, str]) -> None:
 
 
 def print_findings(out: Console, findings: Iterable[Finding]) -> int:
-    """Print each finding when it arrives, then a line with counts. Return the number of broken findings."""
+    """Print each finding when it arrives, then a line with counts. Return the number of findings of level `broken`."""
     counts = dict.fromkeys(STYLES, 0)
     for level, what, found, advice in findings:
         counts[level] += 1
@@ -117,13 +117,13 @@ def _print_row(out: Console, style: str, mark: str, what: str, found: str, also:
 
 
 def secrets_of(environ: Mapping[str, str]) -> list[str]:
-    """Return the secrets in the values of variables such as …_KEY: all words of more than 3 characters, the longest first."""
+    """Return the secrets, the longest first: all words of more than 3 characters in the values of variables such as …_KEY."""
     values = {part for name, value in environ.items() if SECRET_NAME.search(name) for part in value.split()}
     return sorted((value for value in values if len(value) > 3), key=lambda value: (-len(value), value))
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
-    """Replace secrets in a text by ***. The parts of an address before @ and after ? are replaced too.
+    """Replace secrets in a text by ***. In an address, the part between :// and @ and the part after ? are replaced too.
 
     >>> redacted("sftp://me:pass@host/x refused abcd1234", ["abcd1234"])
     'sftp://***@host/x refused ***'

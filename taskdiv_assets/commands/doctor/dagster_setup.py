@@ -23,7 +23,7 @@ NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glust
 
 
 def threads(omp_num_threads: str, cores_n: int) -> Finding:
-    """Check that $OMP_NUM_THREADS is 1. On two busy cores, two processes were 8 to 12 times slower with two threads each."""
+    """Check that $OMP_NUM_THREADS is 1. On two cores, two processes were 8 to 12 times slower with two threads than with one."""
     if omp_num_threads == "1":
         return Finding("well", "threads", "OMP_NUM_THREADS is 1")
     found = f"OMP_NUM_THREADS {f'is {omp_num_threads}' if omp_num_threads else 'is not set'}"
@@ -34,7 +34,7 @@ def threads(omp_num_threads: str, cores_n: int) -> Finding:
 def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding]:
     """Check that Dagster can store its records in a folder, and that the folder's dagster.yaml is complete.
 
-    `variable` is the value of $DAGSTER_HOME, or "". `settings` is the text of the project's own dagster.yaml.
+    `variable` is the value of $DAGSTER_HOME, or "" if it is not set. `settings` is the text of the project's own dagster.yaml.
     """
     what, advice = "Dagster's home", "set $DAGSTER_HOME to a folder of this machine's own disk that you can write to"
     if "://" in variable:

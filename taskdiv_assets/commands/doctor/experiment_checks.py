@@ -46,7 +46,7 @@ def read_experiments(url: str) -> ReadExperiments:
 
 
 def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
-    """Check the endpoint of the judge models that experiments name. No request is sent, because an answer may cost money."""
+    """Check `url` and `key` of the endpoint for the experiments' judge models. No request is sent: an answer may cost money."""
     from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
 
     asked = {

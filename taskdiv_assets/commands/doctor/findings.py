@@ -14,7 +14,7 @@ GIB = 2**30
 
 
 class Finding(NamedTuple):
-    """Result of one check. The level `look` means that something works, but not for everything. `advice` may be empty."""
+    """Result of one check. The level `look` means that something works, but only with limits. `advice` may be empty."""
 
     level: Level
     what: str
@@ -23,12 +23,12 @@ class Finding(NamedTuple):
 
 
 def within(timeout_s: float, work: Callable[[], T]) -> T:
-    """Return the result of `work`, or raise TimeoutError after `timeout_s`. `cli.main` does not wait for work that hangs."""
+    """Return the result of `work`. Raise TimeoutError after `timeout_s` seconds; `cli.main` does not wait for work that hangs."""
     return ThreadPoolExecutor(1).submit(work).result(timeout_s)
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of an exception for a sentence, cut after 200 characters. Without a message, describe its type."""
+    """Return an exception's message as one line of at most 200 characters; without one, "no answer in time" or the class."""
     text = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split()).rstrip(".")
     text = re.sub(r"^\[Errno -?\d+\] ", "", text)
     return text[:200] or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -31,8 +31,8 @@ def of_package(read: Callable[[str], T], package: str) -> T | None:
 def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
     """Check that Python and the installed packages satisfy the project's requirements.
 
-    `python` names the supported versions, such as ">=3.11". `own` lists the requirements; None if the project is not installed.
-    An extra is checked only if all of its packages are installed.
+    `python` gives the supported versions, such as ">=3.11". `own` lists the requirements; None if the project is not installed.
+    An extra is checked only if all of its packages are installed. Dagster must also have the version that its web server needs.
     """
     found = platform.python_version()
     is_fit = SpecifierSet(python).contains(found, prereleases=True)

@@ -1,4 +1,4 @@
-"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL. Files must be accepted there, and a folder must have enough space.
+"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL: files can be stored there, and the disk of a folder has enough space.
 
 The checks remove their probe files if the storage permits it. They do not create a missing folder.
 """
