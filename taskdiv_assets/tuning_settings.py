@@ -1,7 +1,7 @@
 """The section `tuning` of an experiment file, and the base types of all sections.
 
-The settings of `Tuning` are part of an adapter's identity; those of LoRA are left out for `method: full`. Device, memory and
-number of processes are not part of the identity; see docs/TUNING.md.
+The settings of `Tuning` are part of an adapter's identity. For `method: full`, LoRA's settings are left out of it. Device, memory
+and number of processes are not part of the identity; see docs/TUNING.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Check that a model gives the same logits for a text in a batch over a key-value cache as for the text alone.
+"""Test two properties of a model that scoring and writing rely on.
 
-We rely on two properties. A token does not change the logits before it. Decoding token by token over a cache gives the logits of
-one pass over the whole text. transformers also loads models without these properties, such as encoders, so we test each model.
+First, a token does not change the logits at earlier positions. Second, decoding token by token over a key-value cache gives the
+logits of one pass over the whole text. transformers also loads models without these properties, so we test each model.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def why_not_causal(
 
 
 def why_not_continued(lm: LanguageModel) -> str:
-    """Return why a model cannot decode batches over a cache; empty if it can or no test is possible. Test results are cached."""
+    """Return why a model cannot decode batches over a cache; an empty text if it can, or if it cannot be tested.
+
+    It cannot be tested if its context is too short or its logits are not finite. Results are cached if the logits are finite.
+    """
     if lm.model not in _CONTINUED:
         try:
             why = _compared(lm)
@@ -107,7 +110,7 @@ def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
-    """Return True if logits, (places, vocabulary), agree within a tolerance: at all places in float32, else at half of them."""
+    """Return True if logits, (places, vocabulary), agree within a tolerance: in 16 bits, at half of the places or more."""
     distances = (found.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs().mean(-1)
     if dtype == "float32":
         return bool(distances.max() <= TOLERANCE)

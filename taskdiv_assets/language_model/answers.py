@@ -24,7 +24,7 @@ from taskdiv_assets.language_model.tuning import IGNORED, Example, encode
 
 
 class Judged(NamedTuple):
-    """The result of each prompt, (n,)."""
+    """The results of `judge`, one for each of n prompts, (n,)."""
 
     is_right: npt.NDArray[np.bool_]  # the greedy continuation starts with the answer
     probability: npt.NDArray[np.float64]  # mean probability of the answer's tokens; NaN if there are none

@@ -22,8 +22,8 @@ class Apart(NamedTuple):
     def key(self, tokens_n: int) -> tuple[int, int]:
         """Return the class of a text. Only texts of one class share a batch.
 
-        A text that passes a switch while tokens are written after it shares a batch only with texts of its length. So all rows of
-        a batch pass the switch at the same step.
+        If a text passes a switch while tokens are written after it, it shares a batch only with texts of the same length. So all
+        rows of a batch pass the switch at the same step.
 
         >>> rule = Apart(switches=(32,), new_n=8)
         >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)

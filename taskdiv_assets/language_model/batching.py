@@ -1,9 +1,9 @@
 """Form batches so that a model's results for a prompt do not depend on the other prompts.
 
-Three properties of a batch could change a prompt's results. First, the padding: its amount follows from the prompt's own length.
-Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one kernel only, and
-`rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a remainder
-differently. So the number of rows is chosen such that no remainder is left (see `RowSteps`).
+Three properties of a batch could change a prompt's results. First, the padding. So its length depends on the prompt's own length
+only. Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one
+kernel only, and `rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and
+treat a remainder differently. So the number of rows is chosen such that no remainder is left (see `RowSteps`).
 
 On a CPU in float32 with one thread, a prompt's results are therefore bit-identical in any pool. Mixtures of experts are an
 exception, because an expert multiplies rows of several prompts at once.
@@ -95,7 +95,7 @@ def tokenise(
     *,
     name_of: Callable[[int], str] = "in row {}".format,
 ) -> Tokens:
-    """Return the tokens of each prompt; raise ValueError for a prompt without tokens.
+    """Return the tokens of each prompt; raise ValueError for a prompt without tokens, or as `control.token_ids` does.
 
     A prompt of more than `limit` tokens loses its beginning, but not its BOS. `name_of` returns a prompt's name for messages.
     """
@@ -145,11 +145,11 @@ class RowSteps(NamedTuple):
     """The allowed numbers of rows of a batch. With these, a prompt's results do not depend on the row in which the prompt is."""
 
     step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
-    least: int  # the number of rows of a smaller batch is a multiple of this, the same for all prompts of one length
+    least: int  # a smaller batch has a multiple of this number of rows, which is the same for all prompts of one length
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
-    """Return the steps for all widths of a model's weights, and for half of each: rotary embeddings work on halves of heads."""
+    """Return steps that leave no remainder for any width of a model's weights, nor for half of it, as rotary embeddings need."""
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
     least = max(odd_widths, VECTOR // gcd(VECTOR, vocabulary_size(lm)))
@@ -157,7 +157,7 @@ def row_steps(lm: LanguageModel) -> RowSteps:
 
 
 def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes = CPU_SHAPES) -> int:
-    """Return how many prompts of one length form a batch: a multiple of `steps.step` if that many fit, else of `steps.least`.
+    """Return how many prompts of one length form a batch: a multiple of `steps.step` if this number fits, else of `steps.least`.
 
     >>> [rows_in_batch(n, 32_000, RowSteps(16, 1)) for n in (8, 100, 500, 1000, 9000)]
     [128, 80, 16, 8, 1]
@@ -236,7 +236,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the number of rows for `real_n` prompts: the next multiple of `step`.
+    """Return the number of rows for `real_n` prompts: `real_n`, rounded up to a multiple of `step`.
 
     If `step` is None or above `most_n`, return `most_n`, or `real_n` if this is larger.
 
@@ -249,7 +249,8 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 def rows_matter(lm: LanguageModel) -> bool:
     """Return True if, in a test on this processor, a row's results are not bit-identical in a small and in a large batch.
 
-    The test reads four tokens, then a fifth over the cache, in a batch of `RowSteps.step` rows and in one of eight times as many.
+    The model reads four tokens, then a fifth over the cache, first in a batch of `RowSteps.step` rows, then with eight times as
+    many rows.
     """
     import torch
 

@@ -92,7 +92,7 @@ def score(
 
 
 def empty_columns(prompts_n: int) -> Columns:
-    """Return unfilled columns of the confidence table, without prompt_id and confidence."""
+    """Return the columns of the confidence table except prompt_id and confidence, filled with 0, False and NaN."""
     floats: Columns = {name: np.full(prompts_n, np.nan) for name in FLOATS}
     return {"generated_n": np.zeros(prompts_n, np.int32), "truncated": np.zeros(prompts_n, np.bool_), **floats}
 
@@ -141,7 +141,7 @@ class Scorer:
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
         """Score the prompts, long ones first. Prompts that the mask `is_known` (n,) marks are left out.
 
-        If `keeps_bits`, the statistics of a prompt do not depend on the mask.
+        If `keeps_bits` is True, the statistics of a prompt do not depend on the mask.
         """
         found = packs(self.lm, self.rows, self.limit, is_known) if self.is_packed else self._groups()
         work = self._score_packed if self.is_packed else self._score
@@ -234,7 +234,7 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
 def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
     """Decode one batch greedily, and return the statistics of each row. The batch is padded on the left.
 
-    Ended rows are dropped, down to a multiple of `drop_step` rows. If `drop_step` is None, all rows stay.
+    Rows that have ended are dropped such that a multiple of `drop_step` rows remains. If `drop_step` is None, all rows stay.
     """
     decoding = Decoding(lm, batch, max_new_tokens)
     return decoded(lm, decoding, len(batch.input_ids), len(batch.positions), max_new_tokens, drop_step=drop_step)
@@ -249,7 +249,10 @@ def decoded(
     *,
     drop_step: int | None,
 ) -> Totals:
-    """Return the statistics of `rows_n` rows as `continued` does. The first `real_n` rows are prompts; the others are copies."""
+    """Decode `rows_n` rows, and return their statistics, as `continued` does.
+
+    The first `real_n` rows are prompts. The other rows are copies, and nothing is added to their statistics.
+    """
     import torch
 
     totals = Totals(rows_n, lm.device)

@@ -58,7 +58,7 @@ def can_write(lm: LanguageModel) -> bool:
 
 
 class WritingPlan:
-    """The division of contexts into batches, the same for all adapters. A context with its new tokens must fit into the model."""
+    """The division of contexts into batches, the same for all adapters. The model must take a context with its new tokens."""
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted
@@ -73,8 +73,8 @@ class WritingPlan:
     def _families(self) -> Iterator[prefixes.Family]:
         """Yield families of contexts that have the same stop texts and the same limit of new tokens.
 
-        If prefixes can be shared, at least `prefixes.LARGE` contexts with a common prefix form their own family. All other
-        contexts with the same stop texts and limit form one family.
+        If prefixes can be shared, contexts with a common prefix form a family if there are at least `prefixes.LARGE` of them. All
+        other contexts with the same stop texts and limit form one family.
         """
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):

@@ -1,11 +1,11 @@
-"""Read special tokens, such as `</s>` and `<|im_end|>`, as tokens in a template and as plain text in data.
+"""Read the texts of special tokens, such as `</s>` and `<|im_end|>`, as tokens in a template and as plain text in data.
 
 A tokenizer reads the text of a special token as the token, also inside a prompt or an answer. A prompt would then end in its
 middle, or the model would learn an end inside an answer. So scoring, training and benchmarks mark the template's parts of a text
 (see `around`). Special tokens are read in the marked parts only. A text without marks is data.
 
 Added tokens that are not special (`<think>` of Qwen 3, HTML tags of Gemma) are text that a model may write. They are read as
-usual everywhere.
+tokens everywhere, also in data.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, 
 def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
     """Return the tokens of a slow tokenizer.
 
-    The text is split at added tokens; in data, only at those that are not special. Then the texts between them are tokenised.
+    A template part is split at all added and special tokens, and data only at added tokens that are not special. Then the texts
+    between these tokens are tokenised.
     """
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
     special = set(control_names(tokenizer))

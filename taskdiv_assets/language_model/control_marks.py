@@ -29,7 +29,7 @@ SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]")
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
     """Return all different parts `<…>` and `[…]` of the texts, sorted; None if there are more than 1,000 different parts.
 
-    A part has 1 to 60 characters between its brackets. None of them is whitespace or a bracket of the same kind. Nearly all
+    A part has 1 to 60 characters between its brackets, without whitespace and without brackets of the same kind. Nearly all
     special tokens have this form, so the list of these parts can prove that a pool contains no special token (see `rule_out`).
 
     >>> import pyarrow as pa
@@ -50,7 +50,9 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if `signs`, from `signs_in`, prove that no text contains any of the names. A name without brackets gives False.
+    """Return True if `signs`, from `signs_in`, prove that no text contains any of the names.
+
+    Nothing can be proved if `signs` is None, or if a name does not have the form of such a part. Then return False.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -91,7 +93,7 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:  # None: no such file
-    """Return the special tokens in a tokenizer's files; raise ValueError if a file is damaged. `read` returns a file's bytes."""
+    """Return the special tokens in a tokenizer's files; raise ValueError if a file is damaged. `read` maps a name to bytes."""
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         try:

@@ -3,8 +3,8 @@
 MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
 over padding. No configuration states this, so a model reads a few short texts alone, and padded as in our batches.
 
-Large models of the types in CLEAN are not tested. For 268 million parameters the test takes 50 s, and rounding exceeds its
-threshold.
+Large models of the types in CLEAN are not tested. For 268 million parameters the test takes 50 s, and rounding exceeds the
+threshold of the test.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 def counted_padding(lm: LanguageModel) -> Counted:
     """Return which padding changes a model's results.
 
-    A large model of a type in CLEAN is not tested. If the test fails, the result is EVERYTHING. Other test results are cached.
+    A large model of a type in CLEAN is not tested, and only its `gap` can be True. If the test fails, the result is EVERYTHING.
+    Other test results are cached.
     """
     if lm.model.config.model_type in CLEAN and is_large(lm):
         return Counted(gap=can_share(lm) and _is_beyond_reach(lm))
@@ -111,7 +112,7 @@ def unexpected(lm: LanguageModel) -> str:
     if not other:
         return ""
     return (
-        f"{type(lm.model).__name__}: padding ({', '.join(other)}) changes this model's numbers, which is not known of its type; "
+        f"{type(lm.model).__name__}: padding ({', '.join(other)}) changes this model's logits, which is not known of its type; "
         "texts are read without that padding, and results of earlier versions of this package may differ"
     )
 

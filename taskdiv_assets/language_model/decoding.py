@@ -26,7 +26,10 @@ def steps_a_look(lm: LanguageModel) -> int:
 
 
 def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
-    """Return the indices of all open rows, and of ended rows that fill up a multiple of `step`; None if all rows are kept."""
+    """Return the indices of all open rows, and of ended rows that fill up a multiple of `step`.
+
+    Return None, and so keep all rows, if more than the share DROP_AT of the rows would remain.
+    """
     rows_n = filled_rows(open_n, len(is_open), step)
     if rows_n > DROP_AT * len(is_open):
         return None
@@ -72,7 +75,7 @@ class Decoding:
         return bool(known.keys) and is_same_side and (known.allows_gap or not batch.is_padded)
 
     def next_logits(self) -> Logits:
-        """Return the logits after the last token of each row, (rows, vocabulary)."""
+        """Return the logits after the last token of each row, (rows, vocabulary). Raise NoCacheError if it has no cache."""
         # A batch without padding gets no mask, because the presence of a mask decides which kernel runs.
         mask = self.mask[:, : self.width] if self.is_padded else None
         extra: dict[str, Any] = {**self.extra}
@@ -123,7 +126,7 @@ class Rereading:
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Return the keys and values of prefixes, padded on the left; no layers if the model cannot share prefixes."""
+    """Return the keys and values of prefixes, padded on the left; both are empty if the model cannot share them."""
     from taskdiv_assets.language_model.counted import counted_padding  # which imports this module
 
     if not can_share(lm):
@@ -132,7 +135,7 @@ def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
 
 
 def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Return the keys and values of prefixes, for a model that can share prefixes. The result states `allows_gap` unchecked."""
+    """Return the keys and values of prefixes, for a model that can share prefixes. `allows_gap` is True without a test."""
     decoding = Decoding(lm, batch, 0)
     decoding.next_logits()
     layers = decoding.cache.layers

@@ -20,7 +20,10 @@ _held: list[IO[bytes]] = []  # open lock files; a lock ends with its process
 
 
 def take(names: Sequence[str], folder: Path) -> int:
-    """Lock the first GPU whose file in `folder` is not locked, and return its index; if all are locked, return any index."""
+    """Lock the first GPU whose file in `folder` is not locked, and return its index. If all are locked, lock none.
+
+    Then the process id decides the index, so that the processes are spread over the GPUs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names):
         file = (folder / name).open("ab")
@@ -42,7 +45,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """Return torch's index of this process's GPU. Of several GPUs, lock and select one; a worker of a training keeps its own."""
+    """Return torch's index of this process's GPU. Lock and select one of several GPUs, except in a training's worker."""
     import torch
 
     cards_n = torch.cuda.device_count()

@@ -34,6 +34,6 @@ def ran_out(error: BaseException) -> bool:
 
 
 def refuse_full(error: Exception) -> None:
-    """Raise an error again if memory ran out: such an error may be temporary, and does not come from the architecture."""
+    """Raise `error` again if it says that memory ran out, since this may be temporary, and is not due to the architecture."""
     if ran_out(error):
         raise error

@@ -2,7 +2,7 @@
 
 A model without weights is enough (`without_weights`), so `taskdiv plan` predicts before a model is downloaded. The code that
 forms batches uses the same numbers: it makes batches smaller if they would not fit into the free memory. On a machine with
-enough memory no batch changes, so stored results keep their bits. docs/SCALING.md compares predicted and measured memory.
+enough memory no batch changes, so results stay bit-identical. docs/SCALING.md compares predicted and measured memory.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Memory(NamedTuple):
 
 
 def shape_of(model: Any) -> Shape:
-    """Return the sizes of a model of transformers, which may be without weights."""
+    """Return the sizes of a transformers model. The model may be without weights."""
     config = model.config.get_text_config()
     embedded, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     is_tied = head is not None and head.weight is embedded
@@ -94,7 +94,7 @@ def shape_of(model: Any) -> Shape:
 
 
 def _size(config: Any, name: str) -> int:
-    """Return a number of a configuration, the largest if each layer has its own; 0 if there is none."""
+    """Return the number `name` of a configuration, or the largest of its list of numbers; 0 if there is none."""
     found = getattr(config, name, None)
     numbers = found if isinstance(found, list | tuple) else [found]
     return max((one for one in numbers if isinstance(one, int)), default=0)
@@ -111,14 +111,14 @@ def _linear(model: Any, head: Any) -> list[tuple[int, int]]:
 
 
 def _experts_n(model: Any, config: Any) -> int:
-    """Return the width of all experts that read a token, plus half of it for their sorted copies; 0 without experts."""
+    """Return the summed width of the experts that read one token, times 1.5 for copies sorted by expert; 0 without experts."""
     width_n = _size(config, "moe_intermediate_size") or _size(config, "intermediate_size")
     has_experts = any(one.ndim == 3 for one in model.parameters())
     return _size(config, "num_experts_per_tok") * width_n * 3 // 2 if has_experts else 0
 
 
 def without_weights(config: Any, dtype: str, device: torch.device, attention: str = "sdpa") -> LanguageModel:
-    """Return a model of a configuration, without weights and tokenizer, as it would be on `device`."""
+    """Return a model of a configuration as it would be on `device`, but without weights and without a tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -172,7 +172,7 @@ def training_bytes(lm: LanguageModel, tokens_n: int, *, is_recomputed: bool = Fa
 
 
 def work_of(shape: Shape, read_n: int, said_n: int) -> int:
-    """Return the expected work for a text, in multiplications: for `read_n` tokens, and `said_n` more that need logits."""
+    """Return the expected multiplications for a text: `read_n` tokens without logits, and `said_n` more tokens with logits."""
     return (read_n + said_n) * shape.weights_n - read_n * shape.vocabulary_n * shape.hidden_n
 
 
@@ -254,5 +254,5 @@ def _process_n(lm: LanguageModel) -> int:
 
 
 def _largest(longest_n: int, rows_n: int, tokens_n: int) -> int:
-    """Return the tokens of the largest batch: at most `rows_n` rows, and `tokens_n` tokens unless one row is longer."""
+    """Return the number of tokens of the largest batch: at most `rows_n` rows and `tokens_n` tokens, but at least one row."""
     return max(longest_n, min(rows_n * longest_n, tokens_n))

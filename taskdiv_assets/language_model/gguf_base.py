@@ -86,7 +86,7 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _refuse_kind(start: str, metadata: dict[str, Any], name: str) -> None:
-    """Raise ValueError for an adapter, one of several files, a missing tokenizer, or an architecture not in `architectures`."""
+    """Raise ValueError for an adapter, a part of a split file, a missing tokenizer, or an architecture not in `architectures`."""
     part = _PART.search(name)
     if part or metadata.get("split.count", 0) > 1:
         of = f"part {int(part[1])} of {int(part[2])}" if part else f"one of {metadata['split.count']} parts"
@@ -153,7 +153,10 @@ def unpack(path: Path, folder: Path, name: str = "") -> None:
 
 
 def _drop_added(folder: Path, tokens_n: int) -> None:
-    """Remove added tokens that the GGUF file does not have: transformers adds <|endoftext|> to every byte-level vocabulary."""
+    """Remove from the tokenizer in `folder` the added tokens that do not come from the GGUF file, which has `tokens_n` tokens.
+
+    transformers adds <|endoftext|> to every byte-level vocabulary.
+    """
     tokenizer, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     content = json.loads(tokenizer.read_bytes())
     added = {one["content"] for one in content["added_tokens"] if one["id"] >= tokens_n}

@@ -1,8 +1,8 @@
 """A key-value cache that grows in place.
 
 The cache of transformers copies all keys and values at every step. Ours has free places for more tokens. This saves 8% of the
-time and half of the memory traffic (for a model of 260,032 parameters and 64 new tokens). Layers with sliding windows are those
-of transformers.
+time and half of the memory traffic (for a model of 260,032 parameters and 64 new tokens). Layers with sliding windows use
+transformers' own classes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ROOM_TOKENS = 64  # largest number of free places that a new or full layer gets
 def growing_cache(model: PreTrainedModel, new_tokens_n: int, known: KeysAndValues | None = None) -> Any:
     """Return a cache with free places for `new_tokens_n` new tokens, at most ROOM_TOKENS at a time.
 
-    `known` contains the keys and values of a prefix that all rows share. It must be None unless
-    `prefixes.can_share` is True for the model.
+    `known` contains the keys and values of a prefix that all rows share. It is allowed only for a model for which
+    `prefixes.can_share` is True.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 

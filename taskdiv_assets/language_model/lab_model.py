@@ -73,7 +73,8 @@ def train(
 ) -> Pretraining:
     """Train the lab's base model, and write it to `folder` as safetensors with its tokenizer.
 
-    The same settings and tasks give the same bytes on one machine. Only answers and their EOS carry loss.
+    The same settings and tasks give the same bytes on one machine. Only answers and their EOS carry loss. Raise ValueError if
+    `hidden_size` is not a multiple of 2 × HEADS.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -94,7 +94,7 @@ class LikelihoodPlan:
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def _families(self) -> list[Family]:
-        """Group the texts by common prefixes, except where this could change the results (`counted`, `alone`, `apart`)."""
+        """Group the texts by common prefixes, except where this could change results (see `counted`, `alone`, `apart`)."""
         is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
         shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
@@ -161,9 +161,9 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many of the first families fit into a batch, at least 1.
+        """Return how many families from the start of `order` fit into one batch, at least 1.
 
-        The longest prefix and the longest rest of a text may have `most_n` tokens together.
+        The longest prefix plus the longest rest of a text may have at most `most_n` tokens.
         """
         head_n = rest_n = 0
         for place, family in enumerate(order):
@@ -197,8 +197,8 @@ class LikelihoodPlan:
     ) -> Found:
         """Return the results for the texts `members` from one pass over the rest of each text after its prefix.
 
-        The prefixes are `known` (None: no prefixes), with `befores` tokens each and the attention mask `mask`. The rests are
-        padded on the right, so causal attention ignores the padding.
+        The prefixes are `known` (None: no prefixes). `befores` are their lengths in tokens, and `mask` is their attention mask
+        (None: no padding). The rests are padded on the right, so causal attention ignores the padding.
         """
         import torch
 

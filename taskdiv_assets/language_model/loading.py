@@ -123,7 +123,10 @@ def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedMode
 
 
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model to train an adapter: linear layers in NormalFloat4, computations in `dtype` (QLoRA, arXiv:2305.14314)."""
+    """Load a model to train an adapter: linear layers in NormalFloat4, computations in `dtype` (QLoRA, arXiv:2305.14314).
+
+    Raise ValueError as `load` does, or if bitsandbytes is not installed.
+    """
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -140,7 +143,7 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
 
 
 def supported_attention(folder: Path, attention: str) -> str:
-    """Return `attention` if the architecture supports it, else the next best implementation (Gemma 2 and BLOOM: "eager")."""
+    """Return `attention` if the architecture supports it, else the next best implementation. BLOOM supports only "eager"."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 

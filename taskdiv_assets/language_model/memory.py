@@ -144,7 +144,7 @@ class Room:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the free memory in bytes for this process on a device. Processes of one training share a CPU's memory."""
+    """Return the free memory in bytes for this process on a device. Processes of one training get equal shares of CPU memory."""
     import torch
 
     if device.type == "cuda":  # memory that torch has reserved but does not use is free too

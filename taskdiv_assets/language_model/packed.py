@@ -125,7 +125,7 @@ def by_length(
 
 
 class Packed:
-    """The state of a batch during decoding, whose rows may have several padded lengths. Rows of one length form a part."""
+    """The state of a batch during decoding. Its rows may have several padded lengths. Rows of one length form a part."""
 
     def __init__(self, lm: LanguageModel, batches: Sequence[Batch], max_new_tokens: int) -> None:
         self.model = lm.model
@@ -172,7 +172,10 @@ def _filled(values: torch.Tensor) -> torch.Tensor:
 
 
 def _masks(model: Any, part: Decoding) -> tuple[Any, Any]:
-    """Return the attention masks of a part for layers without and with a sliding window, as the model makes them."""
+    """Return the attention masks of a part for layers without and with a sliding window, as the model makes them.
+
+    A mask is None if the model has no layer of its kind, or if its layers need no mask.
+    """
     from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
     rows_n, new_n = part.inputs.shape

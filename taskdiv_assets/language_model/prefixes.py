@@ -61,8 +61,9 @@ def families(
     """Group texts by common prefixes of at least LEAST_SHARED tokens. All other texts form one family with a prefix of length 0.
 
     Prefixes may be nested, such as an instruction alone, and this instruction with worked examples. The texts with the longer
-    prefix form their own family if it saves at least as many tokens for these texts as the shorter prefix would. The other texts
-    with the shorter prefix then form a family, unless they are too few, or this saves fewer tokens in total.
+    prefix form their own family if this prefix saves at least as many tokens for them as the shorter prefix would. The other
+    texts with the shorter prefix form a family. But if they are fewer than `least_n`, or if families with longer prefixes alone
+    save more tokens in total, the shorter prefix is not shared.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -92,8 +93,8 @@ def families(
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
     """Return the families of `parts` whose longer prefix saves at least as many tokens as a prefix of `prefix_n` tokens would.
 
-    Also return one family of the other members. If this saves fewer tokens than `parts` alone, or the other members are fewer
-    than `least_n`, return `parts`.
+    Also return one family of the other members. If all these families save fewer tokens than `parts`, or if the other members
+    are fewer than `least_n`, return `parts`.
     """
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}

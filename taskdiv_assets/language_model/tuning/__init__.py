@@ -115,8 +115,8 @@ def tune(
 def try_out(base: Base, tuning: Tuning) -> str:
     """Train an adapter for one step on a made-up example, so that errors occur before labels are bought.
 
-    Return why the step was not done (too little memory, or `tuning` trains all weights); empty if it was done. Raise ValueError
-    if the base model cannot be trained.
+    Return why the step was not done (too little memory, or `tuning` trains all weights); an empty text if it was done. Raise
+    ValueError if the base model cannot be trained.
     """
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
@@ -183,7 +183,10 @@ def _tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """Load the base model, and set the dropout of its layers to 0. For full training use float32: 16 bits lose small steps."""
+    """Load the base model, and set the dropout of its layers to 0. A model for full training is in float32.
+
+    The weights of a 16-bit format would lose small steps.
+    """
     if tuning.quantization == "nf4":
         lm = load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
     elif tuning.method == "full" and base.dtype != "float32":
@@ -229,7 +232,7 @@ LOOKED_AT_N = 1024  # this many first steps represent all steps in choices and m
 
 @functools.cache
 def _freeze_imports() -> None:
-    """Exclude imported objects from garbage collection: accelerate runs a collection in every training, which took 0.25 s."""
+    """Exclude imported objects from garbage collection, because accelerate's collection in every training took 0.25 s."""
     gc.collect()
     gc.freeze()
 

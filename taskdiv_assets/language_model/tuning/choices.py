@@ -107,7 +107,7 @@ def keeps_examples_apart(lm: LanguageModel) -> bool:
 
 
 def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
-    """Choose to keep the activations of a pass if they fit into the free memory, else to compute them again."""
+    """Choose to keep a pass's activations if they take at most ACTIVATIONS_SHARE of the free memory, else to recompute them."""
     needed = training_bytes(lm, pass_tokens_n)
     free = free_bytes(lm.device)
     said = f"activations of {pass_tokens_n:,} tokens take about {needed / GIB:.2g} GiB, {free / GIB:.3g} GiB are free"

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class CompletionHead:
     """Stand-in for TRL's function of hidden states and head (`trl_parts.lean`).
 
-    TRL's own function computes what this class does not: other devices and number formats, a head that is trained or has a bias,
-    and models that scale or cap their logits.
+    This class calls TRL's own function for devices other than a CPU, for number formats other than float32, for a head that is
+    trained or has a bias, and for models that scale or cap their logits.
     """
 
     def __init__(self, theirs: Any) -> None:
@@ -63,7 +63,7 @@ def _function() -> Any:
     import torch
 
     class LogProbability(torch.autograd.Function):
-        """Log-probabilities. `gradient` is the expected gradient of each; None if no gradient is needed."""
+        """Log-probabilities of targets. `gradient` is the loss's expected derivative by each of them; None if not needed."""
 
         @staticmethod
         def forward(
@@ -87,9 +87,9 @@ def _function() -> Any:
 
 
 def _block_ends(tokens_n: int, vocabulary_n: int) -> list[int]:
-    """Return where the blocks end, except the last. A block has at most LOGITS_AT_ONCE logits.
+    """Return where all blocks except the last one end. A block has about LOGITS_AT_ONCE logits, and at least VECTOR tokens.
 
-    No block has fewer than KERNEL_ROWS tokens if others precede it, since fewer rows are multiplied by another kernel.
+    A last block of fewer than KERNEL_ROWS tokens is joined to the block before it, since another kernel multiplies so few rows.
     """
     block_n = max(VECTOR, LOGITS_AT_ONCE // vocabulary_n // VECTOR * VECTOR)
     ends = list(range(block_n, tokens_n, block_n))

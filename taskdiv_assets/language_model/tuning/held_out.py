@@ -20,7 +20,7 @@ from taskdiv_assets.language_model.tuning.training_examples import IGNORED, chec
 from taskdiv_assets.language_model.tuning.trl_parts import tensors
 
 PASS_TOKENS_N = 4096
-PASS_LOGITS_N = 2**28  # of all tokens of a pass, 1 GiB; computed are those of the completions
+PASS_LOGITS_N = 2**28  # of all tokens of a pass, 1 GiB; only the logits of completions are computed
 
 
 def validation_loss(

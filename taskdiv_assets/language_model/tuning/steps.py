@@ -1,7 +1,8 @@
 """Draw the examples of each training step, and lay them out in the tensors of the step's passes.
 
 The loss of a step is the mean over all its completion tokens. So the layout (padded or packed rows, number of passes and
-processes) changes results by rounding only. TRL packs rows before it forms steps, so its number of steps depends on lengths.
+processes) changes results by rounding only. In TRL, the number of steps depends on the lengths of the examples, because TRL
+packs rows before it forms steps.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Layout(NamedTuple):
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
     """Return the positions of each step's examples: every epoch is a new random order, cut into steps of `batch_size`.
 
-    The last step of an epoch takes the remaining examples. If `epochs` give fewer than `min_steps_n` steps, more epochs follow.
+    The last step of an epoch takes the remaining examples. If `epochs` give fewer than `min_steps_n` steps, more epochs follow,
+    and the last of them may end early.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -53,7 +55,7 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """Return one process's examples of a step. By falling length, they go to processes 0, …, n - 1, n - 1, …, 0 and so on.
+    """Return one process's examples of a step. The examples go to processes 0, …, n - 1, n - 1, …, 0 and so on, longest first.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])

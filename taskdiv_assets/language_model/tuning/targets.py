@@ -1,7 +1,8 @@
 """Choose the layers of a model that get a LoRA adapter, and state why other linear layers get none.
 
 As with PEFT's `all-linear` (QLoRA, arXiv:2305.14314), all linear layers except the head get an adapter. Layers that PEFT cannot
-wrap are left out by name. If no layer is left out, PEFT gets `all-linear`, so that adapters keep the bytes of earlier versions.
+wrap are left out by name. If no layer is left out, PEFT gets `all-linear`, so that the files of adapters are the same as in
+earlier versions of this package.
 """
 
 from __future__ import annotations

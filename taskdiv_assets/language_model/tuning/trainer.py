@@ -173,7 +173,7 @@ def why_not_fused(model: Any, inputs: Mapping[str, torch.Tensor], dtype: str) ->
 def why_not_trained(
     model: Any, inputs: Mapping[str, torch.Tensor], trained: Sequence[torch.nn.Parameter], *, is_fused: bool
 ) -> str:
-    """Return why no trained weight gets a gradient from one pass; empty if one does. All gradients are cleared."""
+    """Return why no trained weight gets a gradient from one pass; empty if at least one does. All gradients are cleared."""
     import torch
 
     try:

@@ -48,9 +48,9 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
     """Return tokens and labels of one example, with its EOS if `has_end`. Raise ValueError if the tokenizer then has no EOS.
 
     As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. An example of more than
-    `room` tokens loses the beginning of its prompt (except a BOS), until the example fits or the prompt has half of `room`. If
-    the example is still too long, its completion loses its end. TRL cuts the end of the whole example, so the completion may be
-    lost.
+    `room` tokens loses the beginning of its prompt (except a BOS), until the example fits or the prompt takes half of `room`. If
+    the example is still too long, its completion loses its end. TRL would cut the end of the whole example, and might lose the
+    completion.
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:

@@ -1,6 +1,6 @@
 """All parts of TRL that we use: its SFTTrainer with our own steps, and private parts of TRL and transformers.
 
-For the lab's model, TRL's own step is a quarter slower: it logs entropy and accuracy, collates again, and walks over all modules.
+For the lab's model, TRL's own step is a quarter slower: it logs entropy and accuracy, collates again, and visits all modules.
 `tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
 """
 
@@ -82,7 +82,7 @@ def trainer_class() -> Any:
             return torch.nn.utils.clip_grad_norm_(self.trained, self.args.max_grad_norm)
 
         def floating_point_ops(self, inputs: Any) -> int:
-            return 0  # TRL would walk over all parameters at each step, for a log that is not written
+            return 0  # TRL would visit all parameters at each step, for a log that is not written
 
         def training_step(self, model: Any, inputs: IntArray, num_items_in_batch: object = None) -> torch.Tensor:
             accelerator, course = self.accelerator, self.course
@@ -113,7 +113,7 @@ def trainer_class() -> Any:
 def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[CompletionHead]:
     """Make TRL leave out work whose results are not used. For the lab's model this work takes a fifth of a step's time.
 
-    The work: TRL computes entropy and accuracy, walks over all modules to clear gradients, and on a CPU computes logits also at
+    The work: TRL computes entropy and accuracy, visits all modules to clear gradients, and on a CPU computes logits also at
     tokens without loss, and twice (`completion_head`). If a version of TRL lacks a private name that this function uses, TRL does
     the work in question. Yield the object that replaces TRL's function of the head.
     """
