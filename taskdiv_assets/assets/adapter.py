@@ -107,7 +107,7 @@ def picture_adapter(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def by_seed(notes: Mapping[str, Any]) -> str:
-    """Return a Markdown table by seed: final loss, cut examples, and package versions that differ from those installed now."""
+    """Return a Markdown table by seed: final loss, cut examples, and packages that had another version at the training."""
     rows = [
         (seed, f"{losses[-1]:.3f}" if losses else "", f"{notes['cut_examples_n'][seed]:,}", markdown.text(older))
         for seed, losses in notes["losses"].items()

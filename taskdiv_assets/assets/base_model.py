@@ -25,7 +25,7 @@ def make_base_model(work: Work) -> Product:
     """Store the base model's files, if not stored yet: fetch them, or train the lab's model.
 
     Raises:
-        ValueError: the model cannot be fine-tuned.
+        ValueError: the model cannot be fetched, is damaged, or cannot be fine-tuned.
     """
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)

@@ -29,6 +29,8 @@ Trial = Mapping[str, Any]
 def make_tuning_choice(work: Work) -> Product:
     """Train at each candidate rate with each seed, and store the best rate in a note. A single rate is stored without training.
 
+    The best rate has the lowest mean validation loss over the seeds; of equal losses, the smaller rate.
+
     Raises:
         ValueError: at every rate, training diverged with at least one seed.
     """

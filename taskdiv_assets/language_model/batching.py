@@ -1,9 +1,9 @@
 """Form batches so that a model's results for a prompt do not depend on the other prompts.
 
 Three properties of a batch could change a prompt's results. First, the padding. So its length depends on the prompt's own length
-only. Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one
-kernel only, and `rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and
-treat a remainder differently. So the number of rows is chosen such that no remainder is left (see `RowSteps`).
+only. Second, the number of rows, which decides which kernel multiplies matrices. From 16 rows on we saw one kernel only, and
+`rows_matter` tests this processor. Third, a remainder: element-wise functions work on 32 numbers at once, and treat a remainder
+differently. So the number of rows is chosen such that no remainder is left (see `RowSteps`).
 
 On a CPU in float32 with one thread, a prompt's results are therefore bit-identical in any pool. Mixtures of experts are an
 exception, because an expert multiplies rows of several prompts at once.

@@ -58,7 +58,10 @@ def can_write(lm: LanguageModel) -> bool:
 
 
 class WritingPlan:
-    """The division of contexts into batches, the same for all adapters. The model must take a context with its new tokens."""
+    """The division of contexts into batches. It is the same for all adapters.
+
+    The model must be able to attend to each context and its new tokens together.
+    """
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted

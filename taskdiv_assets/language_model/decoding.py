@@ -75,7 +75,10 @@ class Decoding:
         return bool(known.keys) and is_same_side and (known.allows_gap or not batch.is_padded)
 
     def next_logits(self) -> Logits:
-        """Return the logits after the last token of each row, (rows, vocabulary). Raise NoCacheError if it has no cache."""
+        """Return the logits after the last token of each row, (rows, vocabulary).
+
+        Raise NoCacheError if the model does not use the cache.
+        """
         # A batch without padding gets no mask, because the presence of a mask decides which kernel runs.
         mask = self.mask[:, : self.width] if self.is_padded else None
         extra: dict[str, Any] = {**self.extra}

@@ -111,7 +111,7 @@ def _linear(model: Any, head: Any) -> list[tuple[int, int]]:
 
 
 def _experts_n(model: Any, config: Any) -> int:
-    """Return the summed width of the experts that read one token, times 1.5 for copies sorted by expert; 0 without experts."""
+    """Return the summed width of the experts that read one token, times 1.5 for copies of activations; 0 without experts."""
     width_n = _size(config, "moe_intermediate_size") or _size(config, "intermediate_size")
     has_experts = any(one.ndim == 3 for one in model.parameters())
     return _size(config, "num_experts_per_tok") * width_n * 3 // 2 if has_experts else 0

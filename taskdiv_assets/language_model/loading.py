@@ -189,7 +189,10 @@ def resolve_source(
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Store a base model in `folder`: train the lab's model, copy a folder, unpack a GGUF file, or download from the hub."""
+    """Store a base model in `folder`: train the lab's model, copy a folder, unpack a GGUF file, or download from the hub.
+
+    Raise ValueError if the model cannot be fetched, or is damaged or incomplete.
+    """
     losses: tuple[float, ...] = ()
     unpacked_from = ""
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision

@@ -1,8 +1,9 @@
 """Weighted round robin over tasks, in exact integer arithmetic.
 
-Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t). A task has one key for each of its prompts. A budget
-takes the picks with the smallest keys. `allocate` computes the number of prompts per task for one budget. `stratified_order`
-computes the order of all rows: its first k rows contain as many prompts of each task as `allocate` returns for budget k.
+Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t), where order_t is a given rank of the task. A task
+has one key for each of its prompts. A budget takes the picks with the smallest keys. `allocate` computes the number of prompts
+per task for one budget. `stratified_order` computes the order of all rows: its first k rows contain as many prompts of each task
+as `allocate` returns for budget k.
 
 This is Adams' divisor method with the costs as inverse weights: every task gets its first pick before any task gets its second.
 The counts of a divisor method never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).

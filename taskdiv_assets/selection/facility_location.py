@@ -113,7 +113,7 @@ def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *
     The level of a prompt is its similarity to the most similar pick. A prompt is open while its level is below its similarity to
     its m-th neighbour. The level of a prompt that is not open can increase only by a pick among its neighbours. So a gain is the
     sum of two parts: the exact gain on the graph, and the gain from open prompts outside the graph. The second part may be an
-    upper bound, which is refreshed when the row has the largest sum (Minoux, "Accelerated greedy algorithms", 1978).
+    upper bound, which is refreshed when its prompt has the largest sum (Minoux, "Accelerated greedy algorithms", 1978).
     """
     if not depth:
         return np.empty(0, np.int64)
@@ -214,7 +214,7 @@ class _Far:
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the graph's positive entries, sorted by neighbour: the start of each neighbour's entries, rows and similarities."""
+    """Return the graph's positive entries, sorted by neighbour: the start of each neighbour's entries, their rows and values."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]

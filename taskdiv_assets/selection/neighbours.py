@@ -1,12 +1,12 @@
 """The sparse similarity graph of a pool: each prompt with its m most similar prompts, itself included. The graph is exact.
 
 A similarity is the dot product of two rows on the grid (see `grid`); negative similarities count as 0. Among equal similarities,
-the smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
+the smaller prompt_id comes first. So the graph does not depend on the order of rows or on the block size of the computation.
 
-The matrix of similarities is symmetric, so only the tiles of one triangle are computed, and each tile is used for its rows and
-for its columns. Each row has a threshold. It is guessed from a sample of columns, so that about 3 m entries of the row reach it.
-If fewer than m entries reach it, the row is computed again from all columns. So a wrong guess costs time, but the graph is still
-exact.
+The matrix of similarities is symmetric, so only the tiles (square blocks) of one triangle are computed, and each tile is used for
+its rows and for its columns. Each row has a threshold. It is guessed from a sample of columns, so that about 3 m entries of the
+row reach it. If fewer than m entries reach it, the row is computed again from all columns. So a wrong guess costs time, but the
+graph is still exact.
 """
 
 from typing import NamedTuple

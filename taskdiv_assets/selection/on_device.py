@@ -1,4 +1,4 @@
-"""Picks by embeddings that are a torch tensor, computed by torch on the device of the tensor.
+"""Compute with torch the picks of strategies for a pool whose embeddings are a torch tensor, on the device of this tensor.
 
 A GPU computes all rows quickly, so this module does not skip rows for a pick as `lazy` does. It computes the same whole numbers
 as `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU. torch is imported inside functions, so

@@ -96,7 +96,7 @@ def inverse_costs(
 def complement_costs(pool: SelectionPool) -> NDArray[np.int64]:
     """Return costs that give each task a share in proportion to 1.02 minus its mean confidence.
 
-    The rule is ours, for base models with confidences close to 1. 1.02 instead of 1 gives a share to a task with confidence 1.
+    The rule is ours, for base models with confidences close to 1. Because of the 0.02, a task with confidence 1 gets a share too.
     """
     return _rounded(COST_SCALE / (1.02 - pool.used_confidence()))
 

@@ -1,4 +1,4 @@
-"""The contract of a strategy as a test class. The built-in strategies and the tests of a plug-in use it.
+"""The contract of a strategy as a test class, for the tests of the built-in strategies and of plug-ins.
 
     class TestMine(StrategyContract):
         strategy = my_package.strategy

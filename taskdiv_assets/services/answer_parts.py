@@ -27,7 +27,7 @@ SCHEMAS = (SCHEMA, pa.schema(list(SCHEMA)[:4]))  # earlier versions wrote fewer 
 
 
 class AnswerParts:
-    """The known answers of one model to one benchmark. `identity` is that of the scores or outputs made from the answers."""
+    """The known answers of one model to one benchmark. `identity` is the identity of the scores or outputs made from them."""
 
     def __init__(self, work: Work, identity: str) -> None:
         self.work = work

@@ -45,7 +45,8 @@ ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
     """Return the scores of each model on all benchmarks, by training seed (None: the base model).
 
-    Missing scores are computed first. An item without a judge's preference for one seed is left out for all seeds.
+    Missing scores are computed first. An item without a judge's preference for one seed is left out for all seeds. Raise
+    ValueError if a benchmark then has no item.
     """
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
@@ -155,10 +156,10 @@ def _scorer(work: Work, lm: LanguageModel, benchmark: ScoredSettings) -> Scorer:
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: ScoredSettings, folder: str) -> Mapping[str, Answer]:
-    """Return the answers that are stored with the scores for the other value of `strip`.
+    """Return the answers that are stored with the scores for the other value of the benchmark's setting `strip`.
 
     Return {} if there are none, or if they cannot be read. The model's answers do not depend on `strip`, which changes only how
-    an answer is compared.
+    an answer is compared with the known answer.
     """
     if not isinstance(benchmark, Written):
         return {}

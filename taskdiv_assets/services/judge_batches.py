@@ -78,7 +78,7 @@ def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]
     """Return a verdict on each pair: known verdicts from the store, and the others from the judge.
 
     The keys of `compared` are the files of the models' outputs. Error messages list the files that an external annotator must
-    still annotate.
+    still annotate. Up to the share FAILED_AT_MOST of the pairs may get a failed verdict.
 
     Raises:
         ValueError: imported verdicts are missing, `calls` is too small, or the endpoint is not set or gives too few answers.

@@ -66,7 +66,7 @@ class PromptScores:
 
     @classmethod
     def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
-        """Return the scores of all prompts of the pool, in the pool's order. `$TASKDIV_SCORERS` workers may compute them."""
+        """Return the known scores of the pool, in the pool's order. Up to `$TASKDIV_SCORERS` workers may compute the others."""
         pool = work.read("raw_pool")
         scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
         scores.is_pool = True

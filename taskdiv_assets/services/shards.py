@@ -151,7 +151,7 @@ class _Worker:
 def _ray(*, needs_cards: bool) -> Iterator[Any]:
     """Yield Ray, connected to the cluster of the step's job or of `$RAY_ADDRESS`, or to a new cluster for this step.
 
-    With GPUs, a cluster must exist: if two steps started their own, both would assign all GPUs of the machine.
+    With GPUs, a cluster must exist: if two steps started their own clusters, both clusters would assign all GPUs of the machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -3,7 +3,7 @@
 The store then contains:
 
     folders/<identity>/                     weights, configuration and manifest: written once, the manifest last
-    checkpoints/<identity>.safetensors      the current state, replaced in one write; removed after the training
+    checkpoints/<identity>.safetensors      the last checkpoint, replaced atomically; removed after the training
     failures/<identity>.json                the losses of a training that diverged, and its cell
 """
 

@@ -87,8 +87,9 @@ def _function() -> Any:
 
 
 def _block_ends(tokens_n: int, vocabulary_n: int) -> list[int]:
-    """Return where all blocks except the last one end. A block has about LOGITS_AT_ONCE logits, and at least VECTOR tokens.
+    """Return where all blocks except the last one end.
 
+    A block has at most about LOGITS_AT_ONCE logits. But VECTOR tokens are allowed in a block even if they have more logits.
     A last block of fewer than KERNEL_ROWS tokens is joined to the block before it, since another kernel multiplies so few rows.
     """
     block_n = max(VECTOR, LOGITS_AT_ONCE // vocabulary_n // VECTOR * VECTOR)

@@ -48,7 +48,10 @@ def tune_in_processes(
     keeper: Keeper | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> TuningResult:
-    """Train as `tune` does, in several processes; raise RuntimeError with their last output if they end without a result."""
+    """Train as `tune` does, in several processes. If memory runs out, the error is a plain ValueError.
+
+    Raise RuntimeError with the last lines of the processes' output if they end without a result.
+    """
     from taskdiv_assets.language_model.tuning import TuningResult
 
     last = keeper.read() if keeper else None
