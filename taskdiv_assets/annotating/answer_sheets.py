@@ -30,7 +30,7 @@ csv.field_size_limit(2**31 - 1)
 class Inner(NamedTuple):
     """A cell, on the second or a later line of a CSV row, that may be an id.
 
-    If another row has this id, the two rows were read as one, because a quote is missing or one too many.
+    If it is the id of another row, the two rows were read as one row, because a quote is missing or there is one too many.
     """
 
     line: int  # line of the file, from 1
@@ -146,7 +146,7 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return the cells by column name, or an error message for too many cells. Excel may omit empty cells at a row's end."""
+    """Return the cells by column name, or an error message for too many cells. Missing cells at a row's end count as empty."""
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (

@@ -30,7 +30,7 @@ def check_target(path: Path, data: bytes | None = None) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file, and wait until the disk has its content and, if the file system supports this, its name."""
+    """Write a file, and wait until its content and, if the file system supports this, its name are on the disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -57,7 +57,7 @@ def finish(path: Path) -> None:
 
 
 def finish_all(entries: Iterable[Entry]) -> list[Path]:
-    """Rename the `.part` files that are recorded in `entries`, and return their new paths. For errors, see `finish`."""
+    """Rename the existing `.part` files whose hash is in `entries`, and return the new paths. For errors, see `finish`."""
     named = [(Path(entry.file), entry.sha256) for entry in entries if entry.file]
     found = [path for path, sha256 in named if sha256 == _sha256(part_of(path))]
     for path in found:

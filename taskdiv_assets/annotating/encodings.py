@@ -46,7 +46,7 @@ def is_zip(data: bytes) -> bool:
 def decode(data: bytes, encoding: str | None) -> str:
     """Return the text of a file, without a byte order mark. Raise UndecodableError if the file is not text in the encoding.
 
-    An encoding of None means UTF-8, where invalid bytes become lone surrogates.
+    If `encoding` is None, UTF-8 is used. In UTF-8, invalid bytes become lone surrogates.
     """
     if data.startswith(_OLD_WORKBOOK):
         raise UndecodableError(f"is an old Excel workbook, not text; {HOW_TO_SAVE}")

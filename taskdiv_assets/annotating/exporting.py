@@ -64,12 +64,12 @@ def export(
 
     Interrupted exports are completed first. Several lists are written to one file, which contains each prompt once. The ledger
     entry of the export contains, for each list, the prompts that are sent now and the prompts that were sent before. If no prompt
-    is left to send, no file is written. An entry is then stored only if it assigns a prompt that was sent before to one of the
-    lists for the first time.
+    is left to send, no file is written. An entry is then stored only if one of the lists contains a prompt that earlier exports
+    sent, but did not record for this list.
 
     `seeds` are selection seeds or "all"; None if each cell has only one list, as in a campaign. `target` has an absolute path.
-    `extras` are further columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has
-    to wait.
+    `extras` are further columns of the user's file. If the export waits for another export or import, `on_wait` receives a
+    sentence about that one.
 
     Raises:
         ValueError: a seed is missing or unknown, a column cannot be exported, or the file exists already, among others.
@@ -97,7 +97,7 @@ def export(
 def export_held_out(
     lineage: Lineage, target: Target, *, extras: Sequence[str] = (), on_wait: Callable[[str], None] | None = None
 ) -> Export:
-    """Write a file with the held-out items that need an answer and were not sent before, and record them in the ledger.
+    """Write a file with the held-out items that need an answer and were not sent before, and record these items in the ledger.
 
     If no item is left to send, no file is written. The arguments have the same meaning as in `export`.
 
@@ -133,7 +133,7 @@ def _result(rows: Sequence[Row], found: lists.Gathered, finished: list[Path]) ->
 
 
 def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
-    """Return True if `entry`, which sends no prompt, assigns a prompt that was sent before to a list for the first time."""
+    """Return True if a list of `entry` contains a prompt that earlier `entries` sent, but did not record for this list."""
     before = sent(entries)
     return any(
         {(one.selection_seed, prompt_id) for prompt_id in one.already_sent_ids}
@@ -147,7 +147,7 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
     The ledger does not change. `number` is the export's number in `taskdiv annotations list`, from 1. `output` and `file_format`
     are by default the path and the format of the export. If only `file_format` is given, the ending of the path changes too.
-    Raise ValueError if the export does not exist, its rows were not recorded, or another file has the name, among others.
+    Raise ValueError if the export does not exist or sent nothing, if its rows were not recorded, or if the path has another file.
     """
     entries = ledger.entries(store)
     named = f"export {number} of {store.experiment}"

@@ -73,7 +73,7 @@ def stored_experiments() -> list[str]:
 def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported a prompt of this file.
 
-    Raise ValueError if no experiment or several experiments did so. If the file has no usable answer, also write a report.
+    Raise ValueError if no experiment or several experiments did so, or (with a report) if the file has no usable answer.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -107,7 +107,7 @@ def import_answers(
     """Store the answers of a file. If the same answers were stored before and still count, they are not stored again.
 
     `annotator` is the name for rows without an annotator. If some rows cannot be used, the valid rows are stored only if
-    `is_accepting_valid` is True. `on_wait` receives a sentence about the owner of the lock, if the import has to wait.
+    `is_accepting_valid` is True. If the import waits for another import or export, `on_wait` receives a sentence about that one.
 
     Raises:
         ValueError: some rows cannot be used, and the valid rows are not stored. A report is written (see `problems`).
@@ -157,10 +157,10 @@ def _responses(table: pa.Table) -> dict[str, str]:
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
-    """Store valid answers, sorted from the oldest to the newest, as one immutable file.
+    """Store valid answers as one immutable file. `answers` are sorted, the oldest first; the last answer to a prompt counts.
 
-    If the same answers were stored before and still count, nothing is stored. The newest import of a prompt counts. The time of
-    the new file is therefore later than that of every earlier file, even if the clock was set back.
+    If the same answers were stored before and still count, nothing is stored. The newest import of a prompt counts. The time in
+    the new file is therefore later than the times of all earlier answers, even if the clock was set back.
     """
     who = [answer.annotator or annotator for answer in answers]
     ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]

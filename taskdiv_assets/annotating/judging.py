@@ -77,7 +77,7 @@ def _prompt_of(answer: Answer, ids: PoolIds) -> str:
 
 
 def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -> str:
-    """Return an error message if a CSV row contains the own id, and therefore the row, of another prompt; otherwise ""."""
+    """Return an error message if a CSV row contains the row of another prompt, whose own id is not in `answered`; else ""."""
     for line, cell, is_own in inner:
         if is_own and bare(cell) in ids.own_ids and bare(cell) not in answered:
             return f"{_CONTINUES.format(line)} begins with the id {cell!r} of another prompt: {QUOTE}"

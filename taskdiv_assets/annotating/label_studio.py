@@ -1,7 +1,7 @@
 """Writer of tasks and a labelling configuration for Label Studio, and reader of its exports.
 
-Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain the times of
-the annotations and the columns of the exported list. The code was tested with version 1.23.2, whose exports are in the tests.
+Label Studio exports JSON (a task with its annotations), JSON-MIN or CSV (one row per annotation). Each format contains the times
+of the annotations and the columns of our list. The code was tested with Label Studio 1.23.2, whose exports are in the tests.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Layout:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Convert the layout of a ledger entry; it is None in entries of earlier versions."""
+        """Return the layout in the JSON of a ledger entry; the default layout for None, as in entries of earlier versions."""
         return cls() if raw is None else cls(raw["own_id"], bool(raw["has_tasks"]), tuple(raw["extras"]))
 
     def values(self, row: Row) -> dict[str, str | int | None]:

@@ -1,7 +1,7 @@
 """The ledger of exports. It records which prompts were sent to annotators, and for which list an answer was bought.
 
-Each recorded export is one immutable file `exports/<time>-<hash of the prompts>.json`. It contains the exported rows, so one
-atomic write records the content and the fact that it was sent. The user's file can be written again from these rows.
+Each recorded export is one immutable file `exports/<time>-<hash of the prompts>.json`. It contains the exported rows, so the rows
+and the fact that they were sent are recorded by one atomic write. The user's file can be written again from these rows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Entry:
     """One export: one list, several lists in one file that contains each prompt once, or the held-out items.
 
     Entries of the first versions have only the first four fields. An export that sends no prompt writes no file. It has an entry
-    only if it assigns a prompt that was sent before to a list for the first time.
+    only if one of its lists contains a prompt that earlier exports sent, but did not record for this list.
     """
 
     cell: str  # partition key of the first list's cell, or `HELD_OUT`
@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """File name without its ending: the time and a hash of the prompts."""
+        """Name of the entry's file without `.json`: the time and a hash of the prompt ids."""
         return f"{self.exported_at}-{hashlib.sha256(','.join(self.prompt_ids).encode()).hexdigest()[:16]}"
 
     @property
@@ -102,7 +102,7 @@ def read(store: Store) -> list[SentList]:
 
 
 def next_time(of: Sequence[Entry], now: datetime) -> str:
-    """Return the time for a new entry: `now`, or one microsecond after the newest entry of `of` if that is later."""
+    """Return the time of a new entry as text: `now`, or one microsecond after the newest entry in `of` if that is later."""
     newest = max((entry.time for entry in of), default=None)
     later = now if newest is None else max(now, newest + timedelta(microseconds=1))
     return later.strftime(TIME_FORMAT)
@@ -182,9 +182,9 @@ def sent(of: Iterable[Entry]) -> list[SentList]:
 
 
 def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
-    """Return the prompts exported for a cell's strategy, a budget up to the cell's, and one of the seeds: pairs (seed, id).
+    """Return the prompts of those lists that have the cell's strategy, at most the cell's budget, and one of the seeds.
 
-    If a prompt belongs to two lists, it is sent only with the list that is exported first, but it counts for both lists.
+    The result has a pair (seed, prompt id) for each prompt of a list, also if the prompt was sent with another list.
     """
     return {
         (one.selection_seed, prompt_id)

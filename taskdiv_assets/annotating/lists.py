@@ -114,7 +114,7 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 
 
 def rows(experiment: Experiment, source: pa.Table, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
-    """Return the rows that annotators see, made from `Gathered.batch`. U+0000 is removed from all texts of the pool.
+    """Return the rows that annotators see, made from the prompts in `batch` (see `Gathered`). U+0000 is removed from all texts.
 
     `source` has the columns prompt_id and source_id of the pool or of the held-out items. If the layout has further columns,
     raise ValueError if the user's file lacks one of these columns or a prompt of the list.

@@ -56,7 +56,7 @@ class OpenLabels:
         return {prompt_id for prompt_id in chosen if self.lineage.answers[prompt_id] is not None}
 
     def bought_outside_n(self, cell: Cell) -> int:
-        """Return how many labels bought for a cell are not for prompts of its allocation; 0 if the allocation is not fresh."""
+        """Return the number of a cell's bought labels whose prompt is not in its allocation; 0 if the allocation is not fresh."""
         if not self.entries or (chosen := self.chosen(cell)) is None:
             return 0
         seeds = self.lineage.cell_selection_seeds(cell)

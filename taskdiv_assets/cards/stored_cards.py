@@ -3,8 +3,8 @@
     folders/<identity>/README.md                 card of an adapter or a fully tuned model; not listed in the manifest
     tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
 
-No result depends on a card. The cells and scores of a trained folder can change, so its card is written after each change of a
-table `adapter`, `benchmark_scores` or `base_scores`.
+No result depends on a card. A model card names the cells that use the model, and the model's scores. It is therefore written
+again after each change of a table `adapter`, `benchmark_scores` or `base_scores`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """Return the inputs of a training for its manifest. So the card still shows them after the experiment has changed."""
+    """Return the inputs of a training for its folder's manifest, so that cards show them even after the experiment changes."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     source, revision, dtype = (base.notes[name] for name in ("source", "revision", "dtype"))
     return {
@@ -69,7 +69,7 @@ def put_cell_cards(work: Work) -> None:
 
 
 def put_all_cards(work: Work) -> None:
-    """Write the cards of all folders that cells refer to, because each card contains the base model's scores."""
+    """Write the cards of all folders that cells refer to, after the base model's scores changed: each card contains them."""
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
         for budget_n in {cell.budget_n for cell in cells.expected(work.experiment, work.store, lineage.pool_size)}:

@@ -218,7 +218,7 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
 
 
 def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
-    """Return the number of prompts to score; None if the pool is unknown, or if its tasks are needed and unknown.
+    """Return the number of prompts to score; None if the pool is unknown, or if sampling needs task labels that are not fresh.
 
     If `confidence_sample` has a tolerance, the number is a lower bound.
     """

@@ -160,7 +160,7 @@ def budget(look: FileLook, prompt: ColumnLook) -> int:
 
 
 def finds_tasks(look: FileLook, prompt: ColumnLook) -> bool:
-    """Return True if the column `prompt` has enough different texts to find tasks among them, or was read only in part."""
+    """Return True if the column `prompt` has enough different texts to find tasks in them, or the file was read only in part."""
     return not look.is_whole or prompt.distinct_n >= FOUND_MIN
 
 

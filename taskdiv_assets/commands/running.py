@@ -232,7 +232,7 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
 
 
 def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: bool) -> list[Unit]:
-    """Return the missing units that need answers and can be made now: those of cells in `ready`, and unpartitioned ones.
+    """Return the missing units that need answers and can be made now: the units of cells in `ready`, and unpartitioned units.
 
     The scores of the base model are left out if `is_waiting` (some cells wait for answers) is True and `ready` is empty.
     """

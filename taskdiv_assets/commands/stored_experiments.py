@@ -131,7 +131,7 @@ def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
     a second call completes the change.
 
     Raises:
-        ValueError: the experiment is not on a local disk or is in use, or the new name is not allowed or belongs to another one.
+        ValueError: the experiment is not on a local disk or is in use, or the new name is not allowed or is taken.
     """
     check_new_name(new.experiment)
     if not old.is_local:

@@ -1,4 +1,4 @@
-"""The condition under which Dagster's daemon makes a new report: it is out of date, and none of its inputs is being made."""
+"""The condition for a new report by Dagster's daemon: the stored report is not fresh, and none of its inputs is being made."""
 
 import json
 

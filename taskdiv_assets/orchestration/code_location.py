@@ -109,7 +109,7 @@ def warn(sentence: str) -> None:
 
 
 def error_asset(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
-    """Return definitions with one asset, in a group of its own. The asset's description contains the error message `problem`.
+    """Return definitions with one asset, in a separate group. The asset's description contains the error message `problem`.
 
     When a user materialises the asset, `load` (the function that failed) is called again.
     """

@@ -113,7 +113,10 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """Return a policy with the largest age `fresh_days`; None for assets not in `LOOKED_AT`, or if `fresh_days` is None."""
+    """Return a policy that fails for an asset older than `fresh_days` days, and warns at three quarters of this age.
+
+    Return None if `fresh_days` is None, or if the asset is not in `LOOKED_AT`.
+    """
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None

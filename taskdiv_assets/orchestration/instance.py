@@ -142,7 +142,10 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock under which the databases of a Dagster home are created. The kernel releases the lock of a dead process."""
+    """Hold the lock for creating a home's databases. Raise RuntimeError after `ALONE_S` seconds without the lock.
+
+    The kernel releases the lock of a dead process.
+    """
     path = folder / "taskdiv.lock"
     with path.open("a+b") as file:
         deadline = time.monotonic() + ALONE_S
@@ -165,7 +168,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> Mapping[str, Any]:
-    """Return the settings in the `dagster.yaml` of a home. Raise ValueError if the file is not a YAML mapping in UTF-8."""
+    """Return the settings in a home's `dagster.yaml`; {} if it is empty. Raise ValueError if it is no YAML mapping in UTF-8."""
     path = folder / "dagster.yaml"
     try:
         found = plain_yaml.read(path.read_text(encoding="utf-8"), str(path)).value

@@ -102,14 +102,14 @@ def unit_of(context: dg.AssetExecutionContext, asset: Asset, lineage: Lineage, *
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
-    """Add `tags` to the run of a step. Users filter runs by tags, and the runs of a backfill do not get the tags of the job."""
+    """Add `tags` to the run of a step, because users filter runs by tags, and runs of a backfill do not get the job's tags."""
     missing = {name: value for name, value in tags.items() if context.run.tags.get(name) != value}
     if missing:
         context.instance.add_run_tags(context.run_id, missing)
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each wait is 3 times the last one."""
+    """Raise dagster.RetryRequested for a transient error, up to `RETRIES_N` times. Each wait is three times the previous wait."""
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number
@@ -189,7 +189,7 @@ def _has_all_rules(footer: Footer | None, asset: str) -> bool:
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table with its columns in the order and with the types of `schema`, which comes from the contract.
 
-    If a cast fails or would lose values, all types stay as they are. If the column names differ, the table stays unchanged. The
+    If a cast fails or would lose values, no type is changed. If the column names differ, the table is returned unchanged. The
     contract's rule `schema` reports both cases.
     """
     if set(table.column_names) != set(schema.names):
