@@ -1,6 +1,6 @@
 """The benchmark `held_out`: how likely a model finds the known answers to prompts that were taken out of the user's pool.
 
-One forward pass gives three scores of an item, from 0 to 1. They describe the tokens of its answer, including the end token: the
+One forward pass gives three scores of an item, from 0 to 1. They describe the tokens of the known answer and its end token: the
 mean of their probabilities, the share of tokens that are the model's first choice, and 1 if this share is 1, else 0. The mean
 probability rises with every token that becomes likelier, so it also changes for small models that never write a whole answer.
 

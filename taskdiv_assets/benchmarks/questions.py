@@ -84,7 +84,7 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
 
 
 def asked_places(docs: Sequence[Any], own_ids: Sequence[str] | None, asked_n: int, *, is_sample: bool) -> list[int]:
-    """Return the ascending positions of the `asked_n` rows of one task to use: a sample drawn by hash, or the first rows."""
+    """Return the ascending positions of `asked_n` rows of one task: a sample drawn by hash (`is_sample`), or the first rows."""
     return drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n) if is_sample else list(range(asked_n))
 
 

@@ -1,4 +1,4 @@
-"""Types that declare an asset: its function, inputs, partitions and resources, and when an experiment does not use it.
+"""Types that declare an asset: its function, inputs, partitions and resources, and conditions for not using the asset.
 
 Dagster's definitions, the plan of `taskdiv run` and the identities of results are derived from the declarations in `assets`.
 """
@@ -67,7 +67,7 @@ WITHOUT_CANDIDATES = Unless(
 
 
 def all_inputs(inputs: Inputs) -> Settings:
-    """Add the table of every asset in `inputs.reads` to a unit's identity. Return no settings. This is the default `recipe`."""
+    """Add the table of every asset in `inputs.reads` to a unit's identity. Return {} as settings. This is the default `recipe`."""
     for name in inputs.reads:
         inputs.of(name)
     return {}

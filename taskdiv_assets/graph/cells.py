@@ -50,7 +50,7 @@ class PoolSize(NamedTuple):
 
 
 def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> tuple[int, ...]:
-    """Return the experiment's `full_pool_seeds` if `cell` is known to be the full pool's cell, otherwise its `seeds`."""
+    """Return `full_pool_seeds` of the experiment if `cell` is known to be the full pool's cell, otherwise `seeds`."""
     return tuple(experiment.full_pool_seeds if is_full_pool(experiment, cell, pool) else experiment.seeds)
 
 

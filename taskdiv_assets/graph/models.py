@@ -30,7 +30,7 @@ BATCHING = "batching"  # name of a note of a model: how the model treats batches
 
 
 class Proxy(NamedTuple):
-    """The identity of a proxy, its number format and its attention."""
+    """The identity of a proxy, its number format, and its implementation of attention, such as `sdpa`."""
 
     identity: str
     dtype: str
@@ -77,7 +77,7 @@ class Models:
 
     @cached_property
     def decision(self) -> dict[str, str]:
-        """Number format and attention of the base model, with reasons.
+        """Number format and attention implementation of the base model, with reasons.
 
         Both are chosen once and stored with the model. They are chosen again only if the model's settings, except its path,
         change. By default, the model of the lab (the built-in demo) is float32 on every machine: no other format is faster for so
@@ -103,7 +103,7 @@ class Models:
         return settings | {"dtype": dtype, "attention": self.decision["attention"]}
 
     def proxy(self, source: BaseModelSource) -> Proxy:
-        """Return the identity, the number format and the attention of a proxy.
+        """Return the identity, the number format and the attention implementation of a proxy.
 
         `dtype: auto` means float32 for the lab's models, and otherwise the format of the base model.
         """
@@ -153,7 +153,7 @@ class Models:
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
         """Return settings for identities if a model's results depend on a text's length or on a padding in `paddings`, else {}.
 
-        The model is the proxy `source`, by default the base model. Most models' results depend on neither. For the other models,
+        The model is the proxy `source`, or the base model if `source` is None. Most results depend on neither. For other models,
         identities must differ from those of earlier versions, which padded all texts.
         """
         notes = self._notes(BATCHING, source)

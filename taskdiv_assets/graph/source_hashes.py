@@ -28,14 +28,14 @@ class SourceHashes:
         return self._hashes(Unit("raw_pool"), lambda marks: list(fingerprint(self.experiment.pool, marks).values()))
 
     def task_labels(self) -> dict[str, str]:
-        """Return the hash of the file that maps values to tasks; {} if the experiment has no such file."""
+        """Return the hash of the mapping file of `task_labels`; {} if the experiment has no such file."""
         path = self.experiment.task_labels.path
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
     def for_held_out(self, benchmark: HeldOutBenchmark) -> dict[str, str]:
         """Return the hash of the file that decides which prompts are held out; {} without such a file.
 
-        This is the file with the items if `benchmark` names one, and otherwise the file that maps values to tasks.
+        This is the file with the items if `benchmark` names one, and otherwise the mapping file of `task_labels`.
         """
         own = {"held_out": benchmark.path} if benchmark.path else {"mapping": self.experiment.task_labels.path}
         known = self._known(Unit("raw_pool"))
@@ -78,7 +78,7 @@ class SourceHashes:
             return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
 
     def _known(self, unit: Unit) -> dict[str, str]:
-        """Return a unit's hashes by mark. The mapping is filled from the unit's stored footer, and `known_or` adds others."""
+        """Return the known hashes of a unit's sources by mark. They come from its stored footer; `known_or` adds others."""
         if unit not in self._marks:
             footer = self._footer(unit)
             self._marks[unit] = {**footer.notes.get("source_marks", {})} if footer else {}

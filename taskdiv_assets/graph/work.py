@@ -42,7 +42,7 @@ class Work:
     def read(self, asset: str, key: str | None = None) -> pa.Table:
         """Return a stored table. Raise StaleInputError if the table is not fresh.
 
-        Raise UndeclaredInputError if `asset` is neither the asset of this unit nor in its `reads`.
+        Raise UndeclaredInputError if `asset` is neither `self.asset` nor in `reads` of `self.asset`.
         """
         if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
             raise UndeclaredInputError(f"{self.unit.asset} reads {asset}; add {asset!r} to `reads` of its declaration")

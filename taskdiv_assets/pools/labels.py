@@ -71,7 +71,7 @@ def of_source(
 
 
 def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str] = ()) -> pa.Table:
-    """Return task_labels from the mapping file `settings.path`. `left_out` are prompt ids that it may contain besides the pool's.
+    """Return task_labels from the mapping file `settings.path`. It may also contain the prompt ids in `left_out`.
 
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 

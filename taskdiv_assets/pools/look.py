@@ -185,7 +185,7 @@ def _look_at_arrow(path: str, files: Sequence[str], splits: tuple[str, ...]) -> 
 
 
 def _beginning(local: Path, path: str) -> tuple[bytes, bool]:
-    """Return the first bytes of a file, decompressed, and True if these are all bytes of the file."""
+    """Return the first `BYTES_MAX` bytes of a file, after decompression, and True if the file has no more bytes."""
     with local.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)

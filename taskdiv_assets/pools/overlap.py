@@ -74,8 +74,8 @@ def grams(found: Sequence[str]) -> set[str]:
 def matches(texts: Sequence[str], items: Sequence[str]) -> Iterator[Match]:
     """Yield each pair of a text and an item where the text has the same words, or at least 70% of the item's different 8-grams.
 
-    Items with fewer than 8 words match only texts with the same words. The time grows with the words of all texts and items, and
-    with the 8-grams that pairs share; other pairs cost nothing.
+    Items with fewer than 8 words match only texts with the same words. The time grows with the number of words in all texts and
+    items, and with the number of 8-grams that pairs have in common. Pairs without a common 8-gram cost no time.
     """
     of_gram: defaultdict[str, list[int]] = defaultdict(list)
     wholes: list[str] = []

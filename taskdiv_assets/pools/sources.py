@@ -45,7 +45,7 @@ _NO_OPTIONS = Options()
 def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
     """Return the files of a path or glob pattern, or of a list of these; raise ValueError if a file is missing or occurs twice.
 
-    Files of a folder or a pattern are sorted. A folder of `datasets.save_to_disk` gives the files of `split` in their order.
+    Files of a folder or a pattern are sorted. A folder of `datasets.save_to_disk` gives the files of `split` as it lists them.
     """
     if not isinstance(path, str):
         files = [file for part in path for file in expand(part, split)]

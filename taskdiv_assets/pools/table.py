@@ -27,7 +27,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str
 
 
 def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Part:
-    """Return the rows of one file. If `turns` is "all", a conversation gives one row for each of its answers.
+    """Return the rows of one file. If `turns` is "all", a conversation gives one row for each result of `chat.exchanges`.
 
     If a prompt is made of one column, its text is not changed.
     """
@@ -66,7 +66,7 @@ def _columns_of(prompt: str | Sequence[str], names: Sequence[str], place: str) -
 
 
 def _placeholders(prompt: str | Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns of a template such as "{instruction} {input}"; empty for a list or the name of a column."""
+    """Return the columns of a template such as "{instruction} {input}"; [] if `prompt` is a list or the name of a column."""
     pieces = _PIECE.finditer(prompt) if isinstance(prompt, str) and prompt not in names else ()
     return [piece[1] for piece in pieces if piece[1] is not None]
 

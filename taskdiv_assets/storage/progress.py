@@ -95,7 +95,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report the end of the work, if there was a call and no call reported the end. After an error, only remove the bar."""
+        """Report the end of the work, if there was a call and no call reported the end. After an error, only hide the bar."""
         if self._last is None or self._is_ended:
             return
         last = self._last._replace(at_s=time.monotonic())
@@ -159,7 +159,7 @@ def describe(
     took_s: float | None = None,
     left_s: float | None = None,
 ) -> str:
-    """Return one line of progress, with the time taken if `took_s` is given, else with the time left if `left_s` is given.
+    """Return one line of progress. `took_s` (time taken, in seconds) has priority over `left_s` (time left, in seconds).
 
     >>> describe("scoring", "prompts", 50, 200, 5.0, left_s=30.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'

@@ -1,4 +1,4 @@
-"""Read AlpacaEval's optional file of difficulties. An instruction's index in the file is its position among the 805.
+"""Read AlpacaEval's optional file of difficulties. An index in the file is a position among AlpacaEval's 805 instructions.
 
 The file is `instruction_difficulty.csv` or `df_gamed.csv`. The latter also has preferences for outputs that were made verbose
 or concise on purpose. These preferences stabilise the regression in `win_rate`. We have not seen either file.

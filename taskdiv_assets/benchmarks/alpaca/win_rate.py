@@ -43,7 +43,7 @@ class Difficulty(NamedTuple):
 
     of_item: FloatArray  # (n,) one for each preference, in the unit of AlpacaEval's file
     steady_y: FloatArray = np.empty(0)  # (g,) preferences for outputs made long or short on purpose
-    steady_x: FloatArray = np.empty(0)  # (g,) tanh of the standardised length of these outputs minus the reference's
+    steady_x: FloatArray = np.empty(0)  # (g,) tanh of the standardised difference in length, output minus reference
     steady_difficulty: FloatArray = np.empty(0)  # (g,) difficulties of their instructions
     steady_weight: float = 0.0  # weight of each such verdict, relative to a verdict on the model's real output
 

@@ -37,7 +37,7 @@ def measured(rows: Rows, codes: Codes, groups_n: int, seed: int) -> Agreement:
 
 
 def moved_share(codes: Codes, others: Codes) -> float:
-    """Return the share of rows that are not in matched groups. The groups of two groupings are matched one to one to minimise it.
+    """Return the share of rows that are not in matched groups. Groups of the two groupings are matched one to one to minimise it.
 
     >>> moved_share(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1]))
     0.25
