@@ -34,8 +34,8 @@ def is_greedy(request: Any) -> bool:
 def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
     """Split the tokens `whole` of prompt and answer at the first token that differs from the tokens of the prompt alone.
 
-    This is TRL's rule for prompt/completion rows, so the scored tokens are the trained ones. lm-eval's rule is different: it
-    counts blanks and line breaks at the end of a prompt as part of the answer.
+    This is TRL's rule for prompt/completion rows, so the scored and the trained tokens are the same. lm-eval's rule is different:
+    it counts blanks and line breaks at the end of a prompt as part of the answer.
 
     >>> split([5, 6, 7], [5, 6, 7, 8, 2]), split([5, 6, 7], [5, 6, 9, 2])
     (([5, 6, 7], [8, 2]), ([5, 6], [9, 2]))
@@ -49,7 +49,7 @@ def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
 class Encoder:
     """The converter of lm-eval's requests to tokens, for one loaded model. The model is not changed.
 
-    The tokens differ from lm-eval's in two cases. First, `as_trained` separates prompt and answer as fine-tuning does (see
+    The tokens differ from lm-eval's in two cases. First, if `as_trained`, prompt and answer are separated as in fine-tuning (see
     `split`). Second, special tokens in an item are read as plain text. `written` are the texts that the tasks write around their
     items. A special token in `written` is special in every question.
     """

@@ -36,7 +36,7 @@ def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
-    """Share a total equally among tasks. No task gets more than its size. If shares cannot be equal, the first names get one more.
+    """Share a total equally among tasks. No task gets more than its size. If shares are not whole, the first names get one more.
 
     >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
     {'a': 3, 'b': 9, 'c': 8}

@@ -67,7 +67,7 @@ WITHOUT_CANDIDATES = Unless(
 
 
 def all_inputs(inputs: Inputs) -> Settings:
-    """Add the table of every asset in `inputs.reads` to a unit's identity. Return {} as settings. This is the default `recipe`."""
+    """Add the table of every asset in `inputs.reads` to a unit's identity. Return {} (no settings). The default `recipe`."""
     for name in inputs.reads:
         inputs.of(name)
     return {}

@@ -59,6 +59,7 @@ def task_sizes(
     """Return the number of prompts of each of the T tasks.
 
     The sizes are largest_n · (smallest_n / largest_n)^(i / (T − 1)), rounded, for i = 0 … T − 1, assigned to shuffled tasks.
+    Raise ValueError for unknown, repeated or no tasks, or unless 1 <= smallest_n <= largest_n.
 
     >>> sum(task_sizes(seed=1).values()), max(task_sizes(1).values()), min(task_sizes(1).values())
     (4437, 600, 24)

@@ -1,7 +1,7 @@
 """The task_labels table: the task of each prompt, and where the task came from.
 
 Here, tasks come from the task column of the source or from a mapping file, whose keys are own ids (those of the source), prompt
-ids, or tasks of the source. Tasks from the texts, by rules or found, are in `discovery.labelling`.
+ids, or tasks of the source. `discovery.labelling` makes tasks from the texts of the prompts.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str
 
 
 def labelled(pool: pa.Table, tasks: Sequence[str], how: Sequence[How]) -> pa.Table:
-    """Return task_labels from the task of each prompt of the pool and how it was found, sorted by prompt_id."""
+    """Return task_labels, sorted by prompt_id, from the task and its origin (`how`) of each prompt in the order of `pool`."""
     codes = pa.array([_HOW.index(one) for one in how], pa.int32())
     columns = [
         pool.column("prompt_id").combine_chunks(),

@@ -27,7 +27,7 @@ def is_saved(filesystem: AbstractFileSystem, root: str) -> bool:
 
 
 def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
-    """Return the names of the splits of a saved folder; an empty list for a data set without splits."""
+    """Return the names of the splits of a saved folder; [] for a data set without splits; raise ValueError for a bad list."""
     if not filesystem.isfile(f"{root}/{SPLITS}"):
         return []
     found = _json(filesystem, f"{root}/{SPLITS}").get("splits")

@@ -98,7 +98,8 @@ def read_hub(
 ) -> Source:
     """Return the columns that `choose` selects from one split of a hub data set. No code of the data set is executed.
 
-    If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number.
+    If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number. Raise ValueError if
+    `revision` is missing.
     """
     if not revision:
         raise ValueError(f"data set {name} has no revision; set it to a commit, so that the pool stays the same.")

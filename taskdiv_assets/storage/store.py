@@ -160,7 +160,10 @@ class Store(Files):
         return None if data is None else _parsed(data, f"{where}/{MANIFEST}", advice)
 
     def is_whole(self, identity: str) -> bool:
-        """Return True if a folder has a manifest, and each listed file exists with the listed size. This takes two requests."""
+        """Return True if a folder has a manifest, and each listed file exists with the listed size.
+
+        This takes two requests. For errors, see `read_manifest`.
+        """
         manifest = self.read_manifest(identity)
         if manifest is None:
             return False

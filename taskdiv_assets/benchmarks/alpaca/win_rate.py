@@ -49,7 +49,7 @@ class Difficulty(NamedTuple):
 
 
 def win_rate(preferences: FloatArray) -> WinRate:
-    """Return the mean of preferences (n,) in 0..1, where 1 prefers the model's output.
+    """Return the mean of preferences (n,) in 0..1, its standard error, and counts. A preference of 1 is for the model's output.
 
     Source: AlpacaEval's win_rate and standard_error (sample standard deviation over √n). AlpacaEval's values are 100 times ours.
 
@@ -70,9 +70,9 @@ def length_controlled(
     """Return the win rate without the judge's preference for longer (or shorter) outputs.
 
     The estimate is a logistic regression of the preference y on the difference in length d, the model's characters minus the
-    reference's: logit p = a + b·tanh(d/s), or logit p = a + b·tanh(d/s) + c·g with difficulties g. s is the sample standard
-    deviation of d. The penalty is RIDGE/2 · (b² + c²). At equal lengths, the rate is sigmoid(a), or the mean of sigmoid(a + c·g).
-    If the data do not show the effect of length, the result is the plain win rate, with a `reason`.
+    reference's: logit p = a + b·tanh(d/s), or logit p = a + b·tanh(d/s) + c·g with difficulties g. p is the expected y, and s the
+    sample standard deviation of d. The penalty is RIDGE/2 · (b² + c²). At equal lengths, the rate is sigmoid(a), or the mean of
+    sigmoid(a + c·g). If the data do not show the effect of length, the result is the plain win rate, with a `reason`.
 
     A pseudo-value is an item's rate at equal lengths plus n times the item's influence on the mean rate. The mean of the
     pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. The simpler values
