@@ -6,7 +6,7 @@ Custom properties of a contract are:
 - `order`: a whole number by which tables are sorted. We use multiples of ten, so that a new table fits between two others.
 - `partitionedBy`: `none`, `strategy`, or `cell` (one budget of one strategy).
 - `requires` (optional): what an experiment must have for this table to exist, see `requirements`.
-- `role` (optional): a second name, by which code finds the table (`with_role`).
+- `role` (optional): a second name of the table. `with_role` finds the table by it.
 """
 
 from collections.abc import Iterator, Mapping

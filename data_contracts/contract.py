@@ -47,7 +47,7 @@ class Column:
 class Rule:
     """One rule of a contract. Each rule except `schema` is a Great Expectations expectation on a view of the table.
 
-    A value `$name` in `kwargs` or `arguments` is the name of a parameter. The caller of `validate` passes the parameter's value.
+    A text `$name` in `kwargs` or `arguments` refers to the parameter `name`. The caller of `validate` passes its value.
     If `kwargs["column"]` is a list, the rule has one expectation for each column in it.
     """
 
@@ -87,7 +87,7 @@ class Contract:
 
 
 def load(name: str) -> Contract:
-    """Return the contract of a table. Raise ValueError if it does not exist, or for a mistake in it such as an unknown type."""
+    """Return the contract of the table `name`. Raise ValueError if there is none or it has a mistake, such as an unknown type."""
     return _load(name, catalogue.folders())
 
 
@@ -97,7 +97,12 @@ def _load(name: str, folders: tuple[Traversable, ...]) -> Contract:  # `folders`
 
 
 def parse(text: str) -> Contract:
-    """Return the contract in the text of an ODCS file. Raise ValueError for a mistake such as an unknown type or two tables."""
+    """Return the contract in the text of an ODCS file.
+
+    Raises:
+        ValueError: the contract has a mistake, such as an unknown type or two tables.
+        yaml.YAMLError: the text is not YAML.
+    """
     return _contract(catalogue.read(text))
 
 

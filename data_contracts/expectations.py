@@ -1,4 +1,4 @@
-"""Evaluate rules on one view with Great Expectations, and return counts and examples of failing rows.
+"""Evaluation of the rules on one view by Great Expectations, with counts and examples of failing rows.
 
 All code that depends on this library is in this module. The library's behaviour explains the code:
 
@@ -222,7 +222,10 @@ def _failing_rows(
 
 
 def plain(value: object) -> object:
-    """Convert a value to a JSON value. NaN becomes None. Infinity and other objects become text. Long texts are shortened."""
+    """Convert a value to a JSON value.
+
+    NaN becomes None, and a whole float becomes an integer. Infinity and other objects become text. Long texts are shortened.
+    """
     if hasattr(value, "item"):
         value = value.item()
     if value is None or isinstance(value, bool | int):

@@ -16,8 +16,8 @@ SEEDS: Final = (0, 1, 2)  # default: a useful interval over seeds needs at least
 def strategy_names(entries: Any) -> Any:
     """Return the strategy names in the `strategies` of an experiment file, in order.
 
-    An entry is a name, or a mapping with a `name`. A mapping without a name gives None. Other entries, and a value that is not a
-    list, are returned unchanged, so that a validator can reject them.
+    An entry is a name, or a mapping with a `name`. A mapping without a name gives None. Entries of any other kind are returned
+    unchanged, as is `entries` itself if it is not a list. So a validator can reject them.
 
     >>> strategy_names(["random", {"name": "ours", "scores": "mine.csv"}])
     ['random', 'ours']

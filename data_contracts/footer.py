@@ -49,7 +49,7 @@ class Footer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Self | None:
-        """Return the footer in the metadata of a Parquet file; None if it has no footer. Raise ValueError if it is not valid."""
+        """Return the footer in the metadata of a Parquet file; None if there is none. Raise ValueError if it is not valid."""
         text = (metadata or {}).get(FOOTER_KEY)
         return None if text is None else _validated(cls, text)
 

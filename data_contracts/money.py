@@ -4,7 +4,7 @@ from decimal import Decimal
 
 
 def amount(value: float, currency: str | None) -> str:
-    """Return an amount rounded to two decimals, and the currency if there is one.
+    """Return an amount as text: rounded to two decimals, and followed by the currency if there is one.
 
     >>> amount(1600, "EUR"), amount(0.5, None)
     ('1,600.00 EUR', '0.50')
@@ -13,7 +13,7 @@ def amount(value: float, currency: str | None) -> str:
 
 
 def unit_price(price: float, currency: str | None) -> str:
-    """Return the price of one label, unrounded and with at least two decimals, and the currency if there is one.
+    """Return the price of one label as text: all its decimals, at least two, followed by the currency if there is one.
 
     >>> unit_price(0.125, "EUR"), unit_price(2, None)
     ('0.125 EUR', '2.00')

@@ -38,14 +38,14 @@ class Document(NamedTuple):
 
     value: Any  # mappings, lists, texts, numbers, booleans and None; all keys of mappings are text
     root: yaml.Node | None  # the YAML nodes contain line numbers; None for an empty file
-    repeated: tuple[tuple[str | int, ...], ...]  # paths of keys that occur twice in a mapping; the last counts
+    repeated: tuple[tuple[str | int, ...], ...]  # paths of keys that occur twice in a mapping; the last one counts
 
 
 def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     """Read the text of a YAML file. `place` is the name of the file in error messages.
 
-    With `has_functions`, lm-eval's files are accepted. A value with an application's own tag is then read as text, tag included
-    (`!function module.name`), and lists may have more than `ENTRIES_MAX` entries.
+    `has_functions` accepts the task files of lm-eval. Then a value with a tag of an application, such as `!function module.name`,
+    is read as a text that starts with this tag, and a list may have more than `ENTRIES_MAX` entries.
 
     Raises:
         YamlError: the text is not YAML, exceeds the limits, or has a tag or a key that is not accepted.

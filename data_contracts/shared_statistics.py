@@ -19,8 +19,9 @@ def wilson(
     items_n: ArrayLike,  # (n,) or a number, positive
     z: float = Z_95,
 ) -> tuple[FloatArray, FloatArray]:  # low and high end, of the shape of `share`
-    """Return Wilson's score interval of the share of right items. It is within 0..1. It has a width even at a share of 0 or 1.
+    """Return Wilson's score interval of the share of right items.
 
+    The interval is within 0..1. Its width is above 0 even if the share is 0 or 1.
     Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. We also use it for fractional scores.
     A score in 0..1 has at most the variance of a right-or-wrong score with the same mean, so the interval may be too wide.
 
@@ -41,7 +42,9 @@ def wilson(
 
 
 def total_variation(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the total-variation distance of two allocations of a budget: the share of labels that `second` gives to other tasks.
+    """Return the total-variation distance of two allocations of one budget to tasks.
+
+    It is the share of the budget that must move from one task to another to turn `first` into `second`; 0 for a budget of 0.
 
     >>> total_variation([6, 4], [5, 5])
     0.1

@@ -126,7 +126,7 @@ def _is_in_set(view: pa.Table, column: str, value_set: Sequence[object]) -> bool
 
 
 def _matches(view: pa.Table, column: str, regex: str) -> bool:
-    """Return whether Python's `re`, as in pandas, finds `regex` in all values. Arrow's patterns treat white space differently."""
+    """Return whether Python's `re`, as in pandas, finds `regex` in all values but null. Arrow treats white space differently."""
     search = re.compile(regex).search
     return all(value is None or (isinstance(value, str) and search(value)) for value in _values(view[column]))
 

@@ -67,7 +67,7 @@ class Folder(NamedTuple):
             return []
 
     def children(self, *parts: str) -> dict[str, bool]:
-        """Return, sorted by name, the entries of a folder and whether each is a file; empty if there is no such folder."""
+        """Return for each entry of a folder, sorted by name, whether it is a file; empty if there is no such folder."""
         try:
             found = self.fs.ls(self.join(*parts), detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +75,10 @@ class Folder(NamedTuple):
         return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
 
     def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
-        """Read the columns `names`, or all, of a Parquet file. `as_dictionaries` reads texts in `names` as dictionary columns."""
+        """Read the columns `names` (default: all) of a Parquet file.
+
+        `as_dictionaries` reads the text columns among `names` as dictionary columns.
+        """
         wanted = None if names is None else list(names)
         with self.fs.open(path, "rb") as handle:
             return pq.read_table(

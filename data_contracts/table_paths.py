@@ -1,4 +1,4 @@
-"""Paths of stored tables in an experiment's folder, and the asset and key of such a path."""
+"""Conversion between an asset with its partition key and the path of the stored table in the experiment's folder."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ REJECTED = ".rejected.json"  # ending of the note about a table that broke its c
 
 
 def table_parts(asset: str, key: str | None = None) -> tuple[str, ...]:
-    """Return the parts of a table's path. In a cell's path, the strategy is a folder and the budget is a file in it.
+    """Return the parts of a table's path in the experiment's folder. A cell's strategy is a folder, and its budget a file in it.
 
     >>> table_parts("allocation", "512|random"), table_parts("ranking", "random"), table_parts("raw_pool")
     (('tables', 'allocation', 'random', '512.parquet'), ('tables', 'ranking', 'random.parquet'), ('tables', 'raw_pool.parquet'))
@@ -30,7 +30,9 @@ def rejected_parts(asset: str, key: str | None = None) -> tuple[str, ...]:
 
 
 def asset_and_key(parts: Sequence[str]) -> tuple[str, str | None]:
-    """Return the asset and the key of a path below `tables`. `parts` are the parts of the path without the file's ending.
+    """Return the asset of a stored table and its partition key, which is None if the asset has no partitions.
+
+    `parts` are the parts of the table's path below the folder `tables`, without the file's ending.
 
     >>> asset_and_key(["allocation", "random", "512"])
     ('allocation', '512|random')

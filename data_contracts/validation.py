@@ -38,7 +38,7 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
     """Check a table against every rule of its contract.
 
     A rule can contain `$name` instead of a value. `parameters` maps each name to its value. If the schema of the table differs
-    from the contract's schema, the other rules are not checked and count as not passed. Their text `observed` says so.
+    from the contract's schema, all rules except `schema` are not checked and count as not passed. Their text `observed` says so.
 
     Raises:
         ValueError: a parameter is missing or does not fit the table, or a rule names a column that its view does not have.
@@ -60,7 +60,7 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
 
 
 def schema_differences(expected: pa.Schema, actual: pa.Schema) -> tuple[str, ...]:
-    """Return sentences on how the actual schema differs from the expected one; empty if it does not. Metadata is ignored."""
+    """Return sentences on how the actual schema differs from the expected one; empty if they are equal. Metadata is ignored."""
     missing = [f"column {name} is missing" for name in expected.names if name not in actual.names]
     extra = [f"column {name} is not in the contract" for name in actual.names if name not in expected.names]
     twice = [f"column {name} is there {actual.names.count(name)} times" for name in set(actual.names)]

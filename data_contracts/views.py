@@ -35,7 +35,7 @@ def where_all(table: pa.Table, conditions: Sequence[Sequence[object]]) -> pa.Tab
 
 
 def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
-    """Return the rows where Arrow's `comparison` of `column` and `other` is true. Add `difference`: `column` − `other`."""
+    """Return the rows where Arrow's `comparison` of `column` and `other` is true, with `difference` (`column` − `other`)."""
     kept = pc.call_function(comparison, [table[column], table[other]])
     return difference(table.filter(kept), column, other)
 
@@ -61,9 +61,10 @@ def membership(table: pa.Table, column: str, values: Values) -> pa.Table:
 
 
 def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any] | pa.Table) -> pa.Table:
-    """Add the column `expected`: the mapping's value for the key in `column`, or null, with the type of the column `value`.
+    """Add the column `expected`: for the key in `column`, its value in the mapping `expected`, or null if the key is not in it.
 
-    For a pool of millions of prompts, the mapping is an Arrow table of keys and values, because a dict would need 3 GB.
+    The new column has the type of the column `value`. For a pool of millions of prompts, the mapping is an Arrow table of keys
+    and values, because a dict would need 3 GB.
     """
     return table.append_column("expected", _look_up(table[column], expected, table[value].type))
 
@@ -90,7 +91,7 @@ def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
 
 
 def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[object]]) -> pa.Table:
-    """Return one row for each combination in `wanted`, with `is_found`: whether `columns` have these values in a table row."""
+    """Return one row for each combination of values in `wanted`. `is_found` is true if a table row has them in `columns`."""
     values = zip(*wanted, strict=True) if wanted else [()] * len(columns)
     asked = pa.table({name: pa.array(each, table[name].type) for name, each in zip(columns, values, strict=True)})
     held = table.group_by(columns).aggregate([])
@@ -100,7 +101,10 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return each name in `column` or `expected`, its `stored` value (from column `value`) and its `expected` value, or null."""
+    """Return for each name in `column` or `expected` its `stored` value (from the column `value`) and its `expected` value.
+
+    A value is null if the table or `expected` lacks the name.
+    """
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
@@ -114,7 +118,8 @@ def difference(table: pa.Table, minuend: str, subtrahend: str) -> pa.Table:
 def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
     """Add the column `relative_difference`: (confidence − value) / value, where `value` is computed by the definition.
 
-    The difference is relative because the probability of a long sequence is far below any absolute tolerance.
+    The difference is relative because the probability of a long sequence is far below any absolute tolerance. Raise ValueError
+    if there is no such definition.
     """
     if definition not in DEFINITIONS:
         raise ValueError(f"there is no definition {definition!r} of confidence; known: {', '.join(DEFINITIONS)}")
@@ -166,7 +171,7 @@ def found_tasks(table: pa.Table, smallest_budget: int, agreement: float | None) 
     """Return one row about the rows whose `how` is "discovered"; no row if there are none.
 
     `prompts_a_task` is the mean size of a found task. `picks_a_task` is `smallest_budget` divided by the number of all tasks.
-    `largest_share` is the largest found task's share of the table. `agreement` is the argument.
+    `largest_share` is the largest found task's share of the table's rows. The column `agreement` has the value of the argument.
     """
     found = table.filter(pc.equal(table["how"].cast(pa.string()), "discovered"))
     columns: dict[str, list[float | None]] = {}
@@ -254,7 +259,10 @@ def per_line(table: pa.Table) -> pa.Table:
 
 
 def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
-    """Return `rows_n` for each task of the table or of `task_sizes`, and `expected_n` (0 if the task is not in `task_sizes`)."""
+    """Return for each task of the table or of `task_sizes` its `rows_n` in the table and the `expected_n` rows.
+
+    The column `expected_n` has the argument, or 0 for a task that is not in `task_sizes`.
+    """
     tasks = both_sides(table, "task", list(task_sizes))
     found = table.group_by("task").aggregate([([], "count_all")])
     rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)
@@ -263,14 +271,14 @@ def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: in
 
 
 def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return `allocated_n` (sum over tasks) and `available_n`, min(budget, pool size), for each source, definition and budget."""
+    """Return for each source, definition and budget `allocated_n` (sum over tasks) and `available_n` (min(budget, pool size))."""
     groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
     available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
     return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
 
 
 def per_budget_and_task(table: pa.Table) -> pa.Table:
-    """Return `chosen_n`, the number of rows with `is_chosen`, for each budget and task."""
+    """Return for each budget and task `chosen_n`, the number of rows where `is_chosen` is true."""
     as_number = table.append_column("chosen", pc.cast(table["is_chosen"], pa.int64()))
     groups = as_number.group_by(["budget_n", "task"]).aggregate([("chosen", "sum")])
     return groups.rename_columns({"chosen_sum": "chosen_n"})

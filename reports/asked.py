@@ -46,7 +46,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Return pairs of a sentence and a remedy: AlpacaEval without a judge, and held-out items without an answer."""
+    """Return a sentence and a remedy for each gap in the scores: AlpacaEval without a judge, held-out items without an answer."""
     return [*_without_judge(results), *_unanswered(results)]
 
 

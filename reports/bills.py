@@ -47,7 +47,7 @@ class Money(NamedTuple):
         return self.price * (shown_n - bisect_left(self.free_ranks.get(strategy, ()), shown_n))
 
     def said(self, strategy: str, labels_n: float) -> str:
-        """Return the cost of a strategy's first labels as text with the currency."""
+        """Return the cost of a strategy's first `labels_n` labels as text with the currency."""
         return self.amount(self.cost(strategy, labels_n))
 
     def listed(self, strategy: str, labels_n: float) -> str:

@@ -13,9 +13,9 @@ SMALLEST_P = 1e-15  # smaller p-values have no use, and their quantiles lose pre
 def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> float:
     """Return a two-sided p-value that remains valid when it is very small.
 
-    The result is the p at which √(Σ_k t²_k(p) V_k) equals |estimate|. If the p-value from `items` and `unseen` alone is larger,
-    the result is that p-value. V_k is the variance of part k. t_k(p) is the two-sided t quantile with the part's degrees of
-    freedom (df). The parts are items − residual (at least 0), unseen items, and the seeds of each arm. If the parts are
+    The result is the p at which √(Σ_k t²_k(p) V_k) equals |estimate|. V_k is the variance of part k. t_k(p) is the two-sided t
+    quantile with the part's degrees of freedom (df). The parts are items − residual (at least 0), unseen items, and the seeds of
+    each arm. The result is at least `SMALLEST_P`, and at least the p-value from `items` and `unseen` alone. If the parts are
     independent mean squares, the error rate never exceeds p. Satterthwaite's t estimates its df, and the estimate is too high if
     three seeds agree by chance. At p = .001, the error rate of this t is up to ten times too high (docs/STATISTICS.md).
 

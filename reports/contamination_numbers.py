@@ -70,7 +70,7 @@ def read_matches(reader: Reader, strategies: Sequence[str], budgets: Sequence[in
 
 
 class _Pairs(NamedTuple):
-    """The rows of the table, as codes."""
+    """The rows of the table, with an integer code instead of each name or id."""
 
     benchmark: np.ndarray  # (rows,)
     prompt: np.ndarray  # (rows,)
@@ -83,7 +83,7 @@ def _means(
     seeds: np.ndarray,  # (chosen,) selection seed of each chosen prompt
     places: np.ndarray,  # (chosen,) code of each chosen prompt; -1 if it matches no item
 ) -> list[InList]:
-    """Return the counts of one strategy and budget, for each benchmark."""
+    """Return for each benchmark the counts of one strategy's list at one budget."""
     every = np.unique(seeds)
     totals = np.zeros((benchmarks_n, 2))
     for seed in every:

@@ -22,7 +22,7 @@ WHOLE_POOL = "the whole pool"
 
 
 class Part(NamedTuple):
-    """The part of the page. The table has no rows if no prompt matches."""
+    """The part of the page on contamination. The table has no rows if no prompt matches an item."""
 
     sentences: tuple[str, ...]
     table: Table
@@ -48,7 +48,7 @@ def part(results: Results) -> Part | None:
 
 
 def of_pool(name: str, counts: InPool, lists: Mapping[ArmKey, InList]) -> str:
-    """Return the sentences on one benchmark with items that prompts of the pool match. `lists` has the counts by list."""
+    """Return the sentences on a benchmark whose items match prompts of the pool. `lists` has counts by strategy and budget."""
     are = "matches" if counts.prompts_n == 1 else "match"
     items = f"{counts.matched_items_n:,} of {words.count(counts.items_n, 'item')}"
     said = (

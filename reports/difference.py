@@ -88,7 +88,7 @@ class Equivalence(NamedTuple):
 
 
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
-    """Return the verdict of a two-sided test at `alpha`. If given, `p_adjusted` (for example by Holm) replaces the p-value.
+    """Return the verdict of a two-sided test at `alpha`. If given, `p_adjusted` (such as Holm's) replaces `difference.p_value`.
 
     Our rule: if no arm has two seeds, or the p-value is NaN, the verdict is "too few seeds to say".
     """
@@ -106,6 +106,7 @@ def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alph
     If no arm has two seeds, equivalence is never shown, because the interval then includes only items. The variance is above 0
     even if all differences are 0. So, with the default margin, equal scores are equivalent only on about 150 items or more.
     Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: variance and df of `paired_difference`.
+    Raise ValueError if `margin` is not above 0.
 
     >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
@@ -141,6 +142,9 @@ def paired_difference(
 
     Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller (arXiv:2411.00640). Our
     addition: seeds are a second sample. Pooling all items × seeds as independent values gives intervals that are too narrow.
+
+    Raises:
+        ValueError: a shape does not fit `tasks` or `pairing`, or a score is not finite.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate

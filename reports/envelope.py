@@ -20,7 +20,7 @@ _REFUSED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{_NONCHARACTERS
 
 
 class Envelope(NamedTuple):
-    """The page's style and script, as text that is not escaped, and a content-security policy with the hashes of both."""
+    """The page's style and script, which are not escaped, and a content-security policy with the hashes of style and script."""
 
     style: Markup
     script: Markup
@@ -56,7 +56,9 @@ def environment() -> jinja2.Environment:
 
 
 def printable(value: object) -> object:
-    """Replace control characters (except tab and line feed), surrogates and noncharacters. Keep `Markup` and other types.
+    """Replace each control character (except tab and line feed), surrogate and noncharacter of a text by U+FFFD.
+
+    `Markup`, and values that are not text, are returned unchanged.
 
     >>> printable("a\\x00b\\nc\\ud800")
     'a\ufffdb\\nc\ufffd'

@@ -89,7 +89,8 @@ def read_examples(
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
     """Return for each strategy the first prompts that no other strategy chose, then the first prompts that all strategies chose.
 
-    Each strategy's lowest selection seed is used. If fewer than two strategies have chosen prompts, the result is empty.
+    Each strategy's lowest selection seed is used. "First" is by rank; for the prompts of all strategies, by the first strategy's
+    rank. If fewer than two strategies have chosen prompts, the result is empty.
     """
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
@@ -211,7 +212,7 @@ def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], met
 
 
 def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
-    """Return the rows of `items`. Rows with other ids have megabytes of text, and are not converted to Python objects."""
+    """Return the table's rows of `items`. Other rows have megabytes of text, and are not converted to dicts."""
     table = _table(reader, folder, name)
     ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
     rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
@@ -235,9 +236,9 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
     """Return a model's answer to one item: the first generated text with the extracted answer, or the likeliest choice.
 
-    The likeliest choice is found by `metric`.
+    `metric` decides how the lengths of choices are taken into account (see `_divisor`).
 
-    If the item has only one choice and it is the model's greedy answer, return the choice. If it is not the greedy answer,
+    An item without generated text may have only one choice. Return this choice if it is the model's greedy answer. Otherwise
     return the extracted answer or, if nothing was extracted, `NONE_WRITTEN`.
     """
     written = [pair for pair in pairs if pair[1]["text"] is not None]
@@ -259,7 +260,7 @@ def _divisor(answer: str, metric: str) -> float:
 
 
 def _target(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """Return the right answer. If it is the number of a choice, return the text of the choice."""
+    """Return the right answer. If the stored answer is the number of a choice (from 0), return the text of this choice."""
     target = str(pairs[0][0]["target"])
     choices = [str(one["answer"]).strip() for one, _ in pairs]
     if len(pairs) > 1 and target not in choices and target.isdigit() and int(target) < len(choices):

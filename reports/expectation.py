@@ -78,7 +78,10 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
-    """Return the strategy `word`, else the strategy whose name starts with `word` and "_" if there is exactly one; else None."""
+    """Return the strategy with the name `word` or, if there is none, the only one whose name starts with `word` and "_".
+
+    If there is neither, return None.
+    """
     if word in names:
         return word
     begun = [name for name in names if name.startswith(f"{word}_")]

@@ -23,7 +23,7 @@ class Budgets(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One strategy at one budget, with its expected and its stored seeds."""
+    """One strategy at one budget, with the expected seeds and the seeds that have scores."""
 
     strategy: str
     budget_n: int
@@ -38,8 +38,8 @@ class Cell(NamedTuple):
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
     """Return the budgets in the experiment file and in the folder `budgets`, in which the name of each file is a budget.
 
-    A file of kind `full_pool` counts only if its budget is the size of the pool. For each entry that is not a budget file, a
-    sentence is added to `reader.problems`. Entries whose names start with "." are ignored.
+    A file of kind `full_pool` counts only if its budget is the size of the pool. For each other entry of the folder, a
+    sentence is added to `reader.problems`, unless its name starts with "." or it is of kind `full_pool` with another budget.
     """
     found = set(experiment.budgets)
     for name, is_file in reader.files.children("budgets").items():

@@ -135,7 +135,7 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Draw a tile for each strategy and task (`tiles.ROWS_MAX_N` tasks at most): blue above the reference, vermillion below.
+    """Draw a tile for each strategy and task (`tiles.ROWS_MAX_N` tasks at most): blue if above the reference, else vermillion.
 
     `marks` maps tasks to words that are added to the names of these tasks.
     """

@@ -1,7 +1,8 @@
-"""The estimates and the label of win rates at equal length.
+"""The estimates of win rates at equal length, and their names on the page.
 
 A stored estimate uses the verdicts on one model alone. If it uses AlpacaEval's published difficulties, it is computed as on the
-leaderboard, and is kept. Otherwise, if possible, all judged models are estimated together (see `length_adjusted`).
+leaderboard, and the report keeps it. Otherwise, if possible, this module estimates all judged models together (see
+`length_adjusted`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate
 
 
 def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> Iterator[tuple[ArmKey, pa.Table]]:
-    """Yield each table of scores and, if output lengths are stored, a second table: differences in length of its judged items."""
+    """Yield each table of scores and, if its judged items have stored lengths, a second table of their differences in length."""
     for arm, table in tables:
         yield arm, table
         extra = _length_rows(reader, arm, table)
@@ -37,7 +38,7 @@ def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> I
 
 
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
-    """Label the win rates at equal length, estimate all models together if possible, and remove the score set of lengths.
+    """Set `label` of the win rates at equal length, estimate all models together if possible, and drop the score set of lengths.
 
     `sets` come from the tables of `with_lengths`. If AlpacaEval's difficulties were used (`is_published`), the stored estimates
     are kept.
@@ -56,7 +57,10 @@ def _is(one: ScoreSet, metric: str) -> bool:
 
 
 def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
-    """Return `alone` with joint estimates of all models that can be fitted, or unchanged if data are missing or the fit fails."""
+    """Return `alone` with joint estimates of the models that can be fitted.
+
+    Return `alone` unchanged if fewer than two models can be fitted, data are missing or the fit fails.
+    """
     arms = list(alone.arms)
     shapes = [alone.arms[arm].scores.shape for arm in arms]
     for other in (plain, lengths):
@@ -106,13 +110,13 @@ def asked_notes(table: StoredTable | None) -> dict[str, Mapping[str, Any]]:
 
 
 def scores_folders(note: Mapping[str, Any]) -> dict[str, str]:
-    """Return the folder of scores of each seed ("base" for the base model), from `note`, one value of `asked_notes`."""
+    """Return the folder of scores of each seed ("base" for the base model). `note` is one value of `asked_notes`."""
     scores = note.get("scores")
     return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
 
 
 def _stored_lengths(reader: Reader, folder: str | None) -> dict[str, float]:
-    """Return by item how many characters longer the model's output is than the reference's; empty if this cannot be read."""
+    """Return by item how many characters longer the model's output is than the reference's; empty if no lengths can be read."""
     if not folder:
         return {}
     try:

@@ -79,7 +79,7 @@ def width_beside(names: Sequence[str]) -> float:
 
 
 def end_labels(axes: Axes, ends: Sequence[End]) -> None:
-    """Write the names on the right of the axes, with thin lines to the ends. The caller must set the limits first."""
+    """Write the names of `ends` on the right of the axes, with thin lines to the ends. Set the limits of the axes before."""
     if not ends:
         return
     to_share = axes.transData + axes.transAxes.inverted()
@@ -94,7 +94,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def two_lines(name: str) -> str:
-    """Break a long name into two lines after the underscore that is nearest to the middle, if the name has an underscore."""
+    """Break a name of more than 15 characters after the underscore nearest to its middle. Cut every name to 36 characters."""
     name = clean(name, 36)
     breaks = [i for i, letter in enumerate(name) if letter == "_"]
     if len(name) <= 15 or not breaks:

@@ -149,7 +149,7 @@ def primary(section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Return a sentence on the full pool's gain over the base model, or on what the page leaves out if there is no gain."""
+    """Return a sentence on the full pool's gain over the base model, or on what the page cannot show without such a gain."""
     gain = section.full_pool_gain
     if section.full_pool is None:
         return "There is no full-pool score, so labels are compared with the reference's largest budget only."

@@ -84,7 +84,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the id and the title of each section of the page."""
+    """Return the id and the title of each section that this page has."""
     is_scored, confidence, chosen = context["is_scored"], context["confidence"], context["chosen"]
     return [
         (name, title)

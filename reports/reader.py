@@ -83,7 +83,7 @@ class Reader(NamedTuple):
     problems: list[str]
 
     def columns(self, asset: str, key: str | None, *names: str) -> pa.Table | None:
-        """Return columns of one table; None if the table is not stored, cannot be read, or lacks a column."""
+        """Return the columns `names` of one table; None if the table is not stored, cannot be read, or lacks one of them."""
         table = self.listing.tables.get((asset, key))
         if table is None:
             return None
@@ -180,8 +180,8 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
     """Return for each pair of strategies the share of prompts in common, as the mean over the selection seeds that both have.
 
-    For a strategy with itself, the share is the mean over all pairs of its seeds; NaN with one seed. A pair of strategies without
-    a common seed is left out.
+    The share is relative to the smaller of the two lists. For a strategy with itself, it is the mean over all pairs of its seeds;
+    NaN with one seed. A pair of strategies without a common seed is left out.
     """
     rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
     every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))

@@ -113,7 +113,7 @@ def identities(results: Results) -> Table:
 
 
 def tuning(results: Results) -> Table:
-    """Return the table of fine-tuning by cell: tokens, time and loss of the last step, as means over the cell's adapters."""
+    """Return the table of fine-tuning by cell: tokens, time, and the loss of the last step, as means over the cell's adapters."""
     found: dict[tuple[str, int], list[tuple[int, float, float]]] = defaultdict(list)
     for run in results.adapters:
         found[run.strategy, run.budget_n].append((run.tokens_n, run.train_s, run.final_loss))

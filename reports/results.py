@@ -69,7 +69,8 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     """Read the results of one experiment. A table that cannot be read is left out, and a sentence on it is added to `problems`.
 
     `excluded` has the reason for each table to leave out. A key is `asset` or `asset/key`. `load` itself finds tables whose
-    direct inputs have changed. Only a caller that knows the graph of all tables can find changes further upstream.
+    direct inputs have changed, keeps them, and lists them in `stale`. Only a caller that knows the graph of all tables can find
+    changes further upstream.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -129,7 +130,7 @@ def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tup
 def _cells(
     experiment: Experiment, budgets: Budgets, listing: Listing, sets: tuple[ScoreSet, ...], excluded: Mapping[str, str]
 ) -> tuple[Cell, ...]:
-    """Return the expected cells. If `excluded` has the scores of a cell, its reason replaces the reason of the cell."""
+    """Return the expected cells. If `excluded` has the scores of a cell, the reason in `excluded` replaces the cell's reason."""
     found = expected_cells.cells(experiment, budgets, listing, sets)
     units = [f"benchmark_scores/{cell_key(cell.budget_n, cell.strategy)}" for cell in found]
     return tuple(
@@ -142,10 +143,10 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 
 
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
-    """Add the default primary comparison if the experiment file declares none, and there are scores and two strategies.
+    """Add the default primary comparison if the file declares none, names at least two strategies, and some scores are stored.
 
-    The reference is `random`, or the first strategy if `random` is missing. The reference is compared with the last other
-    strategy in the file, on the first benchmark and metric. The choice does not depend on the values of scores.
+    The reference is `random`, or the first strategy if `random` is missing. Compared with it is the last strategy of the file
+    that is not the reference, on the first benchmark and metric. The choice does not depend on the values of scores.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:
@@ -159,7 +160,10 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
 
 
 def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
-    """Return the strategies whose outputs are shown: the primary pair if both are scored, else the last and the first scored."""
+    """Return the two strategies whose outputs are shown: those of the primary comparison if both have scores.
+
+    Otherwise, these are the last and the first strategy with scores; two empty names if there is none.
+    """
     one = experiment.primary
     scored = {strategy for found in sets for strategy, _ in found.arms}
     if one is not None and {one.strategy, one.reference} <= scored:
@@ -169,7 +173,7 @@ def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
 
 
 def stale_tables(listing: Listing) -> tuple[str, ...]:
-    """Return a sentence for each table and input, if the input's stored identity differs from that in the table's footer."""
+    """Return a sentence for each input whose present identity differs from the one in the footer of the table made from it."""
     sentences = []
     for table in listing.tables.values():
         for name, identity in sorted(table.footer.inputs.items()):

@@ -37,8 +37,8 @@ class Savings(NamedTuple):
     def outcome(self) -> Literal["reached", "not reached", "not settled"]:
         """The outcome as text. It is "not reached" only if the test places the curve below the target at all budgets.
 
-        If two curves are truly equal, the mean of the first ends below that of the second in half of the cases
-        (docs/STATISTICS.md).
+        A mean below the target is not enough: if the two strategies are truly equal, the mean curve does not reach the target in
+        half of the cases (docs/STATISTICS.md).
         """
         if self.is_reached:
             return "reached"
@@ -102,7 +102,7 @@ class _Gap(NamedTuple):
 def _gaps(
     curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks: IntArray, level: float
 ) -> Sequence[_Gap | Difference]:
-    """Return the difference from the target at each grid point."""
+    """Return the difference (curve minus target) at each grid point."""
     budgets = sorted(curve)
     rows = [curve[budget].at(common).scores for budget in budgets]
     shared = tuple(sorted(set(common) & set(target.seeds)))
@@ -124,8 +124,8 @@ def _along(
 ) -> list[_Gap]:
     """Return the result of `compare` at every grid point, for rows with at least two seeds.
 
-    Between two budgets, the difference of each seed and item is `first + w · step`. Means, sums of squares and sums of cubes are
-    polynomials in w. So a few sums for each segment are enough for thousands of points.
+    Between two budgets, the difference of each seed and item is `first + w · step`, with w from 0 to 1. Means, sums of squares
+    and sums of cubes are polynomials in w. So a few sums for each segment are enough for thousands of points.
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):
@@ -190,7 +190,8 @@ def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
 def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, float | None, bool]:
     """Return both ends of the confidence set (None where it is open), and whether the set is empty.
 
-    A sign is −1 if the curve is below the target at this budget, 1 if above, and 0 if the test does not decide.
+    A sign is −1 if the curve is below the target at this budget, 1 if above, and 0 if the test does not decide. The ends of an
+    empty set are the largest budget and None.
     """
     not_below, above = np.flatnonzero(signs >= 0), np.flatnonzero(signs > 0)
     if len(not_below) == 0:

@@ -69,7 +69,10 @@ class _Codes:
 
 
 def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] = ()) -> tuple[ScoreSet, ...]:
-    """Return the score sets of all benchmarks and metrics with finite scores. Benchmarks in `order` come first, in that order."""
+    """Return the score sets of all benchmarks and metrics with finite scores.
+
+    Benchmarks in `order` come first, in that order. The others, and the metrics of a benchmark, are sorted by name.
+    """
     benchmarks, metrics, tasks, items = _Codes(), _Codes(), _Codes(), _Codes()
     rows = []
     for arm, table in tables:
@@ -110,7 +113,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
 
 
 def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:
-    """Return the seeds (S,) and the scores (S, I). Items without a score are NaN."""
+    """Return the seeds (S,) and the scores (S, I). A score that is not stored is NaN."""
     known = np.unique(seeds)
     filled = np.full((len(known), len(universe)), np.nan)
     filled[np.searchsorted(known, seeds), np.searchsorted(universe, items)] = scores

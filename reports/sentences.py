@@ -151,7 +151,7 @@ def _before(one: Comparison) -> str:
 
 
 def other_strategies(section: Section) -> Claim | None:
-    """Return a claim on all strategies but the primary one and `PLAIN`, against the reference; None if there are no others."""
+    """Return a claim on the other strategies (neither primary nor `PLAIN`) against the reference; None if there are none."""
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None

@@ -95,7 +95,8 @@ def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0
 def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = None) -> Arm:
     """Return the area under the learning curve for each seed and item, divided by the range of the log₂ budgets.
 
-    By the trapezoid rule over `budgets` (default: all), this is a weighted mean of the budgets' scores over their common seeds.
+    By the trapezoid rule over `budgets` (default: all), this is a weighted mean of the scores at the budgets. Only seeds that all
+    these budgets have are used.
     Source: Guyon et al., Active Learning Challenge, JMLR W&CP 16 (2011). Our change: the area is by seed and item, so that its
     variance includes the correlation between budgets.
 
@@ -116,8 +117,9 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
 def holm(p_values: Sequence[float]) -> FloatArray:
     """Return Holm's step-down adjusted p-values. NaN stays NaN and does not count as a comparison.
 
-    Use `Difference.p_value_cautious` as input: Holm compares p-values with alpha / k, and Satterthwaite's p-values of this size
-    are too small. The tests may depend on each other in any way. Source: Holm, Scand. J. Statist. 6 (1979) 65.
+    Use `Difference.p_value_cautious` as input. Holm compares p-values with alpha / k, where k is at most their number,
+    and Satterthwaite's t makes such small p-values too small. The tests may depend on each other in any way.
+    Source: Holm, Scand. J. Statist. 6 (1979) 65.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -136,7 +138,8 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
 
     The same data select the highest arm, so Holm's correction is over all pairs of arms. If several arms are truly equal at the
     top, one is called best in at most `alpha` of the cases. Source: Holm (1979), with Banerjee's p-values (`cautious_p_values`).
-    The rule is ours. It is stricter than multiple comparisons with the best (Hsu 1981), which need one common variance.
+    The rule is ours. It is stricter than multiple comparisons with the best (Hsu 1981), which need one common variance. Arms with
+    exactly equal means are ordered by name.
 
     Raises:
         ValueError: there is no arm.

@@ -141,7 +141,7 @@ def _shorter(text: str, digits_n: int) -> str:
 
 
 def _together(match: re.Match[str]) -> str:
-    """Move the common style of consecutive shapes to a group. This halves the size of a scatter."""
+    """Move the common style of consecutive shapes to a group. This halves the size of the SVG of a scatter plot."""
     return f'<g style="{match["look"]}">\n' + match[0].replace(f' style="{match["look"]}"', "") + "</g>\n"
 
 

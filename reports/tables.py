@@ -65,7 +65,7 @@ def curves(section: Section, name: str) -> Table:
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
-    """Return the table of comparisons, one row each, for example with verdict, interval, adjusted p-value and equivalence."""
+    """Return the table of comparisons. A row has, among others, verdict, interval, adjusted p-value and equivalence."""
     rows = [
         (
             f"{one.strategy} − {one.reference}",
@@ -158,7 +158,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return the table by task: the reference's score, its interval, and the others' differences; None if there are no others."""
+    """Return the table by task: the reference's score and interval, and each other strategy's difference; None without others."""
     found = section.by_task
     if found is None:
         return None
@@ -223,7 +223,7 @@ def overlap(results: Results) -> Table:
 
 
 def tokens(results: Results, reference: str) -> Table:
-    """Return the table of training tokens over all epochs by strategy and budget, also as a multiple of the reference's."""
+    """Return the table of training tokens over all epochs, by strategy and budget, and the ratio to the reference's tokens."""
     found: dict[tuple[str, int], list[int]] = defaultdict(list)
     for run in results.adapters:
         found[run.strategy, run.budget_n].append(run.tokens_n)

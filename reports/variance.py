@@ -103,7 +103,7 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Return the variance that items unlike all sampled items may add. So an interval has a width even if all items agree.
+    """Return the variance that items unlike all sampled items may add. With it, an interval has a width even if all items agree.
 
     The result is the variance of `UNSEEN_ITEMS_N` unseen items. Each shifts the macro mean by the skewness of the sampled items,
     Σ w³e³ / Σ w²e² (e: deviation from the task's mean, w: weight of an item). For a mean near 0 or 1, the shift is the weight of

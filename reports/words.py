@@ -1,4 +1,4 @@
-"""Formatting of numbers, intervals and foreign text for the page."""
+"""Formatting of numbers and intervals for the page, and of texts that the report did not write, such as prompts."""
 
 import math
 import unicodedata
@@ -25,7 +25,9 @@ def clean(text: object, length_n: int = 120) -> str:
 
 
 def tail(text: object, length_n: int = 500) -> str:
-    """Return the last `length_n` characters of a text, cleaned. A prompt ends with its question, after the worked examples.
+    """Return the last `length_n` characters of a text, cleaned, with "…" before them if the text is longer.
+
+    The page shows the end of a prompt, because the question comes after the worked examples.
 
     >>> tail("a b c d", 3)
     '…c d'
@@ -35,7 +37,7 @@ def tail(text: object, length_n: int = 500) -> str:
 
 
 def clean_lines(text: str, length_n: int = 20_000) -> str:
-    """Clean each line of a text, and keep line breaks and indentation. Cut the text to `length_n` characters, a line to 400."""
+    """Clean each line of a text, but keep line breaks and indentation. Cut the text to `length_n` characters, a line to 400."""
     lines = text[:length_n].splitlines()
     return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + clean(line, 400) for line in lines)
 
@@ -69,7 +71,7 @@ def correlation(value: float | None) -> str:
 
 
 def interval(difference: Difference, form: Callable[[float], str] = signed) -> str:
-    """Return the ends of the 95% interval of a difference or, with `form=score`, of a score; "no interval" if not known."""
+    """Return the ends of a 95% interval as text; "no interval" if they are unknown. Use `form=score` for a score."""
     return f"{form(difference.low)} to {form(difference.high)}" if math.isfinite(difference.low) else "no interval"
 
 
@@ -80,7 +82,7 @@ def interval_of_difference(difference: Difference) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Return a p-value, or a dash if there is none."""
+    """Return a p-value with three decimals, "< 0.001" for a smaller one, and a dash if there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -102,7 +104,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int = 99) -> str:
-    """Join names for a sentence. If there are more than `most_n`, name only the first ones and the number of the others."""
+    """Join names for a sentence. Of more than `most_n` names, give the first `most_n` − 1 and the number of the others."""
     if len(names) > most_n:
         return f"{', '.join(names[: most_n - 1])} {last} {len(names) - most_n + 1} more"
     if len(names) < 2:
@@ -145,7 +147,7 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
 
 
 def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """Return as text how many labels are needed to match the target, or the outcome if the mean curve does not reach it.
+    """Return as text how many labels match the target, or `outcome` if the mean curve does not reach the target.
 
     `form` turns a number of labels into text: the number itself, or its cost.
     """

@@ -23,9 +23,10 @@ NAME_LENGTH_N = 36  # characters of a variant's name above a column
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Draw mean confidence, and the base model's score if known, of at most the `ROWS_MAX_N` least confident tasks.
+    """Draw the mean confidence of each task, and the base model's score if known.
 
-    A task of which only a sample was scored has a 95% interval, if it can be estimated.
+    Of more than `ROWS_MAX_N` tasks, only the least confident ones are drawn. A task of which only a sample was scored has a 95%
+    interval, if the interval can be estimated.
     """
     chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
     with svg.style():
@@ -126,9 +127,9 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw how many more labels (or fewer, if negative) each task gets with each other variant than with the chosen variant.
+    """Draw how many more labels (fewer, if negative) each other variant gives to each task than the chosen variant does.
 
-    The numbers are for the largest budget.
+    The numbers are for the largest budget. Of more than `MOVED_MAX_N` tasks, those with the largest changes are drawn.
     """
     values = numbers.moved_labels(found)
     rows, reach = picked(found.tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0

@@ -60,7 +60,7 @@ def scored(rows: Sequence[TaskConfidence]) -> str:
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
-    """Return the caption of the figure of confidence against accuracy. `compared` gives the labels of each task."""
+    """Return the caption of the figure of confidence against accuracy. `compared` shows which tasks get few labels."""
     wrong = numbers.confident_and_wrong(rows)
     which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
     text = (

@@ -1,6 +1,6 @@
-"""Placement of names in a scatter so that they cover few marks and lines. A thin line joins a name to a mark that is far away.
+"""Placement of names in a scatter plot so that they cover few marks and lines. A thin line joins a name to a distant mark.
 
-The page's font is unknown, so a name is assumed to be wide.
+The font of the reader's browser is unknown, so a wide font is assumed.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def label_marks(
     marks: FloatArray,  # (n, 2) all marks, in data units
     lines: FloatArray,  # (m, 2) points along lines that should not be covered
 ) -> None:
-    """Place the names from right to left. The caller must set the axes' limits and position first."""
+    """Write each name near its mark, the rightmost mark first. The caller must set the axes' limits and position before."""
     to_points = 72.0 / axes.figure.dpi
     points = axes.transData.transform(np.concatenate([marks, lines])) * to_points
     weights = np.repeat([_MARK, _LINE], [len(marks), len(lines)])

@@ -19,7 +19,7 @@ ALL_PROMPTS = "all prompts"  # the only task if the source has no tasks
 def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
     """Return topic, text and verdict of the claims on chosen prompts, on missing scores, and on costs.
 
-    The claim on costs needs a price and at least one list.
+    The claim on costs needs a price and at least one list. If the page has no lists, there are no claims.
     """
     if results.lists is None:
         return []

@@ -31,7 +31,7 @@ class Export(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Prompts with imported answers that are not blank."""
+    """The prompts for which an answer was imported. Blank answers do not count."""
 
     prompt_ids: frozenset[str]
     imports_n: int  # files
@@ -52,7 +52,7 @@ def read_exports(reader: Reader) -> tuple[Export, ...]:
 
 
 def read_answers(reader: Reader) -> Answers:
-    """Return the prompts with imported answers. Files that cannot be read are left out."""
+    """Return the prompts with imported answers. For an answer to a dropped copy, the kept prompt counts as answered."""
     tables = list(_imports(reader))
     kept = read_kept(reader)
     ids = frozenset(kept.get(one, one) for table in tables for one in table["prompt_id"].to_pylist())
@@ -75,7 +75,7 @@ def _imports(reader: Reader) -> Iterable[pa.Table]:
 
 
 def read_kept(reader: Reader) -> Mapping[str, str]:
-    """Return a mapping from each dropped copy to the kept prompt, both as ids; empty if no copies are recorded."""
+    """Return a mapping from the id of each dropped copy to the id of the kept prompt; empty if no readable file has copies."""
     table = reader.listing.tables.get(("raw_pool", None))
     path = None if table is None else table.footer.notes.get(COPIES_NOTE)
     if not isinstance(path, str) or not path.startswith("copies/") or ".." in path:

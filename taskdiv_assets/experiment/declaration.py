@@ -73,7 +73,7 @@ class BaseModelSource(Settings):
 
     @property
     def label(self) -> str:
-        """Short name of the model: that of the hub repository, the folder or the file, or `lab`."""
+        """Name of the model for people: the repository on the hub (`OWNER/NAME`), the name of the folder or file, or `lab`."""
         path = " ".join((self.path or "").split())
         return self.hub or (Path(path).name.strip(".") or path if self.path else "lab")
 
@@ -82,7 +82,7 @@ class ConfidenceSource(Settings):
     """The source of confidence: the text whose tokens are scored, and the model that scores them.
 
     Attributes:
-        of: the tokens that are scored: those of the model's greedy continuation of a prompt, or, cheaper, those of the prompt.
+        of: the text whose tokens are scored: the model's greedy continuation of a prompt or, cheaper, the prompt itself.
         model: the model that scores; the base model by default.
     """
 
@@ -183,7 +183,10 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for a short text of letters, currency signs, points and inner blanks; digits would look like an amount."""
+    """Return True for a short text of letters, currency signs, points and inner blanks, with at least one letter or sign.
+
+    Digits are not allowed, because they would look like an amount.
+    """
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
@@ -279,7 +282,10 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _settle_duplicates(self) -> Self:
-        """By default, drop duplicates in a campaign, which buys one answer for all copies; keep them in a study and the lab."""
+        """Set the default of `pool.duplicates`: "keep" in a study or the lab, "drop" in other campaigns.
+
+        A campaign buys one answer for all copies of a prompt.
+        """
         if self.pool.duplicates is None:
             is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
             settled = self.pool.model_copy(update={"duplicates": "drop" if is_dropping else "keep"})
@@ -288,7 +294,7 @@ class Experiment(Settings):
 
     @property
     def selection_seeds(self) -> tuple[int, ...]:
-        """Seeds of the selections: one for each training seed in a study, and a single one in a campaign."""
+        """Seeds of the selections: all training seeds (also of the full pool) in a study, `selection_seed` in a campaign."""
         if self.purpose == "campaign":
             return (self.selection_seed,)
         return tuple(sorted({*self.seeds, *self.full_pool_seeds}))
@@ -334,7 +340,7 @@ class Experiment(Settings):
 
     @property
     def given_labels(self) -> Literal["column", "mapping", "none"]:
-        """`labels_from` if these tasks are known while the pool is read, else "none": for tasks by rules and for found tasks."""
+        """`labels_from` if the tasks are known while the pool is read; "none" if rules give the tasks or discovery finds them."""
         source = self.labels_from
         return "none" if source == "rules" or source == "discovered" else source  # mypy narrows `==` only
 

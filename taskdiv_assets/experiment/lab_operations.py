@@ -1,7 +1,8 @@
 """The 24 small text tasks of the lab: their inputs, operations and wordings.
 
-An input has a kind and a code. Codes are whole numbers, so numpy can draw thousands of inputs at once. The input alone, not the
-seed, decides its side: validation, test, or pool (also used for pretraining). So no pool contains a held-out input.
+An input has a kind and a code. Codes are whole numbers, so numpy can draw thousands of inputs at once. Each input is on one of
+three sides: validation, test, or pool (also used for pretraining). The side depends only on the input, not on a seed, so no pool
+contains a held-out input.
 """
 
 import hashlib
@@ -59,7 +60,10 @@ def sides(kind: str, codes: IntArray) -> IntArray:
 
 
 def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generator, *, distinct: bool) -> IntArray:
-    """Draw (count_n,) codes of one kind uniformly from one side; raise ValueError if there are too few distinct codes."""
+    """Draw (count_n,) codes of one kind uniformly from one side. If `distinct`, no code occurs twice.
+
+    Raise ValueError if codes must be distinct and the side has fewer than `count_n`.
+    """
     space = ALL_KINDS[kind]
     if distinct and space < 10**6:
         codes = np.arange(space)

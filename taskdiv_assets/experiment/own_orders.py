@@ -30,7 +30,7 @@ class OwnOrder(Settings):
         column: column of the scores; `score` by default.
         order: the scores that come first. There is no default, since a wrong default would buy the wrong labels.
         order_from: path of a file of prompts, first choice first. The file may have fewer prompts than the pool.
-        id: column of prompt ids, or of the ids in the source of the pool; found by its name by default.
+        id: column of prompt ids, or of the ids in the source of the pool; by default, a column with a usual name such as `id`.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
