@@ -97,12 +97,7 @@ def _load(name: str, folders: tuple[Traversable, ...]) -> Contract:  # `folders`
 
 
 def parse(text: str) -> Contract:
-    """Return the contract in the text of an ODCS file.
-
-    Raises:
-        ValueError: the contract has a mistake, such as an unknown type or two tables.
-        yaml.YAMLError: the text is not YAML.
-    """
+    """Return the contract in an ODCS text. Raise ValueError if it has a mistake, and yaml.YAMLError if the text is not YAML."""
     return _contract(catalogue.read(text))
 
 

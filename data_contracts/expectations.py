@@ -222,10 +222,7 @@ def _failing_rows(
 
 
 def plain(value: object) -> object:
-    """Convert a value to a JSON value.
-
-    NaN becomes None, and a whole float becomes an integer. Infinity and other objects become text. Long texts are shortened.
-    """
+    """Convert a value to JSON: NaN to None, whole floats to integers, infinity and other objects to text. Shorten long texts."""
     if hasattr(value, "item"):
         value = value.item()
     if value is None or isinstance(value, bool | int):

@@ -13,7 +13,7 @@ import yaml
 
 LENGTH_MAX = 1_000_000  # characters; the longest experiment file of this repository has 6,000
 DEPTH_MAX = 32  # levels of nested sections, after aliases are expanded
-NODES_MAX = 50_000  # keys and values, after aliases are expanded; PyYAML reads so many in 4 s
+NODES_MAX = 50_000  # keys and values, after aliases are expanded; PyYAML reads this number in 4 s
 ENTRIES_MAX = 10_000  # entries of one list
 DIGITS_MAX = 400  # digits of one number; Python raises an error above 4,300
 _CORE = "tag:yaml.org,2002:"

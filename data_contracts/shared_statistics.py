@@ -19,9 +19,8 @@ def wilson(
     items_n: ArrayLike,  # (n,) or a number, positive
     z: float = Z_95,
 ) -> tuple[FloatArray, FloatArray]:  # low and high end, of the shape of `share`
-    """Return Wilson's score interval of the share of right items.
+    """Return Wilson's score interval of the share of right items. It is within 0..1, and its width is above 0 at any share.
 
-    The interval is within 0..1. Its width is above 0 even if the share is 0 or 1.
     Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. We also use it for fractional scores.
     A score in 0..1 has at most the variance of a right-or-wrong score with the same mean, so the interval may be too wide.
 

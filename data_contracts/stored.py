@@ -75,7 +75,7 @@ class Folder(NamedTuple):
         return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
 
     def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
-        """Read the columns `names` (default: all) of a Parquet file.
+        """Read the columns `names` (all if None) of a Parquet file.
 
         `as_dictionaries` reads the text columns among `names` as dictionary columns.
         """

@@ -101,9 +101,9 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return for each name in `column` or `expected` its `stored` value (from the column `value`) and its `expected` value.
+    """Return one row for each name in `column` or `expected`.
 
-    A value is null if the table or `expected` lacks the name.
+    `stored` is the name's value in the column `value`, and `expected` its value in the mapping; null if there is none.
     """
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
@@ -184,7 +184,7 @@ def found_tasks(table: pa.Table, smallest_budget: int, agreement: float | None) 
 
 
 def per_spelling(table: pa.Table) -> pa.Table:
-    """Return `spelling` (the `repr` of the name) and `spellings_n` (tasks with the same name after folding) for each task.
+    """Return for each task `spelling`, the `repr` of its name, and `spellings_n`, the number of tasks with the same folded name.
 
     Folding ignores case and extra white space, and composes accents (NFC).
     """
@@ -259,10 +259,7 @@ def per_line(table: pa.Table) -> pa.Table:
 
 
 def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
-    """Return for each task of the table or of `task_sizes` its `rows_n` in the table and the `expected_n` rows.
-
-    The column `expected_n` has the argument, or 0 for a task that is not in `task_sizes`.
-    """
+    """Return `rows_n` (in the table) and `expected_n` (0 if not in `task_sizes`) for each task of the table or `task_sizes`."""
     tasks = both_sides(table, "task", list(task_sizes))
     found = table.group_by("task").aggregate([([], "count_all")])
     rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)

@@ -27,8 +27,7 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None, referenc
 
     Args:
         results_dir: Folder with experiment.yaml and the stored tables.
-        excluded: Stored tables that the report leaves out, each with the reason. A key is `asset` or `asset/key`. The page shows
-            the reasons.
+        excluded: Stored tables to leave out, each with the reason. A key is `asset` or `asset/key`. The page shows the reasons.
         reference: Strategy with which the others are compared. If it is empty or has no scores, `analysis` chooses another.
 
     Raises:

@@ -89,7 +89,7 @@ def _extent(settings: Benchmark | None, name: str, notes: list[Mapping[str, Any]
         first = "the first instructions" if is_one_task else "the first items of each task"
         return f"The benchmark asked {first}, {of}. They are not a random sample, so the rest may differ."
     known = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
-    errors = [error for error in known if error > 0]  # 0 if all asked items agree: then unknown
+    errors = [error for error in known if error > 0]  # 0 if all asked items have one score: then unknown
     adds = ", which adds to a mean a standard error of up to {:.3f}; the intervals here include it"
     cost = adds.format(max(errors)) if errors else ""
     shares = "" if is_one_task else ", equally many from each task where possible"

@@ -54,7 +54,7 @@ class Difference(NamedTuple):
     reference_seeds_n: int  # used seeds of the second arm; 0 for a fixed reference
     items_n: int
     tasks_n: int
-    has_seed_uncertainty: bool  # False: one seed, so the interval includes only items
+    has_seed_uncertainty: bool  # False: no arm has two seeds, so the interval includes only items
     is_borrowed: bool  # one arm has a single seed, and the other arm's seed variance is used for it
     is_identical: bool  # every score of the two arms is the same
     parts: Parts | None = None  # None: the interval includes only items
@@ -142,9 +142,7 @@ def paired_difference(
 
     Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller (arXiv:2411.00640). Our
     addition: seeds are a second sample. Pooling all items × seeds as independent values gives intervals that are too narrow.
-
-    Raises:
-        ValueError: a shape does not fit `tasks` or `pairing`, or a score is not finite.
+    Raise ValueError if a shape does not fit `tasks` or `pairing`, or if a score is not finite.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate

@@ -56,9 +56,7 @@ def environment() -> jinja2.Environment:
 
 
 def printable(value: object) -> object:
-    """Replace each control character (except tab and line feed), surrogate and noncharacter of a text by U+FFFD.
-
-    `Markup`, and values that are not text, are returned unchanged.
+    """Replace control characters (not tab and line feed), surrogates and noncharacters by U+FFFD. Keep `Markup` and other types.
 
     >>> printable("a\\x00b\\nc\\ud800")
     'a\ufffdb\\nc\ufffd'

@@ -78,10 +78,7 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
-    """Return the strategy with the name `word` or, if there is none, the only one whose name starts with `word` and "_".
-
-    If there is neither, return None.
-    """
+    """Return the strategy `word`, or the only strategy whose name starts with `word` and "_". Otherwise, return None."""
     if word in names:
         return word
     begun = [name for name in names if name.startswith(f"{word}_")]

@@ -1,8 +1,7 @@
 """The estimates of win rates at equal length, and their names on the page.
 
 A stored estimate uses the verdicts on one model alone. If it uses AlpacaEval's published difficulties, it is computed as on the
-leaderboard, and the report keeps it. Otherwise, if possible, this module estimates all judged models together (see
-`length_adjusted`).
+leaderboard, and the report keeps it. Otherwise, the report estimates all judged models together if possible (`length_adjusted`).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Results(NamedTuple):
     cells: tuple[Cell, ...]
     task_sizes: dict[str, int]  # prompts of the pool by task
     confidence: tuple[TaskConfidence, ...]
-    compared: tuple[ComparedTask, ...]  # other definitions and sources of confidence
+    compared: tuple[ComparedTask, ...]  # all compared definitions and sources of confidence
     accuracy: tuple[TaskAccuracy, ...]  # confidence and accuracy by task
     allocations: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
     selection_seeds_n: dict[ArmKey, int]  # number of selection seeds

@@ -16,7 +16,7 @@ from reports.results import Results
 from reports.statistics import Best, Savings
 
 NOT_TESTABLE = "Not testable here"
-PAPERS_SHARE = 0.2  # the paper claims 80% less: this share of the full data
+PAPERS_SHARE = 0.2  # share of the full data that is enough by the paper's claim of 80% less
 TIED = 1e-12  # rounding error of equal means
 NAMES_LISTED_N = 5  # strategies in one sentence
 

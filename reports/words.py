@@ -25,9 +25,7 @@ def clean(text: object, length_n: int = 120) -> str:
 
 
 def tail(text: object, length_n: int = 500) -> str:
-    """Return the last `length_n` characters of a text, cleaned, with "…" before them if the text is longer.
-
-    The page shows the end of a prompt, because the question comes after the worked examples.
+    """Return the last `length_n` characters of a text, cleaned, after "…" if it is longer. A prompt ends with its question.
 
     >>> tail("a b c d", 3)
     '…c d'

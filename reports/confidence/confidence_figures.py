@@ -16,8 +16,8 @@ from reports.tiles import ROWS_MAX_N, grid_labels, named, picked, tile
 from reports.variance import FloatArray
 from reports.words import clean
 
-LABELLED_MAX_N = 8  # names in one scatter
-INTERVALS_MAX_N = 150  # tasks; a larger scatter has intervals only for trap tasks and confident-and-wrong tasks
+LABELLED_MAX_N = 8  # names in one scatter plot
+INTERVALS_MAX_N = 150  # tasks; a larger plot has intervals only for trap tasks and confident-and-wrong tasks
 MOVED_MAX_N = 30  # rows of the picture of moved labels
 NAME_LENGTH_N = 36  # characters of a variant's name above a column
 

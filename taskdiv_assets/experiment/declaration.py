@@ -183,10 +183,7 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for a short text of letters, currency signs, points and inner blanks, with at least one letter or sign.
-
-    Digits are not allowed, because they would look like an amount.
-    """
+    """Return True for a short text of letters, currency signs, points and inner blanks, with at least one letter or sign."""
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)

@@ -60,10 +60,7 @@ def sides(kind: str, codes: IntArray) -> IntArray:
 
 
 def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generator, *, distinct: bool) -> IntArray:
-    """Draw (count_n,) codes of one kind uniformly from one side. If `distinct`, no code occurs twice.
-
-    Raise ValueError if codes must be distinct and the side has fewer than `count_n`.
-    """
+    """Draw (count_n,) codes of one kind uniformly from one side. Raise ValueError if `distinct` and the side has too few."""
     space = ALL_KINDS[kind]
     if distinct and space < 10**6:
         codes = np.arange(space)
