@@ -78,7 +78,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Return the answers in a file, and its errors as `problems`. `data` are the file's bytes if they were read before."""
+    """Return the answers in a file, and a problem for each row that cannot be used, or for a file without answers.
+
+    `data` are the bytes of the file; None if they were not read before.
+    """
     reading = reading or Reading()
     names = reading.names
     records = list(_records(path, read_bytes(path) if data is None else data, reading))
@@ -208,7 +211,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return a row's prompt_id without the apostrophe of an export; "" if the cell is empty and `is_needed` is False."""
+    """Return a row's prompt_id without the apostrophe of an export; for an empty cell "" or, if `is_needed`, _UnusableError."""
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:
@@ -222,7 +225,7 @@ def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> st
 
 
 def _own_id(name: str, value: object) -> str:
-    """Return an id of the user's own file as text; "" if the cell is empty. Whole numbers are accepted: many ids are numbers."""
+    """Return an id of the user's own file as text; "" for None. Raise _UnusableError if it is not a text or a whole number."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -252,7 +255,7 @@ def _check_text(column: str, text: str) -> None:
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:
-    """Return the UTC time when an annotation was last changed or, if that is unknown, created; None if both are unknown."""
+    """Return when an annotation was last changed (or else created), in UTC; None if unknown. Raise _UnusableError if invalid."""
     text = found.get("updated_at") or found.get("created_at")
     if not text:
         return None

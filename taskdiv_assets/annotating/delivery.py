@@ -1,8 +1,8 @@
 """Writer of an exported list to the user's disk, such that an interruption at any step can be repaired.
 
 Step 1 writes and syncs `FILE.part`. Step 2 records the prompts of this file in the ledger as sent. Step 3 renames `FILE.part` to
-`FILE`. After an interruption before step 2, the next export may overwrite `FILE.part`. After an interruption before step 3,
-`finish` renames it.
+`FILE`. After an interruption before step 2, the next export may overwrite `FILE.part`. After an interruption before step 3, the
+next export renames `FILE.part` (see `finish_all`).
 """
 
 from __future__ import annotations

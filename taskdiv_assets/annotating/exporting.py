@@ -1,4 +1,4 @@
-"""Export lists of prompts, or the held-out items, that need an answer and were not sent before.
+"""Export of the prompts of lists, or of the held-out items, that need an answer and were not sent before.
 
 If there are such prompts, an export writes the user's file and a ledger entry. The next export completes an interrupted export
 (see `delivery`). A lock allows one export or import at a time, because two exports at the same time could send prompts twice.

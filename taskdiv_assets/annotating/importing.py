@@ -57,7 +57,7 @@ class StoredImport(NamedTuple):
 
 
 def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[str]:
-    """Return the columns with the user's own ids, according to the experiment file and the exported lists."""
+    """Return the names of the columns with the user's own ids, in the exported lists and (if given) in the experiment file."""
     columns = experiment.pool.columns if experiment else None
     named = {columns.id} if columns and columns.id else set()
     return named | {entry.layout.own_id for entry in ledger.entries(store) if entry.layout.own_id}

@@ -130,7 +130,7 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
 
     An answer is rejected if its prompt is unknown or its row contains another row. Equal answers to a prompt are accepted. If the
     answers to a prompt differ and one of them has no time, all of them are rejected. If each of them has a time, all are kept and
-    the latest counts. `known` contains the prompt ids of the pool.
+    the latest counts. `known` contains the ids of the pool's prompts, and of held-out items whose answers are imported.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []

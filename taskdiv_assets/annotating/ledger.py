@@ -91,7 +91,7 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return every export, the oldest first. Raise ValueError for an unusable file; otherwise its prompts would be sent again."""
+    """Return every export, the oldest first. Raise ValueError for an unusable file, because its prompts would be sent again."""
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 

@@ -164,7 +164,7 @@ def show(found: FileLook) -> None:
 
 
 def say_doubts(found: FileLook, answers: Answers) -> None:
-    """Print notes: how many rows have no prompt, a repeated prompt, or a known answer, and what a run does with them."""
+    """Print notes: how many rows have no prompt, a repeated prompt, or a known answer, and what a run does with such rows."""
     name = answers.messages or (answers.prompt if isinstance(answers.prompt, str) else None)
     if name is not None:
         column = found.column(name)

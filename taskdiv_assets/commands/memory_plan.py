@@ -1,6 +1,6 @@
-"""Predict, for `taskdiv plan`, the memory of each stage that holds the model, and the number of processes that fit.
+"""Prediction, for `taskdiv plan`, of the memory of each stage that holds the model, and the number of processes that fit.
 
-The prediction needs the model's config.json only. Of a model on the hub, this file is read and the weights are not.
+The prediction needs the model's config.json and the lengths of the pool's longest texts. No weights are read.
 """
 
 from __future__ import annotations

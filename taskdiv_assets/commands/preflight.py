@@ -120,7 +120,7 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
 
 
 def _own_order(experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter) -> None:
-    """Read a user-defined order in the same way as the asset `ranking`. Raise ValueError if it is shorter than a budget."""
+    """Read a user-defined order as the asset `ranking` does. Raise ValueError if the order has fewer prompts than a budget."""
     columns = experiment.pool.columns
     placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
     over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]

@@ -142,7 +142,7 @@ def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
 
 
 def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of `task_columns` with the most likely word of `TASK_WORDS` in its name; None if no name has one.
+    """Return the column of `task_columns` with the most likely word of `TASK_WORDS` in its name; None if no name has such a word.
 
     Other columns, such as a channel or a language, are not guessed, because a task column adds a strategy and so another list.
     """

@@ -12,7 +12,7 @@ from taskdiv_assets.graph.units import Unit
 
 
 class Filter(NamedTuple):
-    """The selected part of an experiment. An empty field selects everything. `until` is the last asset; None selects all."""
+    """The selected part of an experiment. An empty tuple selects everything. `until` is the last asset; None means no limit."""
 
     budgets: tuple[int, ...] = ()
     strategies: tuple[str, ...] = ()

@@ -17,8 +17,9 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
     """Condition that is true if the stored report is out of date and an asset was materialised since the last evaluation.
 
     Dagster's built-in conditions miss a report that `taskdiv run` made before the daemon's first evaluation, so this condition
-    reads the store. The cursor contains the newest materialisation of each asset. The store is read only if the cursor changes.
-    So a failed report is requested again only after a change. An evaluation without changes only queries Dagster's records.
+    reads the store. The cursor contains the newest materialisation of each asset except the report. The store is read only if
+    the cursor changes, so a failed report is requested again only after a change. An evaluation without changes only queries
+    Dagster's records.
     """
 
     def __init__(self, experiment: Experiment) -> None:

@@ -60,7 +60,10 @@ def home_folder() -> Path:
 
 
 def prepare_home(workers_n: int | None = None) -> Path:
-    """Create Dagster's home and its `dagster.yaml` if they do not exist. Set `$DAGSTER_HOME`, and return the home's path."""
+    """Create Dagster's home and its `dagster.yaml` if they do not exist. Set `$DAGSTER_HOME`, and return the home's path.
+
+    The limits in a new `dagster.yaml` come from `slots(workers_n)`.
+    """
     folder = home_folder()
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
@@ -74,7 +77,7 @@ def prepare_home(workers_n: int | None = None) -> Path:
 def make_home() -> Path:
     """Create Dagster's home and its databases if they do not exist, and return the home's path.
 
-    Dagster processes that start at the same time with an empty home would otherwise create the databases at the same time.
+    Otherwise, Dagster processes that start at the same time would all try to create the databases of an empty home.
     """
     with open_instance():
         return home_folder()
