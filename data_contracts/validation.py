@@ -38,7 +38,8 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
     """Check a table against every rule of its contract.
 
     A rule can contain `$name` instead of a value. `parameters` maps each name to its value. If the schema of the table differs
-    from the contract's schema, all rules except `schema` are not checked and count as not passed. Their text `observed` says so.
+    from the contract's schema, only the rule `schema` is checked. The other rules count as not passed, and their text `observed`
+    says so.
 
     Raises:
         ValueError: a parameter is missing or does not fit the table, or a rule names a column that its view does not have.

@@ -259,7 +259,7 @@ def per_line(table: pa.Table) -> pa.Table:
 
 
 def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
-    """Return `rows_n` (in the table) and `expected_n` (0 if not in `task_sizes`) for each task of the table or `task_sizes`."""
+    """Return `rows_n` and `expected_n` (0 for a task missing in `task_sizes`) for each task of the table or of `task_sizes`."""
     tasks = both_sides(table, "task", list(task_sizes))
     found = table.group_by("task").aggregate([([], "count_all")])
     rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)

@@ -145,8 +145,8 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
     """Add the default primary comparison if the file declares none, names at least two strategies, and some scores are stored.
 
-    The reference is `random`, or the first strategy if `random` is missing. Compared with it is the last strategy of the file
-    that is not the reference, on the first benchmark and metric. The choice does not depend on the values of scores.
+    The reference is `random`, or the first strategy if `random` is missing. The last strategy of the file that is not the
+    reference is compared with it, on the first benchmark and metric. The choice does not depend on the values of scores.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:

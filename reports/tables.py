@@ -158,7 +158,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return the table by task: the reference's score and interval, and each other strategy's difference; None without others."""
+    """Return by task the reference's score and interval, and the other strategies' differences; None if no other has scores."""
     found = section.by_task
     if found is None:
         return None

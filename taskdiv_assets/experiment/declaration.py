@@ -73,7 +73,7 @@ class BaseModelSource(Settings):
 
     @property
     def label(self) -> str:
-        """Name of the model for people: the repository on the hub (`OWNER/NAME`), the name of the folder or file, or `lab`."""
+        """Short name of the model: the repository on the hub (`OWNER/NAME`), the name of the folder or file, or `lab`."""
         path = " ".join((self.path or "").split())
         return self.hub or (Path(path).name.strip(".") or path if self.path else "lab")
 

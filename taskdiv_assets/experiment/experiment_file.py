@@ -49,7 +49,7 @@ def load(source: str) -> Experiment:
 
 
 def read_text(source: str) -> tuple[str, str]:
-    """Return text and path of experiment `source` (see `load`). Raise ExperimentError if it is missing, too large or not text."""
+    """Return the text and the path of an experiment file; raise ExperimentError if it is missing, too large or not UTF-8 text."""
     built_in = BUILT_IN / f"{source}.yaml"
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
