@@ -15,7 +15,7 @@ from taskdiv_assets.graph.work import Product, Work
 def make_task_confidence(work: Work) -> Product:
     """Compute each task's mean confidence and standard error.
 
-    If only a sample was scored, a note may give the share of labels that are expected to go to other tasks because of this.
+    If only a sample was scored, a note may give the share of labels that are expected to go to other tasks because of sampling.
     """
     labels = work.read("task_labels")
     codes, names = task_codes(labels)

@@ -71,7 +71,7 @@ def picture_task_labels(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def summary_task_labels(notes: Mapping[str, Any]) -> str:
-    """Return a sentence on the agreement of the found tasks, and a Markdown table of the largest of them.
+    """Return a sentence on the agreement of the found tasks, and a Markdown table of the largest found tasks.
 
     If no tasks were found, return only the number of tasks.
     """

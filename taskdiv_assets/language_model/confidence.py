@@ -98,7 +98,7 @@ def empty_columns(prompts_n: int) -> Columns:
 
 
 class Scorer:
-    """Scorer of prompts, which yields their statistics batch by batch.
+    """A scorer that yields the statistics of prompts batch by batch.
 
     A prompt that does not fit into the context, with its continuation if any, loses its beginning and is listed in `cut`.
 

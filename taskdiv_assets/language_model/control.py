@@ -46,7 +46,7 @@ def around(before: str, data: str, after: str) -> str:
 
 
 def pieces(text: str) -> Pieces:
-    """Separate a text of `around` into its parts. A text without marks is data; marks inside the data have no effect."""
+    """Separate a text that `around` returned into its parts. A text without marks is data. Marks inside data have no effect."""
     if not text.startswith(OPEN):
         return (Piece(text, True),)
     before, _, rest = text[1:].partition(CLOSE)

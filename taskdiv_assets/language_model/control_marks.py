@@ -52,7 +52,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
     """Return True if `signs`, from `signs_in`, prove that no text contains any of the names.
 
-    Nothing can be proved if `signs` is None, or if a name does not have the form of such a part. Then return False.
+    Nothing can be proved if `signs` is None, or if a name does not have the form of a part of `signs_in`. Then return False.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -93,7 +93,7 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:  # None: no such file
-    """Return the special tokens in a tokenizer's files; raise ValueError if a file is damaged. `read` maps a name to bytes."""
+    """Return the special tokens in a tokenizer's files; raise ValueError if one is damaged. `read` maps file names to bytes."""
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         try:

@@ -180,7 +180,7 @@ class _Probe:
         return not self._error(read) <= self.threshold
 
     def _error(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> float:
-        """Return the largest relative deviation of `read`'s logits from those of the text alone.
+        """Return the largest relative deviation of `read`'s logits from the logits of the text alone.
 
         After an error of `read`, return infinity. Raise the error if memory runs out.
         """

@@ -129,7 +129,7 @@ class Rereading:
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Return the keys and values of prefixes, padded on the left; both are empty if the model cannot share them."""
+    """Return the keys and values of left-padded prefixes. Both tuples are empty if the model cannot share prefixes."""
     from taskdiv_assets.language_model.counted import counted_padding  # which imports this module
 
     if not can_share(lm):

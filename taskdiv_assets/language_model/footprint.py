@@ -180,14 +180,14 @@ def work_of(shape: Shape, read_n: int, said_n: int) -> int:
 
 
 def embedding(lm: LanguageModel, longest_n: int) -> Memory:
-    """Predict the embedding of prompts of up to `longest_n` tokens. Rows that only fill up a batch count too."""
+    """Predict the memory for embedding prompts of up to `longest_n` tokens. Rows that only fill up a batch count too."""
     shapes = shapes_of(lm)
     tokens_n = _largest(longest_n, shapes.rows, shapes.tokens)
     return _inference(lm, tokens_n, tokens_n * token_bytes(lm, has_cache=False))
 
 
 def continuing(lm: LanguageModel, longest_n: int, prompts_n: int, new_n: int) -> Memory:
-    """Predict the scoring of `prompts_n` prompts, of up to `longest_n` tokens each, by continuations of `new_n` tokens."""
+    """Predict the memory for scoring `prompts_n` prompts of up to `longest_n` tokens by continuations of `new_n` tokens."""
     shapes, vocabulary_n, width = shapes_of(lm), vocabulary_size(lm), width_of(lm)
     if is_suitable(lm):
         rows_n = min(prompts_n, PACK_ROWS, max(1, PACK_LOGITS // vocabulary_n))
@@ -202,7 +202,7 @@ def continuing(lm: LanguageModel, longest_n: int, prompts_n: int, new_n: int) ->
 
 
 def reading(lm: LanguageModel, longest_n: int) -> Memory:
-    """Predict the scoring of prompts by their own tokens, with logits at every place. Prompts have up to `longest_n` tokens."""
+    """Predict the memory for scoring prompts of up to `longest_n` tokens by their own tokens, with logits at every place."""
     shapes = shapes_of(lm)
     rows_n = min(shapes.rows, max(1, LOGITS_AT_ONCE // (longest_n * vocabulary_size(lm))))
     tokens_n = _largest(longest_n, rows_n, shapes.tokens)
@@ -210,7 +210,7 @@ def reading(lm: LanguageModel, longest_n: int) -> Memory:
 
 
 def weighing(lm: LanguageModel, longest_n: int, answer_n: int) -> Memory:
-    """Predict the likelihoods of answers of up to `answer_n` tokens, in texts of up to `longest_n` tokens."""
+    """Predict the memory for likelihoods of answers of up to `answer_n` tokens, in texts of up to `longest_n` tokens."""
     shapes = shapes_of(lm)
     is_passed = lm.device.type == "cpu" and not can_share(lm)
     tokens_n = _largest(longest_n, shapes.rows, CPU_TOKENS if is_passed else shapes.tokens)
@@ -220,7 +220,7 @@ def weighing(lm: LanguageModel, longest_n: int, answer_n: int) -> Memory:
 
 
 def writing(lm: LanguageModel, longest_n: int) -> Memory:
-    """Predict the writing of answers. Texts have up to `longest_n` tokens, with the answer."""
+    """Predict the memory for writing answers. A text has up to `longest_n` tokens, with the answer."""
     shapes = shapes_of(lm)
     tokens_n = _largest(longest_n, shapes.rows, shapes.tokens)
     logits_n = max(1, tokens_n // longest_n) * vocabulary_size(lm)
@@ -228,7 +228,7 @@ def writing(lm: LanguageModel, longest_n: int) -> Memory:
 
 
 def training(lm: LanguageModel, tuning: Tuning, longest_n: int, *, is_recomputed: bool = False) -> Memory:
-    """Predict a training on examples of up to `longest_n` tokens."""
+    """Predict the memory for a training on examples of up to `longest_n` tokens."""
     shape, width = shape_of(lm.model), width_of(lm)
     longest_n = min(longest_n, tuning.max_length)
     tokens_n = _largest(longest_n, tuning.batch_size, tuning.pass_tokens)

@@ -63,7 +63,7 @@ class ResolvedModel(NamedTuple):
     unpacked_from: str = ""  # SHA-256 of the GGUF file that the model was unpacked from
 
     def unpacking(self) -> dict[str, str]:
-        """Return the entry `unpacked_from` for the footer of the base model; empty if the model was not unpacked."""
+        """Return the entry `unpacked_from` for the stored notes on a model; {} if the model was not unpacked."""
         return {"unpacked_from": self.unpacked_from} if self.unpacked_from else {}
 
 

@@ -92,7 +92,7 @@ def _check_weight_files(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """Read a model's configuration; raise ValueError if it is damaged or its architecture is unknown."""
+    """Read a model's configuration; raise ValueError if the file is damaged or the model's architecture is unknown."""
     import transformers
 
     advice = f"expected the `model_type` of an architecture that transformers {transformers.__version__} has"
@@ -101,7 +101,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Return the number of rows of the embedding. Raise ValueError if a weight is missing or has another shape than the model."""
+    """Return the number of rows of the embedding. Raise ValueError if a weight is missing or has a wrong shape."""
     advice = "expected a causal language model whose configuration and weights belong together"
     with quiet(), explained(folder, "the model", advice):
         model, info = from_files(folder, config=config, device_map="meta")  # a device with shapes and no memory

@@ -38,7 +38,7 @@ class Reading(NamedTuple):
     control: tuple[str, ...]  # texts of the special tokens (see `control`)
 
     def notes(self) -> dict[str, object]:
-        """Return the facts that identities depend on, for the footer of the base model."""
+        """Return the facts that identities depend on, for the stored notes on a model."""
         read = {"start": self.start, "ended_texts": self.ended_texts, "reads_clock": self.reads_clock}
         return {**read, CONTROL: list(self.control)}
 

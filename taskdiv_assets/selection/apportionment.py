@@ -67,7 +67,7 @@ def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int
 
 
 def _picks_up_to(level: int, costs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:  # (T,)
-    """Return the number of picks of each task whose first key, (j - 1) * cost, is at most `level`."""
+    """Return, for each task, the number of its picks with a first key, (j - 1) * cost, of at most `level`."""
     return np.minimum(sizes, level // costs + 1)
 
 

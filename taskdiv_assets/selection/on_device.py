@@ -36,7 +36,7 @@ def is_tensor(embeddings: object) -> TypeGuard[Tensor]:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Switch off gradients and TF32 inside the block. TF32 would round the exact float32 numbers of the grid."""
+    """Switch off gradients and TF32 inside the `with` block. TF32 would round the exact float32 numbers of the grid."""
     import torch
 
     before = torch.get_float32_matmul_precision()

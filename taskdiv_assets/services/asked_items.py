@@ -13,7 +13,7 @@ from taskdiv_assets.services.judged_outputs import TASK, chosen_instructions, it
 
 
 class AskedItem(NamedTuple):
-    """One item of a benchmark. Benchmark, task and id are those of the item's scores."""
+    """One item of a benchmark. `benchmark`, `task` and `item_id` are the same as in the item's scores."""
 
     benchmark: str
     task: str

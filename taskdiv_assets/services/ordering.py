@@ -1,4 +1,4 @@
-"""Order the prompts of a pool by one strategy: read the data that it needs, choose the device, put required prompts first."""
+"""Order the prompts of a pool by a strategy: read what the strategy needs, choose the device, put annotated prompts first."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def cut(
 def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]]:
     """Return the ids and texts of some rows of the pool. At most one row group of the table is in memory at a time.
 
-    Raise StaleInputError if the table is not fresh, or was replaced meanwhile.
+    Raise StaleInputError if the table is not fresh, or was replaced after this check.
     """
     identity, path = work.lineage.fresh(Unit("raw_pool")).identity, work.store.path(*table_parts("raw_pool"))
     found: list[pa.Table] = []

@@ -88,7 +88,7 @@ def widest_pass(lengths: IntArray, steps: Sequence[IntArray], layout: Layout) ->
 
 
 def keeps_examples_apart(lm: LanguageModel) -> bool:
-    """Return True if the model's outputs for the second example of a row stay bit-identical when the first is replaced."""
+    """Return True if the outputs for the second example of a row stay bit-identical when the first example is replaced."""
     import torch
 
     size = lm.model.get_input_embeddings().weight.shape[0]

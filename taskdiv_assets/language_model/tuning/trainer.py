@@ -29,7 +29,7 @@ OnStep = Callable[[int, int, float, int], None]
 
 
 class DivergedError(FloatingPointError):
-    """The loss or the trained weights are not finite. `losses` are those of all steps so far."""
+    """The loss or the trained weights are not finite. `losses` are the losses of all steps so far."""
 
     def __init__(self, message: str, losses: Sequence[float]) -> None:
         super().__init__(message)
@@ -49,8 +49,8 @@ def fit(
 ) -> str:
     """Train `model` over the steps of `course`, and append the losses to `course.losses`.
 
-    Return why TRL's fused loss is not used; empty if it is. Raise ValueError if the model cannot be trained, and DivergedError if
-    the loss or the trained weights are not finite.
+    Return why TRL's fused loss is not used; an empty text if it is used. Raise ValueError if the model cannot be trained, and
+    DivergedError if the loss or the trained weights are not finite.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
