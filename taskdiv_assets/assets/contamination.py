@@ -20,8 +20,8 @@ from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import overlap
 from taskdiv_assets.services.asked_items import AskedItem, asked_items
 
-# A pair has no row in the table if its prompt and its item have this many rows of the benchmark already. Without this bound, a
-# pool of 50,000 prompts from one template, with 1,000 items from the same template, would have 50 million rows.
+# A pair has no row in the table if its prompt and its item already have this many rows each (of the item's benchmark). Without
+# this bound, a pool of 50,000 prompts from one template, with 1,000 items from the same template, would have 50 million rows.
 ROWS_N = 20
 KEY = ("benchmark", "task", "item_id", "prompt_id")
 
@@ -47,7 +47,7 @@ class Tally:
     matches_n: int = 0
     rows_n: int = 0
     prompts: set[int] = field(default_factory=set)  # positions of the prompts that match
-    equal_prompts: set[int] = field(default_factory=set)  # positions of those that are equal to an item
+    equal_prompts: set[int] = field(default_factory=set)  # positions of the prompts that are equal to an item
     items: set[int] = field(default_factory=set)  # positions of the items that match
 
     def add(self, match: overlap.Match) -> None:

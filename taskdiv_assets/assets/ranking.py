@@ -37,7 +37,7 @@ from taskdiv_assets.storage.store import DamagedError
 
 FIRST_K = 10
 POINTS_N = 120  # number of ranks that the picture of an order shows
-TASKS_MAX = 5_000  # only this number of largest tasks is considered; the shares of smaller tasks are not visible
+TASKS_MAX = 5_000  # only the largest tasks are considered; the shares of smaller tasks are not visible
 # Need of a strategy -> asset that provides the data.
 GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": "prompt_embeddings"}
 

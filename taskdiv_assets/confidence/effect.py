@@ -33,7 +33,7 @@ LEAST_KNOWN = 1_000 * FLOOR
 class Effect(NamedTuple):
     """How uncertain the allocation at one budget is, because the tasks' means are estimated from a sample."""
 
-    distance: float  # expected total-variation distance between this allocation and that of the full pool, 0..1
+    distance: float  # expected total-variation distance to the allocation computed from the full pool, 0..1
     low: Counts  # (T,) 95% interval of each task's count, widened to include this allocation
     high: Counts  # (T,)
 

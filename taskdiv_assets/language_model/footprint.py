@@ -41,7 +41,7 @@ class Shape(NamedTuple):
     vocabulary_n: int
     layers_n: int
     hidden_n: int
-    inner_n: int  # width of the feed-forward part, of all experts that read a token together
+    inner_n: int  # width of the feed-forward part, summed over the experts that read one token
     queries_n: int  # heads × width of a head
     norms_n: int  # normalisations of hidden states in a layer
     kept_n: int  # numbers in the keys and values of one token, over all layers
@@ -56,7 +56,7 @@ class Memory(NamedTuple):
     weights_n: int
     trained_n: int  # in a training: the adapter, gradients and the optimiser's state
     batch_n: int  # the largest batch: activations, keys and values, logits
-    tokens_n: int  # tokens of the largest batch, padding included (a number, no bytes)
+    tokens_n: int  # tokens of the largest batch, padding included (a count, not bytes)
 
     @property
     def total_n(self) -> int:

@@ -185,7 +185,7 @@ def in_chat_template(folder: Path, template: str) -> str:
 
 def resolve_source(
     source: BaseModelSource,
-    pool: Pool,  # its tasks are those that the lab's model is trained on
+    pool: Pool,  # the lab's model is trained on the tasks of this pool
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
@@ -274,7 +274,7 @@ def context_of(config: Any) -> int | None:
 
 
 def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
-    """Return the tokens that end a generation: those of the generation configuration and of the tokenizer."""
+    """Return the tokens that end a generation, from the generation configuration and from the tokenizer, sorted."""
     found: set[int] = set()
     for value in (lm.model.generation_config.eos_token_id, lm.tokenizer.eos_token_id):
         found.update([value] if isinstance(value, int) else value or [])

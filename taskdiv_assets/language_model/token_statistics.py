@@ -30,7 +30,7 @@ class Step(NamedTuple):
     probability: torch.Tensor  # of that token, at least SMALLEST
     log_probability: torch.Tensor
     entropy: torch.Tensor
-    margin: torch.Tensor  # probability of the likeliest token minus that of the second
+    margin: torch.Tensor  # probability of the likeliest token minus the probability of the second
 
     @property
     def numbers(self) -> torch.Tensor:
@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
 def statistics(
     logits: torch.Tensor,  # (…, vocabulary)
-    tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
+    tokens: torch.Tensor | None = None,  # (…) tokens of a text; None: the likeliest tokens
 ) -> Step:
     """Return statistics of each distribution, and of one token: the likeliest token, or the text's own token (`tokens`)."""
     import torch

@@ -1,4 +1,4 @@
-"""Order the prompts of a pool by a strategy: read what the strategy needs, choose the device, put annotated prompts first."""
+"""Order a pool's prompts by a strategy: read the data that the strategy needs, choose the device, put annotated prompts first."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.store import Store, footer_of, home
 
-SHARD_PROMPTS_N = 4_096  # the largest number of prompts in a part
+SHARD_PROMPTS_N = 4_096  # the largest number of prompts in a shard
 SHARD_PROMPTS_LEAST_N = 256  # in smaller shards, padding costs more than the even distribution saves
 # Restarts of one worker, and retries of one shard. Pre-empted workers restart often; a shard that kills each worker is given up.
 RESTARTS_N, CRASHES_N = 10, 3

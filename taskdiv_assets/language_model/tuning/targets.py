@@ -69,7 +69,7 @@ def _why_not_linear(module: torch.nn.Module) -> str:
     with torch.no_grad():
         try:
             found = module(states)
-        except Exception as error:  # any error of a layer for states that are not those of its model
+        except Exception as error:  # any error of a layer for states that its model would not give it
             refuse_full(error)
             return GROUPED
         if isinstance(found, tuple):
