@@ -155,7 +155,8 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
     """Compare each strategy with the reference, and `WEIGHTED` with `PLAIN` if both have scores.
 
-    The primary comparison and pairs without a common budget or seed are left out.
+    The primary comparison is left out. A pair is left out if it has no common budgets, or if one of its strategies has no seed
+    with scores at all these budgets.
     """
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):

@@ -54,10 +54,10 @@ class Difference(NamedTuple):
     reference_seeds_n: int  # used seeds of the second arm; 0 for a fixed reference
     items_n: int
     tasks_n: int
-    has_seed_uncertainty: bool  # False: no arm has two seeds, so the interval includes only items
+    has_seed_uncertainty: bool  # False: no arm has two seeds, so the interval leaves out the variance of the seeds
     is_borrowed: bool  # one arm has a single seed, and the other arm's seed variance is used for it
     is_identical: bool  # every score of the two arms is the same
-    parts: Parts | None = None  # None: the interval includes only items
+    parts: Parts | None = None  # None: no arm has two seeds
 
     @property
     def verdict(self) -> Verdict:
@@ -103,8 +103,9 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
     """Test whether the difference lies within ±margin (in units of the score), by two one-sided t tests, each at `alpha`.
 
-    If no arm has two seeds, equivalence is never shown, because the interval then includes only items. The variance is above 0
-    even if all differences are 0. So, with the default margin, equal scores are equivalent only on about 150 items or more.
+    If no arm has two seeds, equivalence is never shown, because the interval then leaves out the variance of the seeds. The
+    estimated variance is above 0 even if all differences are 0 (see `variance.unseen_part`). So identical scores are shown to be
+    equivalent only on about 150 items or more (with the default margin and `alpha`).
     Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: variance and df of `paired_difference`.
     Raise ValueError if `margin` is not above 0.
 

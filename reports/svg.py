@@ -108,7 +108,7 @@ def _flat(text: str, prefix: str) -> str:
 
 
 def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
-    """Rewrite one tag: short ids with a prefix, no font family, short numbers, and colours as CSS variables."""
+    """Rewrite one tag: short ids with a prefix, no ids of groups, no font family, short numbers, and colours as CSS variables."""
     text = re.sub(r'^<g id="[^"]*"', "<g", text)  # nothing refers to groups
     text = text.replace(" xlink:href=", " href=")
     text = _IDS.sub(lambda found: f"{found[1]}{prefix}{ids.setdefault(found[2], len(ids) + 1)}", text)

@@ -66,7 +66,9 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
     """Draw accuracy against mean confidence, one mark for each task.
 
-    The figure names up to `LABELLED_MAX_N` tasks that are confident and wrong, and all other tasks in `marks`.
+    The figure names two groups of tasks: the first `LABELLED_MAX_N` of the tasks that are confident and wrong, and every task in
+    `marks` that is not confident and wrong. With more than `INTERVALS_MAX_N` tasks, only tasks in `marks` and tasks that are
+    confident and wrong have 95% intervals.
     """
     wrong = numbers.confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]

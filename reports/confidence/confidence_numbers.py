@@ -140,7 +140,7 @@ def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...
 
 
 def below_even_share(rows: Sequence[ComparedTask]) -> frozenset[str]:
-    """Return the tasks that get fewer labels than in an even split, by the chosen variant at its largest budget."""
+    """Return the tasks to which the chosen variant, at its largest budget, gives fewer labels than an even split would."""
     own = [row for row in rows if row.is_chosen]
     largest = [row for row in own if row.budget_n == max(one.budget_n for one in own)]
     even = sum(row.allocated_n for row in largest) / max(1, len(largest))

@@ -1,4 +1,7 @@
-"""Tables of confidence: one for each figure, one that compares sources and definitions, and one on sampling."""
+"""Tables of confidence: one for each figure, one that compares sources and definitions, and one on sampling.
+
+A long table of tasks keeps only its first and last rows (see `tables.shortened`).
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -80,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
     """Return the answers in a file, and a problem for each row that cannot be used, or for a file without answers.
 
-    `data` are the bytes of the file; None if they were not read before.
+    `data` are the bytes of the file. If `data` is None, the file is read; raise ValueError if `path` is missing or a folder.
     """
     reading = reading or Reading()
     names = reading.names
@@ -211,7 +211,10 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return a row's prompt_id without the apostrophe of an export; for an empty cell "" or, if `is_needed`, _UnusableError."""
+    """Return a row's prompt_id without the apostrophe of an export; "" for an empty cell.
+
+    Raise _UnusableError if the value is not text, or if the cell is empty and `is_needed` is True.
+    """
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:

@@ -107,7 +107,7 @@ def import_answers(
     """Store the answers of a file. If the same answers were stored before and still count, they are not stored again.
 
     `annotator` is the name for rows without an annotator. If some rows cannot be used, the valid rows are stored only if
-    `is_accepting_valid` is True. If the import waits for another import or export, `on_wait` receives a sentence about that one.
+    `is_accepting_valid` is True. If the import waits for another import or export, `on_wait` receives a sentence about it.
 
     Raises:
         ValueError: some rows cannot be used, and the valid rows are not stored. A report is written (see `problems`).

@@ -1,8 +1,8 @@
 """Checks of the answers in a file: find the prompt of each answer, and reject the answers that cannot be stored.
 
 `resolve` finds the prompt by its prompt_id or by its "own id", the id of the user's own file. If a row has both ids and they
-disagree, the row is rejected, because it is unknown which id is wrong. `judge` rejects unknown prompts, contradictions, and
-rows that contain other rows because of a wrong quote.
+disagree, the row is rejected, because it is unknown which id is wrong. `judge` rejects unknown prompts and contradictions. Both
+functions reject a row that contains other rows because of a wrong quote.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return the answers with the pool's prompt_ids, and problems for unusable ids. Unknown prompt_ids are left for `judge`."""
+    """Return the answers with the pool's prompt_ids, and a problem for each row that is rejected because of its ids.
+
+    An unknown prompt_id is kept, so that `judge` can reject it.
+    """
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []
     problems: list[Problem] = []

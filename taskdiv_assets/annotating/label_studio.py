@@ -53,8 +53,8 @@ def is_tasks(items: Sequence[object]) -> bool:
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
     """Yield the annotations of one task of a JSON export. Each is a dictionary like a row of JSON-MIN, with ids and the answer.
 
-    A task without annotations is yielded once, with None as the value of the column `MARK`. A task or annotation of another form
-    is yielded with a response that is not text, or without an id, so that the import rejects the row.
+    A task without annotations is yielded once, with None as the value of the column `MARK`. A malformed task or annotation is
+    yielded with a response that is not text, or without an id, so that the import rejects the row.
     """
     data = item.get("data")
     row = folded_keys(data) if isinstance(data, dict) else {}

@@ -50,8 +50,11 @@ class Encoder:
     """The converter of lm-eval's requests to tokens, for one loaded model. The model is not changed.
 
     The tokens differ from lm-eval's in two cases. First, if `as_trained`, prompt and answer are separated as in fine-tuning (see
-    `split`). Second, special tokens in an item are read as plain text. `written` are the texts that the tasks write around their
-    items. A special token in `written` is special in every question.
+    `split`). Second, special tokens in an item are read as plain text. `written` contains the texts that the tasks write around
+    their items. If a special token occurs in `written`, it is read as a special token everywhere, also in items.
+
+    Raises:
+        ValueError: the model's tokenizer has neither a start nor an end token.
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:
@@ -77,7 +80,7 @@ class Encoder:
         self.room_n = int(self.harness.max_length)
 
     def _tokens(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Return the tokens of a text by lm-eval's rules for a start token. Only special tokens in `written` are special."""
+        """Return the tokens of a text by lm-eval's rules for a start token. Special tokens outside `written` are plain text."""
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         parts = self._pieces(text)
         start = self.harness.tok_decode([self.harness.prefix_token_id], skip_special_tokens=False)

@@ -149,8 +149,9 @@ def similarity(metric: str, written: str, known: str) -> float:
 def bits_per_character(items: Sequence[Item], answers: Mapping[str, Answer], cut: Collection[str]) -> float | None:
     """Return the bits that a model needs for one character of the known answers. End tokens add bits, but no characters.
 
-    An item whose first question is in `cut` is left out. Return None if no item is left. Unlike a loss per token, the number can
-    be compared between tokenizers.
+    `cut` contains the keys of the questions that were cut to fit the model's context or `tuning.max_length`. An item is left out
+    if its first question, the one about the known answer, is in `cut`. Return None if no character is left. Unlike a loss per
+    token, the result can be compared between tokenizers.
     """
     whole = [item for item in items if item.keys[0] not in cut]
     characters_n = sum(len(item.target) for item in whole)

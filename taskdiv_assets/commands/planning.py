@@ -65,7 +65,10 @@ def plan(
     looked_at: PoolSize | None = None,  # the pool's size by its source file, used if the stored pool is not fresh
     texts: TextBytes | None = None,  # sizes of the pool's longest texts
 ) -> Plan:
-    """Return the plan of an experiment, or of the part that `wanted` selects."""
+    """Return the plan of an experiment, or of the part that `wanted` selects.
+
+    Raise ValueError if this part does not use the asset `wanted.until`.
+    """
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)
     pool = lineage.pool_size or looked_at

@@ -22,9 +22,12 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 class Extent(Settings):
     """The items of a benchmark that the model answers: all items, the first items of each task, or a sample.
 
+    At most one of the two attributes may be set.
+
     Attributes:
-        limit: number of items of each task; the first ones of the source are used, as in lm-eval.
-        sample: number of items of all tasks together, shared equally among the tasks; a hash of their content draws the items.
+        limit: largest number of items of each task; the first ones of the source are used, as in lm-eval.
+        sample: number of items of all tasks together, shared equally among the tasks; a task with fewer items gives all of them.
+            The items are drawn by a hash of their content.
     """
 
     limit: PositiveInt | None = None
@@ -77,7 +80,8 @@ class Generated(Settings):
 class HeldOutBenchmark(Settings):
     """Prompts of the user's own pool, which are held out before any selection, and the scores of their answers.
 
-    The likelihood of each known answer is scored, and by option also an answer that the model writes.
+    The likelihood of each known answer is scored, and by option also an answer that the model writes. Exactly one of `per_task`,
+    `share` and `path` must be set. `path` requires `columns`, and excludes `answers: later`.
 
     Attributes:
         per_task: number of items of each task, drawn by hash; at most half of the task's prompts.
@@ -188,6 +192,8 @@ class HarnessBenchmark(Written):
 
 class Judge(Settings):
     """The judge, which decides which of two answers is better: a model at an endpoint, or imported verdicts.
+
+    Either `model` or `annotator` must be set. `calls` is required with `model`. With `annotator`, only `annotator` may be set.
 
     $TASKDIV_JUDGE_URL and $TASKDIV_JUDGE_KEY give the address and the key of the endpoint. They are never stored.
 

@@ -105,7 +105,8 @@ class Models:
     def proxy(self, source: BaseModelSource) -> Proxy:
         """Return the identity, the number format and the attention implementation of a proxy.
 
-        `dtype: auto` means float32 for the lab's models, and otherwise the format of the base model.
+        `dtype: auto` means float32 for the lab's models, and otherwise the format of the base model. Raise StaleInputError if
+        the files of a local model cannot be read.
         """
         wanted = "float32" if source.lab is not None else self.decision["dtype"]
         dtype = wanted if source.dtype == "auto" else source.dtype
@@ -127,7 +128,7 @@ class Models:
         """Return the identity and the inputs of the statistics that are stored for each prompt.
 
         The identity does not depend on the set of prompts or the definition of confidence. So no prompt is scored again after
-        a change of the pool, the sample or the definition.
+        a change of the pool, the sample or the definition. Raise StaleInputError if the model is not fresh or cannot be read.
         """
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
@@ -184,8 +185,8 @@ class Models:
     def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
         """Return the notes in the manifest of a proxy's folder; empty if the folder does not exist yet.
 
-        A folder of an earlier version has no notes. Its special tokens are then read from its files. Raise StaleInputError if the
-        manifest or one of these files is damaged.
+        If an earlier version stored the folder, the note READING is missing. A note with the special tokens in the folder's
+        tokenizer files then replaces it. Raise StaleInputError if the manifest or one of these files is damaged, or as `proxy`.
         """
         store, folder = self._store, self.proxy(source).identity
         if folder not in self._proxy_notes and store is not None:

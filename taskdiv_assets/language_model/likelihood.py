@@ -281,7 +281,8 @@ def logits_at(
 ) -> torch.Tensor:
     """Return float32 logits, (places, vocabulary), at the places (`rows`, `columns`) of the input.
 
-    transformers' option `logits_to_keep` would compute logits for all rows at each column.
+    A hook selects the hidden states of these places before the output layer. transformers' option `logits_to_keep` would compute
+    logits for all rows at each column.
     """
     head = lm.model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _head, states: states[0][rows, columns][None])

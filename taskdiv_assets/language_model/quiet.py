@@ -12,7 +12,7 @@ HARNESS_LOGGERS = ("lm_eval", "transformers", "datasets")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress transformers' messages except errors, its progress bars, and all Python warnings."""
+    """Suppress the progress bars of transformers, its messages below the level of an error, and all Python warnings."""
     from transformers.utils import logging as theirs
 
     before, had_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
@@ -43,7 +43,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextmanager
 def quiet_harness() -> Iterator[None]:
-    """Suppress messages of lm-eval, transformers and datasets except errors, and lm-eval's progress bar that has no switch."""
+    """Suppress a progress bar of lm-eval that has no switch. Of lm-eval, transformers and datasets, log only errors."""
     from lm_eval.api import task as harness_task
 
     levels = {name: logging.getLogger(name).level for name in HARNESS_LOGGERS}
@@ -61,7 +61,7 @@ def quiet_harness() -> Iterator[None]:
 
 @contextmanager
 def quiet_gguf() -> Iterator[None]:
-    """Suppress the messages of transformers, and the progress bar of its GGUF reader, which has no switch."""
+    """Suppress the same as `quiet`, and the progress bar of transformers' GGUF reader, which has no switch."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
     bar = reader.tqdm

@@ -175,7 +175,7 @@ JOB_DESCRIPTIONS = {
 
 
 def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Return the sensor that adds the budgets of the experiment file and the store to the partition dialog."""
+    """Return the sensor that updates the budgets in the partition dialog from the experiment file and the store."""
 
     @dg.sensor(
         name=f"{experiment.name}_budgets",

@@ -66,7 +66,10 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Ten
 
 
 def k_center(points: Tensor, first: int, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the picks of `selection.k_center`, with one matrix-vector product per pick; `first` is the first pick."""
+    """Return the picks of `selection.k_center` as rows of `points`. `first` is the row of the first pick.
+
+    Each pick takes one matrix-vector product.
+    """
     with exact_products():
         lengths = _lengths(points)
         values = lengths.new_full((len(points),), sys.float_info.max)
@@ -79,7 +82,7 @@ def k_center(points: Tensor, first: int, depth: int, progress: Progress | None =
 
 
 def dpp(points: Tensor, directions: Directions, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the picks of `selection.dpp`, with one matrix-vector product per pick."""
+    """Return the picks of `selection.dpp` as rows of `points`. Each pick takes one matrix-vector product."""
     import torch
 
     with exact_products():
@@ -125,7 +128,7 @@ def nearest(points: Tensor, neighbours_n: int) -> Graph:
 
 
 def facility_location(points: Tensor, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the picks of `facility_location.greedy_exact`. All gains are exact after every pick."""
+    """Return the picks of `facility_location.greedy_exact` as rows of `points`. All gains are exact after every pick."""
     import torch
 
     picks = np.empty(depth, np.int64)
@@ -163,7 +166,10 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must be sorted."""
+    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative).
+
+    `picks` are rows of `points`. `budgets` must be in ascending order.
+    """
     import torch
 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0

@@ -82,7 +82,7 @@ def judge_outputs(
 
 
 def store_tables(work: Work, identity: str, tables: Mapping[str, pa.Table], **content: Any) -> None:
-    """Store `tables` (file name -> table) in one folder. The folder's manifest also contains `content`."""
+    """Store `tables` (file name -> table) in the folder `identity`. The folder's manifest also contains `content`."""
     with work.store.scratch() as folder:
         for name, table in tables.items():
             pq.write_table(table, folder / name, compression="zstd")

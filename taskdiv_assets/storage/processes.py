@@ -49,9 +49,10 @@ def this() -> Process:
 
 
 def boot() -> str:
-    """Return the mark of this boot and namespace; empty if the system has no boot id.
+    """Return the mark of the machine's current boot and of this process's PID namespace; empty if the system has no boot id.
 
-    On a system without namespaces, the mark is only the boot id. Marks of earlier versions of this project have this form too.
+    A mark is the boot id, followed by the namespace. It is only the boot id on a system without namespaces, and in files that
+    earlier versions of this project wrote.
     """
     try:
         start = BOOT_ID.read_text(encoding="ascii").strip()

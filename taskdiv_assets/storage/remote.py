@@ -98,7 +98,10 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace a library's error by FileNotFoundError (missing object) or PermissionError (missing rights or credentials)."""
+    """Replace a library's error by FileNotFoundError (missing object) or PermissionError (missing rights or credentials).
+
+    Other errors are raised unchanged.
+    """
     try:
         yield
     except FileNotFoundError:

@@ -28,7 +28,7 @@ class Annotation(NamedTuple):
     model_generator: str
     annotator: str
     preference: float | None  # 0..1; 1: the model's output is preferred; None: no verdict
-    answer: str  # the text of the judge's reply; empty if the file has none
+    answer: str  # the start of the judge's reply; empty if the file has none
 
 
 def read_annotations(source: str) -> tuple[Annotation, ...]:
@@ -107,7 +107,10 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    """Return the start of the judge's reply; empty if there is none. alpaca-eval 0.6.6 stores an object of OpenAI's API."""
+    """Return the first ANSWER_CHARS characters of the judge's reply; empty if there is none.
+
+    The reply is stored as text or, by alpaca-eval 0.6.6, in the entry `text` of an object from OpenAI's API.
+    """
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
     return text[:ANSWER_CHARS] if isinstance(text, str) else ""

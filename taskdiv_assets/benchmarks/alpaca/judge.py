@@ -39,8 +39,8 @@ def ask_all(
     such as Ctrl-C ends the run.
 
     Raises:
-        ValueError: the judge cannot answer (for example, wrong key, model or address, or no credit), HOPELESS_N questions in a
-            row failed, or the first HOPELESS_N answers were all unreadable.
+        ValueError: `judge` has no model, the judge cannot answer (for example, wrong key, model or address, or no credit),
+            HOPELESS_N questions in a row failed, or the first HOPELESS_N answers were all unreadable.
     """
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
@@ -100,7 +100,10 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def _hand_on(self, least_n: int) -> None:
-        """While at least `least_n` verdicts wait, pass the oldest to `keep`. If `keep` fails, these are not passed again."""
+        """While at least `least_n` verdicts wait, pass the oldest ones to `keep`, at most KEEP_N in one call.
+
+        If a call of `keep` raises an exception, the verdicts of this call are not passed again.
+        """
         while len(self._waiting) >= least_n:
             verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
             self._flushed_at = time.monotonic()

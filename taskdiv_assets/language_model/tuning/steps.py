@@ -42,7 +42,7 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
     """Return the positions of each step's examples: every epoch is a new random order, cut into steps of `batch_size`.
 
     The last step of an epoch takes the remaining examples. If `epochs` give fewer than `min_steps_n` steps, more epochs follow,
-    and the last of them may end early.
+    and the last of them may end early. `examples_n` must be at least 1.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -56,6 +56,8 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
     """Return one process's examples of a step. The examples go to processes 0, …, n - 1, n - 1, …, 0 and so on, longest first.
+
+    A single process gets all examples in their given order. If there are fewer examples than processes, some get none.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
