@@ -129,7 +129,7 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
-    """Return per selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks before the last)."""
+    """Return `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks before the last) by selection seed."""
     groups = table.group_by("selection_seed").aggregate(
         [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
     )
@@ -184,8 +184,9 @@ def found_tasks(table: pa.Table, smallest_budget: int, agreement: float | None) 
 
 
 def per_spelling(table: pa.Table) -> pa.Table:
-    """Return for each task `spelling`, the `repr` of its name, and `spellings_n`, the number of tasks with the same folded name.
+    """Return one row for each task, with the columns `spelling` and `spellings_n`.
 
+    `spelling` is the `repr` of the task's name. `spellings_n` is the number of tasks with the same folded name, itself included.
     Folding ignores case and extra white space, and composes accents (NFC).
     """
     plain = {task: _plain(task) for task in pc.unique(table["task"]).to_pylist() if task is not None}
@@ -268,14 +269,14 @@ def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: in
 
 
 def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each source, definition and budget `allocated_n` (sum over tasks) and `available_n` (min(budget, pool size))."""
+    """Return `allocated_n` (sum over tasks) and `available_n` (min(budget, pool size)) by source, definition and budget."""
     groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
     available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
     return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
 
 
 def per_budget_and_task(table: pa.Table) -> pa.Table:
-    """Return for each budget and task `chosen_n`, the number of rows where `is_chosen` is true."""
+    """Return `chosen_n`, the number of rows where `is_chosen` is true, for each budget and task."""
     as_number = table.append_column("chosen", pc.cast(table["is_chosen"], pa.int64()))
     groups = as_number.group_by(["budget_n", "task"]).aggregate([("chosen", "sum")])
     return groups.rename_columns({"chosen_sum": "chosen_n"})

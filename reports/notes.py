@@ -149,7 +149,10 @@ def primary(section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Return a sentence on the full pool's gain over the base model, or on what the page cannot show without such a gain."""
+    """Return a sentence on the full pool's gain over the base model.
+
+    If the gain is not known, or its interval is not above 0, the sentence states what the page leaves out.
+    """
     gain = section.full_pool_gain
     if section.full_pool is None:
         return "There is no full-pool score, so labels are compared with the reference's largest budget only."

@@ -51,10 +51,10 @@ def is_tasks(items: Sequence[object]) -> bool:
 
 
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
-    """Yield the annotations of one task of a JSON export. Each is a dictionary like a row of JSON-MIN, with ids and the answer.
+    """Yield a dictionary for each annotation of one task of a JSON export: ids and answer, as in a row of JSON-MIN.
 
-    A task without annotations is yielded once, with None as the value of the column `MARK`. A malformed task or annotation is
-    yielded with a response that is not text, or without an id, so that the import rejects the row.
+    For a task without annotations, yield one dictionary, in which `MARK` is None. If a task or annotation is malformed, its
+    dictionary has no id, or a response that is not text. The import then rejects this row.
     """
     data = item.get("data")
     row = folded_keys(data) if isinstance(data, dict) else {}

@@ -54,7 +54,7 @@ def write_report(path: Path, problems: Sequence[Problem]) -> Path:
 
 
 def remove_report(path: Path) -> None:
-    """Remove the report of an earlier import of a file; other files are kept."""
+    """Remove the report that an earlier import of the answer file `path` wrote. A file that is not a report is never removed."""
     report_path(path).unlink(missing_ok=True)
 
 

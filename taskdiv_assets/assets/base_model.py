@@ -22,10 +22,13 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_base_model(work: Work) -> Product:
-    """Store the base model's files, if not stored yet: fetch them, or train the lab's model.
+    """Return the table of the base model's files. If the files are not stored yet, store them first.
+
+    The files are copied or downloaded. Only the model of the built-in demo (`base_model: {lab: …}`) is trained here.
 
     Raises:
         ValueError: the model cannot be fetched, is damaged, or cannot be fine-tuned.
+        OSError: a remote folder or GGUF file is missing or may not be read, or a disk has too little free space.
     """
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)

@@ -142,7 +142,13 @@ class Scorer:
 
 
 class ItemScorer(Scorer):
-    """The scorer of the benchmark `held_out`. Prompts and answers are tokenised, and cut, as in fine-tuning."""
+    """The scorer of the benchmark `held_out`. Known answers and their prompts are tokenised and cut as in fine-tuning.
+
+    If the model also writes an answer (`generated`), the prompt for it is cut only to the model's context.
+
+    Raises:
+        ValueError: a question cannot be encoded (see `held_out_benchmark.encoded`).
+    """
 
     def __init__(
         self,

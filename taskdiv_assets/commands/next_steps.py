@@ -50,7 +50,7 @@ def next_lines(name: str, options: str, standing: Standing) -> list[str]:
 
 
 def _of_lists(name: str, run: str, standing: Standing) -> list[str]:
-    """Return the commands that train cells with all their answers, and export the next list."""
+    """Return up to two commands: train the cells whose prompts all have answers, and export the next prompts to annotate."""
     steps = []
     if standing.ready_n:
         cells = "cell has its" if standing.ready_n == 1 else "cells have their"

@@ -1,7 +1,8 @@
 """A server for stored reports, so that a click in Dagster's UI opens a report. Only this machine can reach the server.
 
-The server sends only the report `/<mark>/<experiment>/index.html` and its tables `results.csv` and `results.parquet`. The mark
-identifies the results folder (see `report_links`). Any other path is answered with 404. The server writes nothing.
+The server sends only a report, `/<mark>/<experiment>/` or `/<mark>/<experiment>/index.html`, and its tables `results.csv` and
+`results.parquet`. The mark identifies the results folder (see `report_links`). Any other path is answered with 404. The server
+writes nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Answer(NamedTuple):
 
 
 def answer(path: str, url: str) -> Answer:
-    """Return the response to a request for `path`. `url` is the home whose reports are served, as `store.home()` returns it.
+    """Return the response to a request for `path`. The reports are in the results folder `url`, as `store.home()` returns it.
+
+    The status is 404 if there is no such page or report, and 502 if the results folder cannot be read.
 
     >>> answer("/../etc/passwd", "/home/ada/.taskdiv").status.value
     404
@@ -70,13 +73,13 @@ def answer(path: str, url: str) -> Answer:
 
 
 def policy_of(page: bytes) -> str:
-    """Return the content-security policy at the start of a page, as one line, or else a policy that allows nothing."""
+    """Return the content-security policy at the start of a page, as one line. If there is none, return NOTHING."""
     found = POLICY.search(page[:POLICY_WITHIN].decode("utf-8", "replace"))
     return " ".join(html.unescape(found[1]).split()) if found else NOTHING
 
 
 class Server(ThreadingHTTPServer):
-    """Server of the reports of one home."""
+    """Server of the reports in one results folder."""
 
     daemon_threads = True
 
@@ -86,7 +89,10 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handler of GET and HEAD requests. It rejects a request whose header `Host` is not this server, as after DNS rebinding."""
+    """Handler of GET and HEAD requests. It rejects a request whose header `Host` is not this server's address.
+
+    This protects the reports from other web sites that use DNS rebinding.
+    """
 
     server_version = "taskdiv"
     sys_version = ""
@@ -125,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(port: int, url: str | None = None) -> Iterator[int]:
-    """Serve the reports of the home `url` (default `$TASKDIV_HOME`) in a thread during the block. Yield the port.
+    """Serve the reports in the results folder `url` (default `store.home()`) in a thread during the block. Yield the port.
 
     If `port` is 0, a free port is used.
 

@@ -31,7 +31,10 @@ class Adapter(NamedTuple):
 
 
 def adapters(experiment: Experiment, store: Store) -> Iterator[Adapter]:
-    """Yield the stored adapters, sorted by budget, strategy and seed."""
+    """Yield the stored adapters, also stale ones, sorted by budget, strategy and seed.
+
+    Raise ValueError if a stored table is damaged or was not written by this project.
+    """
     lineage = REGISTRY.look(experiment, store)
     units = lineage.look_ahead([Unit("adapter", cell.key) for cell in cells(store)])
     tables = remote.at_once(lambda unit: store.read_table(unit.asset, unit.key).table, units)
@@ -57,7 +60,7 @@ def none_stored(store: Store) -> str:
 def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: str | None, seed: int | None) -> Adapter:
     """Return the only adapter with the given budget, strategy and training seed. An argument that is None matches every adapter.
 
-    Raise ValueError if no adapter or several adapters match.
+    Raise ValueError if no adapter or several adapters match, or a stored table cannot be used (see `adapters`).
     """
     every = list(adapters(experiment, store))
     if not every:

@@ -38,7 +38,7 @@ DEFAULT_TUNING = Tuning(learning_rate=2e-4, epochs=3)
 
 
 class LabModel(Settings):
-    """The base model of the lab: a tiny Llama, trained from random weights on the tasks of the lab."""
+    """The base model of the lab (the built-in demo): a tiny Llama, trained from random weights on the tasks of the lab."""
 
     seed: Seed = 1
     steps: PositiveInt = 500

@@ -50,7 +50,10 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
-    """Add descriptions from the docstring of `model` to a section of the schema and to its keys."""
+    """Add descriptions to a section of the schema and to its keys, and remove the titles of the keys.
+
+    The descriptions come from the docstrings of `model` and its base classes, from PATTERN_WORDS and from EXAMPLES.
+    """
     docstring = "" if model is None else model.__doc__ or ""
     if docstring:
         section["description"] = " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())

@@ -109,6 +109,7 @@ def kept_or_drawn(
 
     New prompts are drawn (see `trial_prompts`) in three cases: there is no stored choice, a prompt of the choice has no answer,
     or the choice has another number of training prompts than requested (`rates.examples`, by default `smallest_budget_n`).
+    Raise ValueError if new prompts are needed and fewer than LEAST_ANSWERED_N prompts have an answer.
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)

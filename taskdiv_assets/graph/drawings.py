@@ -235,7 +235,7 @@ class Spot(NamedTuple):
 
 
 def spots(places: Sequence[Spot], title: str) -> bytes:
-    """Draw a map of circles. The names of the `SPOTS_NAMED_N` largest circles are drawn. The axes have no unit."""
+    """Draw a map of at least one circle. The `SPOTS_NAMED_N` largest circles get their names. The axes have no unit."""
     figure, axes = _figure(height_in=5.0)
     largest = max(place.size for place in places)
     order = sorted(places, key=lambda place: -place.size)  # small circles are drawn over large ones

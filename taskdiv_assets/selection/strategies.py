@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OWN_ORDER = "own_order"  # the need of an order from a user's file, and the score column with the numbers in this file
-READS_CONFIDENCE = frozenset({"scores", TASK_MEANS})  # needs that are computed from the confidence of the base model
+READS_CONFIDENCE = frozenset({"scores", TASK_MEANS})  # needs that are computed from a model's confidence
 NEEDS = frozenset({"tasks", "scores", TASK_MEANS, "embeddings", "prompts"})
 
 
@@ -50,7 +50,10 @@ class Strategy:
 
     @property
     def reads_model(self) -> bool:
-        """True if the strategy reads a table that is computed with the base model."""
+        """True if the strategy reads embeddings, which the base model computes, or confidence.
+
+        Confidence comes from the base model, or from the model in `confidence.model` of the experiment.
+        """
         return bool(self.needs & {"scores", TASK_MEANS, "embeddings"})
 
 

@@ -96,7 +96,10 @@ def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> l
 
 
 def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
-    """Return, by metric, the standard error of the mean that results from sampling; empty if `sample` is None."""
+    """Return, by metric, the standard error that sampling causes in the mean score. Return {} if `sample` is None.
+
+    The error of a metric is None if it cannot be estimated (see `standard_error`).
+    """
     if benchmark.sample is None:
         return {}
     scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}

@@ -97,7 +97,12 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint from a safetensors file; raise ValueError if it is not a checkpoint of version VERSION."""
+    """Read a checkpoint from a safetensors file.
+
+    Raises:
+        ValueError: the file is not a checkpoint of version VERSION.
+        safetensors.SafetensorError: the file is not a complete safetensors file.
+    """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
