@@ -77,7 +77,8 @@ class Folder(NamedTuple):
     def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
         """Read the columns `names` (all if None) of a Parquet file.
 
-        `as_dictionaries` reads the text columns among `names` as dictionary columns.
+        `as_dictionaries` reads the text columns among `names` as dictionary columns. Raise OSError or pa.ArrowException if the
+        file cannot be read, is not Parquet, or lacks one of the columns.
         """
         wanted = None if names is None else list(names)
         with self.fs.open(path, "rb") as handle:
@@ -94,7 +95,10 @@ def open_folder(url: str) -> Folder:
 
 
 def list_tables(folder: Folder) -> Listing:
-    """Return the stored tables, the notes about rejected tables, and one sentence for each table or note that cannot be read."""
+    """Return the stored tables, the notes about rejected tables, and one sentence for each table or note that cannot be read.
+
+    A Parquet file without a footer is a table with an empty footer.
+    """
     with ThreadPoolExecutor(1 if isinstance(folder.fs, LocalFileSystem) else REQUESTS_AT_ONCE) as pool:
         found = list(pool.map(partial(_read, folder), folder.files("tables")))
     tables = {(one.asset, one.key): one for one in found if isinstance(one, StoredTable)}

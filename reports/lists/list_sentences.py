@@ -1,4 +1,7 @@
-"""Sentences on lists of chosen prompts, for the page before there are scores, and the commands of the next steps."""
+"""Sentences on lists of chosen prompts, and the commands of the next steps.
+
+Most sentences are for the page before there are scores. The page with scores uses `left_out`, and in a campaign `next_steps`.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -213,7 +213,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
     """Return a row's prompt_id without the apostrophe of an export; "" for an empty cell.
 
-    Raise _UnusableError if the value is not text, or if the cell is empty and `is_needed` is True.
+    Raise _UnusableError if the value is not text, if the cell is empty and `is_needed` is True, or as `_check_text` does.
     """
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
@@ -228,7 +228,10 @@ def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> st
 
 
 def _own_id(name: str, value: object) -> str:
-    """Return an id of the user's own file as text; "" for None. Raise _UnusableError if it is not a text or a whole number."""
+    """Return an id of the user's own file as text, without the apostrophe of an export; "" for None or a blank text.
+
+    Raise _UnusableError if the id is neither text nor a whole number, or as `_check_text` does.
+    """
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):

@@ -41,7 +41,11 @@ def report_path(path: Path) -> Path:
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file, and return the report's path; raise OSError if this fails. Only an old report is replaced."""
+    """Write a report of `problems`, the unusable rows of the answer file `path`, and return the report's path.
+
+    An earlier report is replaced. A file that is not a report is kept (see `report_path`). Raise OSError if the report cannot be
+    written.
+    """
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
     rows = [(row, _cut(_text(id_)), _text(reason)) for row, id_, reason in problems]

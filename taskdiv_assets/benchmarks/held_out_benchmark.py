@@ -1,4 +1,6 @@
-"""The benchmark `held_out`: how likely a model finds the known answers to prompts that were taken out of the user's pool.
+"""The benchmark `held_out`: how likely a model finds the known answers to the user's own prompts.
+
+The prompts were taken out of the user's pool, or come from a file.
 
 One forward pass gives three scores of an item, from 0 to 1. They describe the tokens of the known answer and its end token: the
 mean of their probabilities, the share of tokens that are the model's first choice, and 1 if this share is 1, else 0. The mean
@@ -132,8 +134,8 @@ def scored_items(benchmark: str, metrics: Sequence[str], asked: Questions, answe
 def similarity(metric: str, written: str, known: str) -> float:
     """Return the similarity of a written answer to the known answer, from 0 to 1.
 
-    `chrf` is sacrebleu's chrF2 of one sentence, divided by 100. `rouge_l` is the F-measure of rouge-score's ROUGE-L without
-    stemming, which reads only the letters a to z and digits.
+    The metric `chrf` is sacrebleu's chrF2 of one sentence, divided by 100. The metric `rouge_l` is the F-measure of rouge-score's
+    ROUGE-L without stemming. ROUGE-L ignores case, and all characters except the letters a to z and digits.
     """
     if metric == "chrf":
         from sacrebleu.metrics.chrf import CHRF

@@ -1,4 +1,4 @@
-"""Checks of the answers to the questions of `taskdiv init`. A check returns None for a valid answer, else an error message."""
+"""Checks of a user's answers to the questions of `taskdiv init`. A check returns an error message, or None for a valid answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Check = Callable[[str], str | None]
 
 
 def column_problem(found: FileLook, answer: str, *, with_none: bool = True) -> str | None:
-    """Check that an answer is the name of a column. `none` is accepted too if `with_none` is True."""
+    """Check that the user's answer is the name of a column. `none` is accepted too if `with_none` is True."""
     known = [*(column.name for column in found.columns), *([NONE] if with_none else [])]
     return None if answer in known else f"there is no column {answer!r}; expected one of {', '.join(known)}"
 

@@ -41,10 +41,11 @@ class Extent(Settings):
 
 
 class Written(Extent):
-    """A benchmark in which the model writes text, and a filter of the task extracts the answer from the text.
+    """A benchmark with tasks in which the model writes text, and a filter of the task extracts the answer from the text.
 
     Attributes:
-        strip: remove blanks and line breaks around an extracted answer before the comparison. The stock task of lm-eval does not.
+        strip: remove blanks and line breaks around an extracted answer before the comparison. The stock task of lm-eval does
+            not. The model must write text in at least one task of the benchmark; otherwise, loading it raises ValueError.
     """
 
     # False is left out of identities, so that results stored without this setting stay valid.
@@ -78,7 +79,7 @@ class Generated(Settings):
 
 
 class HeldOutBenchmark(Settings):
-    """Prompts of the user's own pool, which are held out before any selection, and the scores of their answers.
+    """Items that are held out of the user's pool before any selection, or come from a file, and the scores of their answers.
 
     The likelihood of each known answer is scored, and by option also an answer that the model writes. Exactly one of `per_task`,
     `share` and `path` must be set. `path` requires `columns`, and excludes `answers: later`.
@@ -89,7 +90,7 @@ class HeldOutBenchmark(Settings):
         answers: with `known`, items are drawn from the answered prompts. With `later`, they are drawn from all prompts, and
             their answers are imported by `taskdiv annotations import`. Only answered items are scored.
         path: file of items with their answers, instead of prompts of the pool. All its rows are items.
-        columns: columns of that file, at least `prompt` and `response`.
+        columns: columns of that file: at least `prompt` and `response`, or `messages`.
         drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
         generated: let the model also write an answer to each item, and compare it with the known answer.
     """

@@ -321,7 +321,7 @@ class Experiment(Settings):
 
     @property
     def held_out(self) -> HeldOutBenchmark | None:
-        """The benchmark `held_out`, whose items are taken out of the pool; None if the experiment has none."""
+        """The benchmark `held_out`, with items from the pool or from a file; None if the experiment has no such benchmark."""
         return next((one for one in self.benchmarks if isinstance(one, HeldOutBenchmark)), None)
 
     @property

@@ -44,12 +44,18 @@ class ExperimentError(ValueError):
 
 
 def load(source: str) -> Experiment:
-    """Read a built-in experiment by its name, or an experiment file by its path; raise ExperimentError if it cannot be used."""
+    """Read a built-in experiment by its name, or an experiment file by its path (for errors, see `read_text` and `parse`)."""
     return parse(*read_text(source))
 
 
 def read_text(source: str) -> tuple[str, str]:
-    """Return the text and the path of an experiment file; raise ExperimentError if it is missing, too large or not UTF-8 text."""
+    """Return the text and the path of an experiment file. `source` is the name of a built-in experiment, a path or a URL.
+
+    Raises:
+        ExperimentError: the file is missing, is a folder, is too large or is not UTF-8 text.
+        ValueError: the protocol of the URL is unknown, or its package is not installed.
+        OSError: access is denied, or the network fails.
+    """
     built_in = BUILT_IN / f"{source}.yaml"
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
@@ -123,6 +129,7 @@ def sources(url: str) -> dict[str, str]:
 def parse(text: str, origin: str) -> Experiment:
     """Turn the text of an experiment file into an `Experiment`; raise ExperimentError if it has mistakes.
 
+    Raise ValueError if `origin` is a URL, and a relative path in the file leads out of its bucket.
     Error messages name `origin`, the path of the file. Relative paths refer to the folder of this file, or to the folder of the
     original file if `text` is a stored copy.
     """
@@ -305,7 +312,8 @@ def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ..
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
     """Return the content `raw` of an experiment file, with its relative paths made absolute.
 
-    Relative paths refer to the folder of `base`, the path or URL of the file (for a stored copy, of the original file).
+    Relative paths refer to the folder of `base`, the path or URL of the file (for a stored copy, of the original file). Raise
+    ValueError if `base` is a URL, and a relative path leads out of its bucket.
     """
     folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
 

@@ -66,7 +66,10 @@ class Work:
 
     @cached_property
     def template(self) -> str:
-        """Template of the text that the base model reads. It contains `{prompt}` once."""
+        """Template of the text that the base model reads. It contains `{prompt}` once.
+
+        Raises StaleInputError if the base model is not fresh, and the errors of `template_for`.
+        """
         return self.template_for(self.lineage.fresh(Unit("base_model")).identity)
 
     def template_for(self, model: str) -> str:
@@ -74,13 +77,19 @@ class Work:
 
         If the experiment uses chat templates, the prompt template is inserted into the chat template of this model. Otherwise, a
         start token that the base model's tokenizer adds anyway is removed from the prompt template.
+
+        Raise ValueError if the model's chat template cannot be used (see `in_chat_template`).
         """
         if self.experiment.chat_template:
             return in_chat_template(self.store.fetch_folder(model), self.experiment.prompt_template)
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Insert prompts into a template (default: `self.template`). In each result, `around` marks the template's own text."""
+        """Insert each prompt into a template (default: `self.template`).
+
+        The results contain marks around the text of the template, so that it can be separated from the prompt (see
+        `language_model.control`).
+        """
         before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [around(before, prompt, after) for prompt in prompts]
 

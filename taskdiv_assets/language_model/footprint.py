@@ -180,7 +180,7 @@ def work_of(shape: Shape, read_n: int, said_n: int) -> int:
 
 
 def embedding(lm: LanguageModel, longest_n: int) -> Memory:
-    """Predict the memory for embedding prompts of up to `longest_n` tokens. Rows that only fill up a batch count too."""
+    """Predict the memory for embedding prompts of up to `longest_n` tokens, with full batches: padding rows are included."""
     shapes = shapes_of(lm)
     tokens_n = _largest(longest_n, shapes.rows, shapes.tokens)
     return _inference(lm, tokens_n, tokens_n * token_bytes(lm, has_cache=False))

@@ -191,7 +191,8 @@ def resolve_source(
 ) -> ResolvedModel:
     """Store a base model in `folder`: train the lab's model, copy a folder, unpack a GGUF file, or download from the hub.
 
-    Raise ValueError if the model cannot be fetched, or is damaged or incomplete.
+    Raise ValueError if the model cannot be fetched from the hub, or is damaged or incomplete. Raise OSError if a remote path
+    cannot be read.
     """
     losses: tuple[float, ...] = ()
     unpacked_from = ""

@@ -1,6 +1,6 @@
 """All private parts of Dagster that the project imports. A comment gives the reason for each import.
 
-`USED` lists the attributes of these classes that the project uses. A test checks after an upgrade of Dagster that they exist.
+`USED` lists the attributes of the imported classes that the project uses. A test fails if a version of Dagster lacks one of them.
 """
 
 from collections.abc import Mapping

@@ -90,8 +90,8 @@ def look(path: str) -> FileLook:
     At most 200,000 rows are used. Of a text file, at most 200 MiB are read (after decompression).
 
     Raises:
-        ValueError: the file does not exist or cannot be read as a pool.
-        OSError: access is denied.
+        ValueError: the file does not exist or cannot be read as a pool, or `path` is a folder of other files.
+        OSError: access is denied, or a remote file cannot be copied to the disk cache.
     """
     filesystem, root = remote.filesystem(path)
     with remote.explained(path):

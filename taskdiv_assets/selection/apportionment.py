@@ -91,6 +91,8 @@ def stratified_order(
 ) -> NDArray[np.int64]:  # (n,) row positions
     """Return all rows of a pool sorted by the keys of their picks, in O(n log n).
 
+    Raise ValueError if the costs are not positive whole numbers, one for each task, or if a key does not fit into 64 bits.
+
     >>> tasks = np.array([0, 0, 0, 1, 1])
     >>> stratified_order(tasks, np.array([1, 1]), np.array([2, 0, 1, 3, 4]), np.array([0, 1])).tolist()
     [2, 3, 0, 4, 1]

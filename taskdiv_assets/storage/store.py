@@ -141,7 +141,7 @@ class Store(Files):
         self.remove(*rejected_parts(asset, key))
 
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return all notes about rejected tables, each as (path inside the store, note).
+        """Return all notes about rejected tables, each as (path inside the store, note). Raise DamagedError for a broken note.
 
         One listing finds the notes of all tables. A listing of each folder would need one request per asset and strategy.
         """
@@ -215,7 +215,7 @@ class Store(Files):
 
     @contextmanager
     def fetched(self, identity: str) -> Iterator[Path]:
-        """Yield the same path as `fetch_folder`. A cached copy stays while the block runs, and may be removed afterwards."""
+        """Yield the same path as `fetch_folder`, with the same errors. A cached copy may be removed after the block ends."""
         manifest = self._finished(identity)
         if self.is_local:
             yield Path(self.path("folders", identity))
@@ -224,7 +224,10 @@ class Store(Files):
             yield folder
 
     def read_file(self, identity: str, name: str) -> bytes:
-        """Return one file of a folder without a download of the others. Raise FileNotFoundError if folder or file is missing."""
+        """Return one file of a folder without a download of the others.
+
+        Raise FileNotFoundError if the folder or the file is missing, ValueError if the manifest is damaged.
+        """
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
 

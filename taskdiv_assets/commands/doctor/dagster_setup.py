@@ -63,7 +63,10 @@ def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding
 
 
 def dagster_yaml(path: Path, settings: str) -> Finding:
-    """Check that a dagster.yaml has all settings of the project's dagster.yaml. The values may differ."""
+    """Check that a dagster.yaml has all settings of `settings`, the text of the project's own file. The values may differ.
+
+    Return a `well` finding if the folder of `path` is missing, because the next run creates it with the project's file.
+    """
     if not path.parent.exists():
         return Finding("well", "dagster.yaml", "does not exist yet: the next `taskdiv run` or `make ui` writes it")
     if not path.exists():

@@ -1,4 +1,4 @@
-"""All parts of TRL that we use: its SFTTrainer with our own steps, and private parts of TRL and transformers.
+"""All parts of TRL that we use: its SFTTrainer with our own training step, and private parts of TRL and transformers.
 
 For the lab's model, TRL's own step is a quarter slower: it logs entropy and accuracy, collates again, and visits all modules.
 `tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
@@ -59,7 +59,11 @@ def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, 
 
 
 def trainer_class() -> Any:
-    """Return a subclass of SFTTrainer with our steps, defined in a function because TRL is imported late."""
+    """Return a subclass of SFTTrainer with our own data loader, training step and gradient clipping.
+
+    The caller must set the attributes of an instance (`course`, `trained`, …). The class is defined inside this function, so that
+    an import of this module does not import TRL.
+    """
     import torch
     from torch.utils.data import DataLoader
     from trl import SFTTrainer
@@ -114,8 +118,8 @@ def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[Completi
     """Make TRL leave out work whose results are not used. For the lab's model this work takes a fifth of a step's time.
 
     The work: TRL computes entropy and accuracy, visits all modules to clear gradients, and on a CPU computes logits also at
-    tokens without loss, and twice (`completion_head`). If a version of TRL lacks a private name that this function uses, TRL does
-    the work in question. Yield the object that replaces TRL's function of the head.
+    tokens without loss, and twice (`completion_head`). If a version of TRL lacks a private name that this function replaces, TRL
+    does the work as usual. Yield the object that replaces TRL's `_ChunkedLogProbFunction`.
     """
     from trl.trainer import utils
 
