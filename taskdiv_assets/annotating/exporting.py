@@ -18,6 +18,7 @@ from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry, listed, sent
 from taskdiv_assets.annotating.lists import Seeds
+from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.pools import copies
@@ -65,7 +66,7 @@ def export(
     Interrupted exports are completed first. Several lists are written to one file, which contains each prompt once. The ledger
     entry of the export contains, for each list, the prompts that are sent now and the prompts that were sent before. If no prompt
     is left to send, no file is written. An entry is then stored only if one of the lists contains a prompt that earlier exports
-    sent, but did not record for this list.
+    sent, but did not record for this list. Found tasks are fixed (see `graph.fixed_tasks`).
 
     `seeds` are selection seeds or "all"; None if each cell has only one list, as in a campaign. `target` has an absolute path.
     `extras` are further columns of the user's file. If the export waits for another export or import, `on_wait` receives a
@@ -87,6 +88,7 @@ def export(
         rows = lists.rows(experiment, store.read_table("raw_pool").table, found.batch, layout)
         time = ledger.next_time(entries, datetime.now(UTC))
         entry = ledger.of_lists(time, found.lists, [row["prompt_id"] for row in rows])
+        fixed_tasks.fix(store)  # before the ledger says that prompts were sent
         if rows:
             _deliver(store, replace(entry, layout=layout), rows, target)
         elif _says_something(entry, entries):

@@ -25,6 +25,7 @@ from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.known_answers import imported_table, newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
@@ -124,12 +125,14 @@ def import_answers(
     if unusable and not (is_accepting_valid and valid):
         raise ValueError(_refusal(file, unusable, len(valid)))
     report = problems.write_report(file.path, unusable) if unusable else None
+    item_ids = set() if items is None else {*items["prompt_id"].to_pylist()}
+    held_out_n = len({answer.prompt_id for answer in valid} & item_ids)
     with hold(store, LOCK, on_wait=on_wait):
+        if any(answer.prompt_id not in item_ids for answer in valid):
+            fixed_tasks.fix(store)
         stored = store_answers(store, valid, annotator)
     if not unusable:
         problems.remove_report(file.path)
-    item_ids = [] if items is None else items["prompt_id"].to_pylist()
-    held_out_n = len({answer.prompt_id for answer in valid}.intersection(item_ids))
     return stored._replace(left_out=unusable, report=report, held_out_n=held_out_n)
 
 

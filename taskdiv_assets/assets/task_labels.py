@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskdiv_assets.graph import markdown
+from taskdiv_assets.annotating import ledger
+from taskdiv_assets.graph import fixed_tasks, markdown
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import Spot, bars, counted, spots
 from taskdiv_assets.graph.inputs import Inputs
@@ -14,7 +15,7 @@ from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import copies, held_items, labels
-from taskdiv_assets.pools.discovery import found_tasks, labelling
+from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling
 
 LISTED_N = 100  # found tasks in the table of the UI
 
@@ -35,16 +36,28 @@ def make_task_labels(work: Work) -> Product:
 def _from_texts(work: Work) -> Product:
     """Label the prompts by rules and found tasks.
 
-    Stored labels with the same identity are kept: with another version of a numeric library, other tasks might be found.
+    Stored labels with the same identity are kept: with another version of a numeric library, other tasks might be found. Tasks
+    for which annotations were bought are fixed: the old prompts keep them, and new prompts join the nearest one.
     """
     pool = work.read("raw_pool")
     if work.lineage.is_fresh(work.unit):
         stored = work.store.read_table("task_labels")
         table, notes = stored.table.replace_schema_metadata(None), stored.footer.notes
     else:
-        budget_n = _budget_of_rule(work.lineage)
-        table, notes = labelling.by_texts(pool, work.experiment.task_labels, budget_n, work.log)
+        budget_n, settings = _budget_of_rule(work.lineage), work.experiment.task_labels
+        fixed = fixed_tasks.fixed(work.lineage)
+        if fixed is None:
+            table, found = labelling.by_texts(pool, settings, budget_n, work.log)
+        else:
+            table, found = growth.grown(pool, fixed, settings, budget_n, work.log)
+        notes = {**found, fixed_tasks.SETTINGS: _settled(work.lineage)}
     return Product(table, notes, parameters={"agreement": labelling.agreement_of(notes)})
+
+
+def _settled(lineage: Lineage) -> Settings:
+    """Return the settings in the identity of task_labels."""
+    prompts = lineage.fresh(Unit("raw_pool")).parts["prompts"]
+    return fixed_tasks.settled(lineage, label_settings(lineage, _budget_of_rule(lineage)), prompts)
 
 
 def _budget_of_rule(lineage: Lineage) -> int:
@@ -88,11 +101,12 @@ def summary_task_labels(notes: Mapping[str, Any]) -> str:
         )
         for one in tasks[:LISTED_N]
     ]
+    joined = growth.joined_sentence(found)
     more = f"\n\nand {len(tasks) - LISTED_N:,} smaller tasks: `taskdiv tasks show`" if len(tasks) > LISTED_N else ""
     return (
         f"{len(tasks):,} tasks were found ({found['tasks_n']:,} were looked for). Agreement between two seeds "
         f"{agreement['between_seeds']:.2f}, between two halves of the pool {agreement['between_halves']:.2f} (adjusted Rand "
-        f"index). Under another seed, {agreement['moved_share']:.0%} of the prompts would change their task.\n\n"
+        f"index). Under another seed, {agreement['moved_share']:.0%} of the prompts would change their task.{joined}\n\n"
         f"{markdown.table(('task', 'prompts', 'terms', 'central prompts'), rows)}{more}"
     )
 
@@ -103,13 +117,9 @@ def label_parameters(work: Work) -> dict[str, Any]:
     return {**pool_ids(work), "smallest_budget": min(work.experiment.budgets), "agreement": agreement}
 
 
-def task_labels_recipe(inputs: Inputs) -> Settings:
-    labels = inputs.experiment.task_labels
-    inputs.part("raw_pool", "prompts")
-    inputs.add(inputs.lineage.sources.task_labels())
-    if labels.key is not None:  # the values of the key column may be the user's ids
-        pool = inputs.lineage.fresh(Unit("raw_pool"))
-        inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})
+def label_settings(lineage: Lineage, budget_n: int) -> Settings:
+    """Return the settings of the experiment file that determine the tasks. `budget_n` may determine their number."""
+    labels = lineage.experiment.task_labels
     named: dict[str, object] = {
         name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None
     }
@@ -118,8 +128,30 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
     if labels.finds_tasks:
         named |= {"view": labels.view, "discovery": found_tasks.VERSION, "tasks": labels.tasks}
         if labels.tasks is None:
-            named["tasks_for_budget"] = _budget_of_rule(inputs.lineage)
-    return {"from": inputs.experiment.labels_from, **named}
+            named["tasks_for_budget"] = budget_n
+    return {"from": lineage.experiment.labels_from, **named}
+
+
+def task_labels_recipe(inputs: Inputs) -> Settings:
+    labels = inputs.experiment.task_labels
+    inputs.part("raw_pool", "prompts")
+    inputs.add(inputs.lineage.sources.task_labels())
+    if labels.key is not None:  # the values of the key column may be the user's ids
+        pool = inputs.lineage.fresh(Unit("raw_pool"))
+        inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})
+    return _settled(inputs.lineage)
+
+
+def prepare_task_labels(work: Work) -> bool:
+    """Fix the stored found tasks if a list was exported with them by a version that did not fix tasks. Return True if so."""
+    if not work.experiment.task_labels.finds_tasks or frozen_tasks.newest(work.store) is not None:
+        return False
+    sent = {str(row["prompt_id"]): row["task"] for entry in ledger.entries(work.store) for row in entry.rows}
+    if not sent or work.lineage.footer(work.unit) is None:
+        return False
+    stored = work.store.read_table("task_labels", columns=["prompt_id", "task"]).table
+    is_sent = any(sent.get(row["prompt_id"]) == row["task"] for row in stored.to_pylist())
+    return is_sent and fixed_tasks.fix(work.store)
 
 
 ASSET = Asset(
@@ -132,4 +164,5 @@ ASSET = Asset(
     parameters=label_parameters,
     picture=picture_task_labels,
     summary=summary_task_labels,
+    prepare=prepare_task_labels,
 )

@@ -1,4 +1,4 @@
-"""The `taskdiv tasks` commands. They show the tasks of a pool, and export the task of each prompt for editing."""
+"""The `taskdiv tasks` commands. They show the tasks of a pool, export the task of each prompt for editing, and find new tasks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import typer
 from rich.markup import escape
 
 from data_contracts.footer import Footer
+from taskdiv_assets.annotating import new_tasks
 from taskdiv_assets.annotating.delivery import check_target, write_whole
 from taskdiv_assets.annotating.formats import csv_bytes, id_cell
+from taskdiv_assets.annotating.new_tasks import Moves
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.commands.consoles import folded, near, note, out, plain_errors, say, visible
+from taskdiv_assets.assets.task_labels import label_settings
+from taskdiv_assets.commands.consoles import folded, is_interactive, near, note, out, plain_errors, say, visible
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.drawings import counted
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import held_items
+from taskdiv_assets.pools.discovery import growth
 from taskdiv_assets.pools.discovery.labelling import NOTE
 from taskdiv_assets.storage.store import Store
 
@@ -44,7 +49,7 @@ def tasks_show(experiment: EXPERIMENT) -> None:
         for task, prompts_n in counted(table["task"]).items():
             shown.add_row(*map(escape, (_line(task), f"{prompts_n:,}", *(_about(by_name.get(task)) if found else ()))))
         out.print(shown)
-        for line in _summary(found) if found else ():
+        for line in [*(_summary(found) if found else ()), *_fixed(chosen, footer)]:
             say(line)
 
 
@@ -56,7 +61,7 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
     """
     with plain_errors():
         chosen = open_experiment(experiment, is_kept=False)
-        table, _ = _stored(chosen)
+        table, footer = _stored(chosen)
         target = output.expanduser().absolute()
         check_target(target)
         store = Store(chosen.name)
@@ -68,7 +73,56 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
         say(f"wrote {near(target)}: {len(rows):,} prompts in {len(table['task'].unique()):,} tasks")
         if held_n := held_items.read(store).num_rows:
             note(f"note: {held_n:,} held-out prompts are not in the file, and stay held out when it is used")
+        note(*(f"note: {line}" for line in _fixed(chosen, footer)))
         say(f"edit its column `task`, then: task_labels: {{from: mapping, path: {output.name}}}")
+
+
+@tasks_app.command("find-anew")
+def tasks_find_anew(
+    experiment: EXPERIMENT, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Find the tasks of a pool again, although annotations were bought. First say how many bought labels would move.
+
+    Found tasks are fixed once annotations were exported or imported: a grown pool keeps them. The next run uses the new tasks.
+
+    Example: taskdiv tasks find-anew questions
+    """
+    with plain_errors():
+        chosen = open_experiment(experiment, is_kept=False)
+        store, budget_n = Store(chosen.name), min(chosen.budgets)
+        lineage = REGISTRY.look(chosen, store)
+        new = new_tasks.find(lineage, label_settings(lineage, budget_n), budget_n, lambda line: note(f"{line} …"))
+        if not new.is_change:
+            say("the same tasks would be found; nothing was changed")
+            return
+        say(_moves(new.moves))
+        if not yes:
+            if not is_interactive():
+                raise ValueError("nothing was changed: there is no terminal to ask on; to use the new tasks, add --yes")
+            typer.confirm("Use the new tasks?", default=False, abort=True, err=True)
+        new_tasks.replace(store, new)
+        say(f"the new tasks are fixed; `taskdiv run {experiment}` makes the lists with them. Bought labels are kept.")
+
+
+def _moves(moves: Moves) -> str:
+    return (
+        f"{moves.bought_moved_n:,} of {moves.bought_n:,} bought labels would move to another task, and {moves.moved_n:,} of the "
+        f"{moves.prompts_n:,} prompts with a fixed task; {moves.new_n:,} tasks would replace {moves.old_n:,} (old and new tasks "
+        "are matched one to one so that few prompts move)"
+    )
+
+
+def _fixed(experiment: Experiment, footer: Footer) -> Iterator[str]:
+    """Yield sentences about fixed tasks, if `footer` belongs to a table of found tasks that are fixed."""
+    found = footer.notes.get(NOTE)
+    if not found or fixed_tasks.in_force(REGISTRY.look(experiment, Store(experiment.name))) is None:
+        return
+    if said := growth.joined_sentence(found).strip():
+        yield said
+    yield (
+        "the tasks are fixed, because annotations were bought: new prompts join the nearest task; `taskdiv tasks find-anew "
+        f"{experiment.name}` finds others"
+    )
 
 
 def _stored(experiment: Experiment) -> tuple[pa.Table, Footer]:
