@@ -21,11 +21,11 @@ COPIES_NOTE = "copies_file"  # note in the footer of raw_pool: path of the table
 
 
 class Export(NamedTuple):
-    """One list of an export: prompts that were sent out together."""
+    """One list of an export: prompts that were sent out together. An export of held-out items counts as one list."""
 
     sent_at: str  # UTC, in minutes
-    strategy: str
-    budget: str  # digits, as in the ledger
+    strategy: str  # `held_out` for held-out items
+    budget: str  # digits, as in the ledger; empty for held-out items
     selection_seed: str
     prompt_ids: frozenset[str]
 

@@ -241,7 +241,10 @@ def names_taken() -> list[str]:
 
 
 def write(found: FileLook, answers: Answers, target: Path) -> None:
-    """Write the JSON Schema, then the experiment file, which names the schema. Raise ValueError if the experiment file exists."""
+    """Write the JSON Schema, then the experiment file, which names the schema.
+
+    Raise ValueError if the experiment file exists, or if an unusual column name would make it invalid.
+    """
     path = found.path if remote.is_remote(found.path) else below(Path(found.path).absolute(), target.parent)
     folder = Path(home()) if not remote.is_remote(home()) else target.parent
     text = proposal.text_of(found, answers, path=path, schema=below(folder / SCHEMA, target.parent), file=near(target))

@@ -252,7 +252,7 @@ def register_budgets(
 
     Budgets of the experiment file are not stored. If the user deletes a budget from the file, its cells are no longer computed,
     but the budget stays in Dagster's list. When all answers are known, the size of a separate full pool is stored, but not put
-    in the list.
+    in the list. For errors, see `cells.register`.
     """
     from taskdiv_assets.orchestration import budget_list
 

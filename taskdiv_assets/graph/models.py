@@ -205,7 +205,10 @@ class Models:
         return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
-        """Return the stored result of `control_marks.signs_in` for a column of the pool; None if the result is not stored."""
+        """Return the stored result of `control_marks.signs_in` for a column of the pool; None if the result is not stored.
+
+        Raise StaleInputError if the stored pool is not fresh.
+        """
         found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
         return found
 

@@ -40,7 +40,8 @@ def judge(
 ) -> Judged:
     """Return whether each prompt's greedy continuation starts with its answer, and the mean probability of the answer's tokens.
 
-    A prompt and an answer that do not fit into the context together are cut as in training (see `encode`).
+    A prompt and an answer that do not fit into the context together are cut as in training (see `encode`). Raise ValueError if
+    `with_end` is True and the tokenizer has no EOS.
     """
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT

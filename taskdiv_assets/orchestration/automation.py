@@ -1,4 +1,8 @@
-"""The condition for a new report by Dagster's daemon: the stored report is not fresh, and none of its inputs is being made."""
+"""The condition for a new report by Dagster's daemon: the stored report is not fresh, and none of its inputs is being made.
+
+An asset must also have been materialised since the condition was last evaluated, so a failed report is requested again
+only after a change.
+"""
 
 import json
 
@@ -64,7 +68,7 @@ def is_report_due(experiment: Experiment) -> bool:
 
 
 def when_due(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
-    """Return the complete condition of the report: it is due, and neither the report nor one of its inputs is being made."""
+    """Return the complete condition of the report: `ReportIsDue`, and neither the report nor one of its inputs is being made."""
     condition = dg.AutomationCondition
     return (~condition.any_deps_in_progress() & ~condition.in_progress() & ReportIsDue(experiment)).with_label(
         "the report is out of date, and none of its inputs is being made"

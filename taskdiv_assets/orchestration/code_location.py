@@ -34,6 +34,8 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 def load_one(name: str, source: str) -> dg.Definitions:
     """Return the definitions of the experiment in `source`, a built-in name or a path.
 
+    For errors of reading the file, see `experiment_file.read_text`.
+
     Raises:
         ExperimentError: the file has mistakes, or the name in the file is not `name`.
     """
@@ -48,7 +50,10 @@ def load_one(name: str, source: str) -> dg.Definitions:
 
 @cache
 def load_with_executor(name: str) -> dg.Definitions:
-    """Return the definitions of a built-in or stored experiment, with the executor of `$TASKDIV_EXECUTOR`."""
+    """Return the definitions of a built-in or stored experiment, with the executor of `$TASKDIV_EXECUTOR`.
+
+    For errors, see `load_one`.
+    """
     source = name if name in experiment_file.built_in_names() else Store(name).locate("experiment.yaml")
     return dg.Definitions.merge(dg.Definitions(executor=engines.executor()), load_one(name, source))
 
@@ -103,7 +108,7 @@ def build_one(name: str, source: str) -> dg.Definitions:
 
 
 def warn(sentence: str) -> None:
-    """Log a warning, unless `$TASKDIV_QUIET` is set. `taskdiv` commands set this variable."""
+    """Log a warning, unless `$TASKDIV_QUIET` is set. `taskdiv run` and other commands set it; `taskdiv ui` does not."""
     if not machine().quiet:
         LOGGER.warning(sentence)
 

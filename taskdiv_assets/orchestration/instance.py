@@ -77,7 +77,8 @@ def prepare_home(workers_n: int | None = None) -> Path:
 def make_home() -> Path:
     """Create Dagster's home and its databases if they do not exist, and return the home's path.
 
-    Otherwise, Dagster processes that start at the same time would all try to create the databases of an empty home.
+    Call this function before Dagster starts several processes at the same time: in an empty home, each of them would try to
+    create the databases. For errors, see `open_instance`.
     """
     with open_instance():
         return home_folder()
@@ -171,7 +172,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> Mapping[str, Any]:
-    """Return the settings in a home's `dagster.yaml`; {} if it is empty. Raise ValueError if it is no YAML mapping in UTF-8."""
+    """Return the settings in a home's `dagster.yaml`; {} if the file is empty.
+
+    Raise ValueError if the file is not a YAML mapping in UTF-8, FileNotFoundError if it does not exist.
+    """
     path = folder / "dagster.yaml"
     try:
         found = plain_yaml.read(path.read_text(encoding="utf-8"), str(path)).value
@@ -197,7 +201,10 @@ def _opened(folder: Path) -> DagsterInstance:
 
 
 def budgets_of_ui(experiment: str) -> set[str]:
-    """Return the keys of an experiment's budget partitions in Dagster; an empty set if Dagster's home has no dagster.yaml."""
+    """Return the keys of an experiment's budget partitions in Dagster; an empty set if Dagster's home has no dagster.yaml.
+
+    For errors, see `open_instance`.
+    """
     if not (home_folder() / "dagster.yaml").exists():
         return set()
     with open_instance() as instance:
@@ -207,7 +214,8 @@ def budgets_of_ui(experiment: str) -> set[str]:
 def open_for_run() -> DagsterInstance:
     """Return the Dagster instance for a process of `taskdiv run`, with the faster event log of `event_log`.
 
-    If the user's `dagster.yaml` names a storage, such as Postgres, the instance uses that storage instead.
+    If the user's `dagster.yaml` names a storage, such as Postgres, the instance uses that storage instead. `dagster.yaml` must
+    exist (for errors, see `read_settings`).
     """
     from dagster import DagsterInstance
 

@@ -128,8 +128,8 @@ def _of_file(settings: HeldOutBenchmark) -> pa.Table:
 def drawn(pool: pa.Table, tasks: Sequence[str], settings: HeldOutBenchmark) -> list[int]:
     """Return the numbers of the rows of `pool` that become items: of each task, the prompts whose ids have the smallest hashes.
 
-    Only answered prompts can become items. With `answers: later`, all prompts can, so that later answers do not change the items.
-    Of the prompts of a task that can become items, at most half do. Raise ValueError if there would be no item.
+    Items are drawn from the answered prompts. With `answers: later`, they are drawn from all prompts, so that later answers do
+    not change the items. A task never gives more than half of these prompts. Raise ValueError if there would be no item.
     """
     is_later = settings.answers == "later"
     is_answered = pc.is_valid(pool["response"]).to_pylist()

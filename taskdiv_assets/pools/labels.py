@@ -63,7 +63,7 @@ def of_source(
 ) -> pa.Table:
     """Return task_labels, sorted by prompt_id. If `labels_from` is "none", every prompt gets the task `ONE_TASK`.
 
-    `settings` and `left_out` are used only for a mapping file (see `from_mapping`).
+    `settings` and `left_out` are used only for a mapping file. For a mapping file, the errors are those of `from_mapping`.
     """
     if labels_from == "none":
         return labelled(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
@@ -76,8 +76,9 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str]
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
     Raises:
-        ValueError: the file cannot be used, a key has no task or two tasks, the file lacks a prompt of the pool, or it has a
-            prompt id that is neither in the pool nor in `left_out`.
+        MissingTasksError: the file lacks a prompt of the pool. This error is a ValueError.
+        ValueError: the file cannot be used, a key has no task or two tasks, or the file has a prompt id that is neither in the
+            pool nor in `left_out`.
     """
     path = str(settings.path)
     task = settings.task or "task"

@@ -91,7 +91,8 @@ def look(path: str) -> FileLook:
 
     Raises:
         ValueError: the file does not exist or cannot be read as a pool, or `path` is a folder of other files.
-        OSError: access is denied, or a remote file cannot be copied to the disk cache.
+        OSError: access is denied, a remote file cannot be copied to the disk cache, or `path` is a glob pattern that matches
+            files (the reader of pools accepts such a pattern; this function does not).
     """
     filesystem, root = remote.filesystem(path)
     with remote.explained(path):

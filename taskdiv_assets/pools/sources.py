@@ -98,8 +98,11 @@ def read_hub(
 ) -> Source:
     """Return the columns that `choose` selects from one split of a hub data set. No code of the data set is executed.
 
-    If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number. Raise ValueError if
-    `revision` is missing.
+    If `sample` is a number, at most this many rows are loaded into memory, chosen by a hash of their row number. Errors of
+    `datasets.load_dataset`, such as those of the network, are raised unchanged.
+
+    Raises:
+        ValueError: `revision` is missing, or `from_dataset` rejects the data set.
     """
     if not revision:
         raise ValueError(f"data set {name} has no revision; set it to a commit, so that the pool stays the same.")
@@ -112,7 +115,12 @@ def read_hub(
 def from_dataset(
     dataset: object, name: str, choose: Choice, sample: int | None = None, options: Options = _NO_OPTIONS
 ) -> Source:
-    """Return the columns that `choose` selects from a loaded `datasets.Dataset`, for all rows or for `sample` rows."""
+    """Return the columns that `choose` selects from a loaded `datasets.Dataset`, for all rows or for `sample` rows.
+
+    Raises:
+        ValueError: `dataset` is not one split, has no rows or two columns of the same name, or has a value that cannot become
+            text (see `from_arrow`); or `choose` rejects its columns.
+    """
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):

@@ -53,6 +53,10 @@ def judge_outputs(
     """Judge the outputs of the models in `missing`, and store the scores of each model. Missing outputs are written first.
 
     All outputs are written before the judge is called, so that the calls for all models are counted before the first call.
+
+    Raises:
+        ValueError: the benchmark has no judge, a file of the benchmark cannot be used, no token is left for a prompt, a verdict
+            is missing (see `verdicts_on`), or no verdict on a model's outputs has a preference.
     """
     judge = benchmark.judge
     if judge is None:

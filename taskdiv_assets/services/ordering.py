@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]  # positions in the pool
 
 
 def read_own_order(work: Work, own: OwnOrder) -> Placed:
-    """Return the places or scores that a user's order file gives to the prompts of the pool."""
+    """Return the places or scores that a user's order file gives to the prompts of the pool. For errors, see `read_order`."""
     settings = work.experiment.pool
     own_id = settings.columns.id if settings.columns is not None else None
     dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
@@ -73,7 +73,10 @@ def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
 
 
 def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
-    """Return text that states, for each budget up to the order's length, how well the first prompts cover the pool."""
+    """Return text that states, for each budget up to the order's length, how well the first prompts cover the pool.
+
+    Raise ValueError if the pool has no embeddings.
+    """
     found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
     return "; ".join(
         f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
@@ -100,7 +103,13 @@ def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> Select
 
 
 def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
-    """Return the ids and tasks of the pool, and the other data that a strategy needs. Row i is row i of raw_pool."""
+    """Return the ids and tasks of the pool, and the other data that a strategy needs. Row i is row i of raw_pool.
+
+    Raises:
+        ValueError: the strategy needs tasks, and a prompt has a blank cell in the task column; or the mean confidence of a task
+            is too small for a weight.
+        StaleInputError: a table that the strategy needs is not fresh.
+    """
     needs = strategy.needs
     labels = work.read("task_labels")
     if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:

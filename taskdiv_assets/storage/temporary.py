@@ -71,7 +71,10 @@ def sync(file: IO[bytes]) -> None:
 
 @contextmanager
 def folder(prefix: str) -> Iterator[Path]:
-    """Yield a new temporary folder, and remove it when the block ends. Folders of killed processes are removed first."""
+    """Yield a new temporary folder, and remove it when the block ends. Folders of killed processes are removed first.
+
+    For errors, see `own_folder`.
+    """
     root = own_folder("scratch", "TMPDIR")
     sweep_folders(root)
     name = root / f"{prefix}{uuid.uuid4().hex}"

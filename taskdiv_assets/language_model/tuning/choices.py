@@ -117,7 +117,10 @@ def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
 
 
 def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:
-    """Return the multiplications in the forward passes of some steps: weights × tokens, plus tokens × tokens for attention."""
+    """Return the number of multiplications in the forward passes of some steps, padding included.
+
+    These are weights × tokens, plus 2 × layers × hidden size × pairs of tokens for attention.
+    """
     total = 0.0
     for step in steps:
         for rows in lay_out(step, lengths, layout):

@@ -117,9 +117,9 @@ def trainer_class() -> Any:
 def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[CompletionHead]:
     """Make TRL leave out work whose results are not used. For the lab's model this work takes a fifth of a step's time.
 
-    The work: TRL computes entropy and accuracy, visits all modules to clear gradients, and on a CPU computes logits also at
-    tokens without loss, and twice (`completion_head`). If a version of TRL lacks a private name that this function replaces, TRL
-    does the work as usual. Yield the object that replaces TRL's `_ChunkedLogProbFunction`.
+    TRL computes entropy and accuracy, and visits all modules to clear gradients. On a CPU, it also computes logits at tokens
+    without loss, and it computes all logits twice (see `completion_head`). If a version of TRL lacks a private name that this
+    function replaces, TRL does the work as usual. Yield the object that replaces TRL's `_ChunkedLogProbFunction`.
     """
     from trl.trainer import utils
 
@@ -158,7 +158,10 @@ def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused:
 
 
 def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return a pass as keyword arguments of the model. No mask is needed: causal attention ignores padding at the end."""
+    """Return the arrays of a batch as tensors on `device`, which are keyword arguments of the model. None arrays are left out.
+
+    The model needs no attention mask, because the padding is at the end, and causal attention ignores it there.
+    """
     import torch
 
     arrays = {name: array for name, array in batch._asdict().items() if array is not None}
