@@ -113,7 +113,10 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
 
 
 def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:
-    """Return the seeds (S,) and the scores (S, I). A score that is not stored is NaN."""
+    """Return the distinct seeds (S,) and an array of scores (S, I). A score that is not stored is NaN.
+
+    `seeds`, `items` and `scores`, (R,), are the stored rows. `universe`, (I,), contains all items, sorted.
+    """
     known = np.unique(seeds)
     filled = np.full((len(known), len(universe)), np.nan)
     filled[np.searchsorted(known, seeds), np.searchsorted(universe, items)] = scores

@@ -23,9 +23,9 @@ from scipy.special import stdtridf, stdtrit
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# With four or more seeds, a seeds' mean square below the residual is taken as no seed effect. With three seeds this evidence is
-# too weak: it occurs in 18% of experiments in which seeds cause four fifths of the variance. The 95% intervals would then cover
-# .926 with three seeds, and .87 with two.
+# With four or more seeds, a variance of the seeds below the residual is taken as no seed effect. With three seeds this evidence
+# is too weak: it occurs in 18% of experiments in which seeds cause four fifths of the variance. The 95% intervals would then
+# cover .926 with three seeds, and .87 with two.
 SEEDS_DF_TO_LEAVE_OUT = 3
 # With fewer seeds, Satterthwaite's degrees of freedom (df) are too uncertain. So a tenth of the inverse df is that of the seeds.
 # With three seeds that dominate and little item noise, 95% intervals covered .923 without this rule, and .931 with it.
@@ -73,7 +73,10 @@ class Strata(NamedTuple):
 
 
 def strata(tasks: IntArray) -> Strata:
-    """Group items by task code (any integers). The result is cached, because thousands of comparisons use the same groups."""
+    """Group items by task code (any integers). The result is cached, because thousands of comparisons use the same groups.
+
+    Raise ValueError if `tasks` is not one-dimensional or has no item.
+    """
     if tasks.ndim != 1 or len(tasks) == 0:
         raise ValueError(f"tasks has shape {tasks.shape}; expected (items,) with at least one item")
     return _strata(np.ascontiguousarray(tasks, dtype=np.int64).tobytes())
@@ -108,7 +111,7 @@ def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
     The result is the variance of `UNSEEN_ITEMS_N` unseen items. Each shifts the macro mean by the skewness of the sampled items,
     Σ w³e³ / Σ w²e² (e: deviation from the task's mean, w: weight of an item). For a mean near 0 or 1, the shift is the weight of
     one item. For a mean in the middle, the shift is almost 0. If no item deviates, the shift is the weight of an item whose score
-    changes by 1.
+    changes by 1. The variance is NaN with fewer than two items.
 
     Source: for a binomial share near 1, the interval agrees with one-sided exact 95% limits, as with the added counts of Agresti
     & Coull (Am. Stat. 52 (1998) 119). For paired differences, Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479) add 2 items
@@ -185,17 +188,20 @@ def add(*parts: Part) -> Part:
 
 
 def total(items: Part, seeds: Part, residual: Part) -> Part:
-    """Return items + seeds − residual, at least the larger of items and seeds. The degrees of freedom (df) are at least 1.
+    """Return the variance items + seeds − residual, but at least the larger of items and seeds.
 
-    The df are Satterthwaite's (Biometrics Bull. 2 (1946) 110), with these exceptions:
+    If seeds have a small effect, their variance can be below the residual. The result is then the larger of items and seeds, in
+    most cases that of the items, as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4.
 
-    - The estimate of seeds − residual can be below 0 if seeds have a small effect. The variance is then that of the items, as in
-      Searle, Casella & McCulloch, Variance Components (1992), ch. 4. With four or more seeds, the df are also those of the items.
-    - With fewer seeds, the seeds always stay in the df, and the df are reduced (`HELD_BACK`). The interval is then too wide if
-      seeds have no effect.
-    - If all means are equal but scores vary (few items), the result is the residual.
+    The degrees of freedom (df) of the result are Satterthwaite's (Biometrics Bull. 2 (1946) 110), at least 1. The exceptions:
 
-    Our additions: the lower bound of the variance, the rule on the number of seeds, and the reduction.
+    - The seeds have at least `SEEDS_DF_TO_LEAVE_OUT` df (four seeds have 3), and their variance is above neither the residual
+      nor the items: the df are those of the items.
+    - The seeds have fewer df: the inverse of Satterthwaite's df is mixed with the inverse of the seeds' df (`HELD_BACK`). If
+      seeds have no effect, the interval is then too wide.
+    - All means are equal but scores vary (few items): the variance and the df are those of the residual.
+
+    Our additions: the lower bound of the variance, the rule on the df of the seeds, and the mixture.
     """
     variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
     if variance <= ROUNDING * residual.variance:
@@ -209,7 +215,10 @@ def total(items: Part, seeds: Part, residual: Part) -> Part:
 
 
 def satterthwaite(variance: float, *parts: Part) -> float:
-    """Return the degrees of freedom of a sum or difference of mean squares: V² / Σ (V_k² / df_k) (Satterthwaite 1946)."""
+    """Return the degrees of freedom of a sum or difference of mean squares: V² / Σ (V_k² / df_k) (Satterthwaite 1946).
+
+    Parts without df are left out. If the sum is 0, the result is the largest df of the parts.
+    """
     below = sum(part.variance**2 / part.df for part in parts if part.df > 0)
     return variance**2 / below if below > 0 else max(part.df for part in parts)
 

@@ -57,9 +57,11 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return the answers with the pool's prompt_ids, and a problem for each row that is rejected because of its ids.
+    """Return the accepted answers with the pool's prompt_ids, and a problem for each rejected row.
 
-    An unknown prompt_id is kept, so that `judge` can reject it.
+    A row is rejected if its ids disagree, if an own id is unknown or belongs to several prompts, if its prompt_id is one of the
+    own ids, or if the row contains another row because of a wrong quote. Any other unknown prompt_id is kept, so that `judge`
+    can reject it. Each answer must have a prompt_id or an own id.
     """
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []

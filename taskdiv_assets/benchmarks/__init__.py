@@ -242,7 +242,10 @@ def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
-    """Return, as JSON values, all settings on which the scores of a given model depend."""
+    """Return, as JSON values, all settings on which the scores of a given model depend.
+
+    Raise ValueError if the `folder` of a benchmark does not exist or has no YAML file.
+    """
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
     identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)

@@ -56,13 +56,16 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: HarnessBenchmark) -> dict[str, int]:
-    """Return the number of items of each task. This loads the data of the tasks."""
+    """Return the number of items of each task. This loads the data of the tasks. Raise ValueError as `suite` does."""
     loaded = suite(benchmark)
     return {name: len(task.eval_docs) for name, task in loaded.task_dict["tasks"].items()}
 
 
 def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
-    """Return the settings on which the scores depend, the version of lm-eval, and a hash of the user's folder."""
+    """Return the settings on which the scores depend, the version of lm-eval, and a hash of the user's folder.
+
+    Raise ValueError if the user's folder does not exist or has no YAML file.
+    """
     return {
         "name": benchmark.name,
         "tasks": list(benchmark.task_names),

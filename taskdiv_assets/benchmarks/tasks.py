@@ -76,7 +76,10 @@ def load_chosen(
 
 
 def stock_folder(*parts: str) -> Path:
-    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without the slow import of lm-eval."""
+    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without the slow import of lm-eval.
+
+    Raise ValueError if lm-eval is not installed.
+    """
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ValueError("lm-eval is not installed; install this package with its dependencies")
@@ -84,7 +87,10 @@ def stock_folder(*parts: str) -> Path:
 
 
 def stock_version(file: Path) -> str:
-    """Return the version in a task's YAML file. lm-eval increases the version when prompts or scoring change."""
+    """Return the version in a task's YAML file; raise ValueError if it has none.
+
+    lm-eval increases the version when prompts or scoring change.
+    """
     found = re.search(r"^metadata:\n  version: *(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise ValueError(f"task file {file.name} of lm-eval has no version; use a release of lm-eval that is supported")

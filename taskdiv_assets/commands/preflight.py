@@ -43,7 +43,10 @@ class Looked(NamedTuple):
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
-    """Check what `wanted` selects: the pool, its tasks, budgets, the user's own orders, the base model and benchmarks."""
+    """Check the pool and its tasks, and the budgets, own orders, base model and benchmarks that `wanted` selects.
+
+    The problems are returned, not raised. Raise ValueError only if the selected part does not use the asset `wanted.until`.
+    """
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)
@@ -143,7 +146,10 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
-    """Check a local base model. Return one note if the prompt template repeats the tokenizer's start token, otherwise no note."""
+    """Check a local base model. Return one note if the prompt template repeats the tokenizer's start token, otherwise no note.
+
+    Raise ValueError if the model cannot be used (see `check_local`).
+    """
     path = experiment.base.path
     is_here = path is not None and "://" not in path  # any other model is checked when it is downloaded
     if path is not None and is_here:

@@ -131,7 +131,8 @@ def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
     a second call completes the change.
 
     Raises:
-        ValueError: the experiment is not on a local disk or is in use, or the new name is not allowed or is taken.
+        ValueError: the experiment is not on a local disk or is in use, the new name is not allowed or is taken, or the stored
+            experiment file is damaged (see `named`).
     """
     check_new_name(new.experiment)
     if not old.is_local:
@@ -161,7 +162,9 @@ def check_new_name(name: str) -> None:
 
 
 def named(text: str, name: str) -> str:
-    r"""Return the text of an experiment file with another `name`. Raise ExperimentError if the text has no `name`.
+    r"""Return the text of an experiment file with another `name`.
+
+    Raise ExperimentError if the text has no `name`, and YamlError if it is not valid YAML.
 
     >>> named("name: old  # ours\\npool: x\\n", "new")
     'name: new  # ours\\npool: x\\n'

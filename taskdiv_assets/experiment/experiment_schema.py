@@ -42,6 +42,8 @@ def as_json() -> str:
 def attributes(docstring: str) -> dict[str, str]:
     """Return the descriptions in the section `Attributes` of a docstring, by attribute name.
 
+    This section must be the last one. If another section follows, the result is empty.
+
     >>> attributes("A thing.\\n\\nAttributes:\\n    a: the first\\n        of two.\\n    b: the other.\\n")
     {'a': 'the first of two.', 'b': 'the other.'}
     """

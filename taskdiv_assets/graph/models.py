@@ -44,6 +44,7 @@ def folder_hash(path: str, marks: dict[str, str]) -> str:
 
     Raises:
         ValueError: there is no usable model at the path or URL.
+        OSError: the path or URL cannot be read.
     """
     if is_gguf(path):
 
@@ -154,8 +155,9 @@ class Models:
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
         """Return settings for identities if a model's results depend on a text's length or on a padding in `paddings`, else {}.
 
-        The model is the proxy `source`, or the base model if `source` is None. Most results depend on neither. For other models,
-        identities must differ from those of earlier versions, which padded all texts.
+        The model is the proxy `source`, or the base model if `source` is None. The results of most models depend on neither. If
+        those of a model do, its identities must differ from those of earlier versions, which padded all texts. Raise
+        StaleInputError if the stored files of a proxy are damaged, or if `proxy` raises it.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -179,14 +181,20 @@ class Models:
         return found
 
     def control(self, source: BaseModelSource | None = None) -> tuple[str, ...]:
-        """Return the texts of the special tokens of the base model or of a proxy; empty if they are not stored yet."""
+        """Return the texts of the special tokens of the base model or of a proxy; empty if they are not stored yet.
+
+        Raise StaleInputError if the stored files of a proxy are damaged, or if `proxy` raises it.
+        """
         return tuple(self._notes(READING, source).get(CONTROL, ()))
 
     def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
-        """Return the notes in the manifest of a proxy's folder; empty if the folder does not exist yet.
+        """Return the notes in the manifest of a proxy's folder; empty without a store, or if the folder does not exist yet.
 
-        If an earlier version stored the folder, the note READING is missing. A note with the special tokens in the folder's
-        tokenizer files then replaces it. Raise StaleInputError if the manifest or one of these files is damaged, or as `proxy`.
+        A folder that an earlier version stored has no note READING. This function then makes the note from the special tokens in
+        the folder's tokenizer files.
+
+        Raises:
+            StaleInputError: the manifest or a tokenizer file is damaged, or `proxy` cannot read the files of a local model.
         """
         store, folder = self._store, self.proxy(source).identity
         if folder not in self._proxy_notes and store is not None:

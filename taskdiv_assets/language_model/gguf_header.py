@@ -90,7 +90,8 @@ def read_header(path: Path) -> Header:
     """Read the header of a GGUF file.
 
     Raises:
-        ValueError: this is not a GGUF file of version 2 or 3, or its header is damaged. The message does not name the file.
+        ValueError: this is not a little-endian GGUF file of version 2 or 3, or its header is damaged. The message does not name
+            the file.
     """
     with path.open("rb") as file:
         start = file.read(len(MAGIC))

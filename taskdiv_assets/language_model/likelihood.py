@@ -255,7 +255,7 @@ class LikelihoodPlan:
             return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
 
     def _rows_of(self, length: int, answers_n: Iterable[int], tokens_n: int) -> int:
-        """Return how many rows to read at once: up to `tokens_n` tokens and LOGITS_AT_ONCE logits.
+        """Return how many rows to read at once, at least 1: up to `tokens_n` tokens and LOGITS_AT_ONCE logits.
 
         `answers_n` yields the number of places with logits of each row.
         """

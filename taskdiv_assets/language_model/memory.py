@@ -116,7 +116,7 @@ class Room:
     ) -> Iterator[Result]:
         """Yield the results of `work` for all groups. Prompts that the mask `known` (n,) marks are left out.
 
-        Each prompt grows by `new_n` tokens.
+        Each prompt grows by `new_n` tokens. Raise ValueError as `halved` does.
         """
         for group in groups:
             left = group if known is None else group._replace(positions=group.positions[~known[group.positions]])
@@ -154,7 +154,11 @@ def free_bytes(device: torch.device) -> int:
 
 
 def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the free memory in bytes, within the limits of the machine and of this process's control group."""
+    """Return the free memory in bytes, within the limits of the machine and of this container.
+
+    The container's limit is that of the control group at the top of `groups`. Limits of groups below it are not read, such as
+    those of a systemd unit outside of a container.
+    """
     import psutil
 
     free_n = int(psutil.virtual_memory().available)

@@ -285,7 +285,10 @@ def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) 
 
 
 def _levels(points: Points, picks: Rows, budgets: Sequence[int]) -> list[Points]:
-    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative). `budgets` must be sorted."""
+    """Return, for each budget, the similarity of every prompt to its closest pick, in squared grid steps (0 if negative).
+
+    `budgets` must be in ascending order.
+    """
     levels, level, start = [], np.zeros(len(points), np.float32), 0
     for budget_n in budgets:
         for first in range(start, budget_n, NEIGHBOURS):

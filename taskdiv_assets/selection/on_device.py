@@ -49,7 +49,10 @@ def exact_products() -> Iterator[None]:
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the pool row of each point, (n,)."""
+    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the pool row of each point, (n,).
+
+    Raise ValueError if the embeddings are not a torch tensor, or if a row is not of length 1 (see `check_lengths`).
+    """
     import torch
 
     tensor = pool.embeddings
@@ -153,7 +156,7 @@ def facility_location(points: Tensor, depth: int, progress: Progress | None = No
 
 
 def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
-    """Return the gains of `facility_location.gains_over` for all rows."""
+    """Return the gains of `facility_location.gains_over` for all rows, in squared grid steps. Each level is (n,)."""
     import torch
 
     gains = torch.zeros((len(levels), len(points)), dtype=torch.float64, device=points.device)
@@ -166,7 +169,7 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Return, for each budget, the similarity of every prompt to its closest pick (0 if negative).
+    """Return, for each budget, the similarity of every prompt to its closest pick, in squared grid steps (0 if negative).
 
     `picks` are rows of `points`. `budgets` must be in ascending order.
     """

@@ -113,7 +113,10 @@ def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem],
 def _write(
     work: Work, lm: LanguageModel, benchmark: AlpacaEvalBenchmark, instructions: Sequence[Instruction], identity: str
 ) -> None:
-    """Write the model's outputs with the experiment's prompt template, and store them in AlpacaEval's format."""
+    """Write the model's outputs with the experiment's prompt template, and store them in AlpacaEval's format.
+
+    Raise ValueError if `max_new_tokens` leaves no room for a prompt in the model's context.
+    """
     prompts = work.render([one.text for one in instructions])
     room_n = (context_tokens(lm) or NO_LIMIT) - benchmark.max_new_tokens
     if room_n < 1:

@@ -1,4 +1,4 @@
-"""Score a pool's prompts, and store the statistics in parts (see `storage.parts`), so that a kill loses only seconds of work.
+"""Score a pool's prompts, and store the statistics in parts (see `storage.parts`), so that a kill loses little work.
 
 Parts are under `scores/<identity>/`; workers (see `shards`) use a subfolder for each shard. The identity depends only on the
 model, the template and the settings (see `graph.models.Models.scorer`). So parts are also used after the pool or the sample was
@@ -73,7 +73,10 @@ class PromptScores:
         return scores
 
     def score(self, wanted: NDArray[np.bool_], lm: LanguageModel | None = None) -> None:
-        """Score the prompts that are True in `wanted` (n,) and have no scores yet. `lm` is the source's model if it is loaded."""
+        """Score the prompts that are True in `wanted` (n,) and have no scores yet. `lm` is the source's model if it is loaded.
+
+        Raise RuntimeError if prompts have no stored scores although workers scored all shards.
+        """
         rows = np.flatnonzero(wanted)
         known_n = int(self.is_known[rows].sum())
         if known_n == len(rows):

@@ -1,7 +1,8 @@
-"""Store new rows of an unfinished result at least every PART_S seconds, so that a killed process loses only seconds of work.
+"""Store new rows of an unfinished result in parts. A killed process loses the batch in progress and at most PART_S seconds more.
 
 A part is a Parquet file with some of the rows. It is stored in one write. The path of the folder with the parts identifies the
-result. By default, a part's name is a hash of its content, so a part that is computed again replaces the file with the same rows.
+result. By default, a part's name is a hash of its content, so a part that is computed again with equal bytes replaces its file.
+The caller asks after each batch whether the new rows should be stored (`Parts.is_due`).
 """
 
 from __future__ import annotations

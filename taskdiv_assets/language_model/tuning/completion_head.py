@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class CompletionHead:
     """Stand-in for TRL's function of hidden states and head (`trl_parts.lean`).
 
-    This class calls TRL's own function for devices other than a CPU, for number formats other than float32, for a head that is
-    trained or has a bias, and for models that scale or cap their logits.
+    This class calls TRL's own function for devices other than a CPU, for number formats other than float32, for autocast, for a
+    head that is trained or has a bias, for logits that are scaled or capped, for a temperature other than 1, for outputs other
+    than log-probabilities, and if there are no tokens.
     """
 
     def __init__(self, theirs: Any) -> None:
@@ -43,7 +44,10 @@ class CompletionHead:
         scale: float,
         outputs: Sequence[str],
     ) -> tuple[torch.Tensor | None, ...]:
-        """Return the log-probabilities of `targets`, (tokens,), and four times None, as TRL's function does."""
+        """Return the log-probabilities of `targets`, (tokens,), and the four optional outputs of TRL's function.
+
+        These four are None, except for `outputs` that are left to TRL's own function.
+        """
         import torch
 
         is_plain = (temperature, softcapping, scale, tuple(outputs)) == (1.0, None, 1.0, ("log_probs",))

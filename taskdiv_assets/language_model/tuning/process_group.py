@@ -48,9 +48,13 @@ def tune_in_processes(
     keeper: Keeper | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> TuningResult:
-    """Train as `tune` does, in several processes. If memory runs out, the error is a plain ValueError.
+    """Train as `tune` does, in several processes.
 
-    Raise RuntimeError with the last lines of the processes' output if they end without a result.
+    Raises:
+        ValueError: a ValueError of `tune` in the first process. If memory ran out there, it is no FullMemoryError.
+        DivergedError: the loss or the trained weights are not finite.
+        RuntimeError: the processes ended without a result, for example because memory ran out in another process. The message
+            has the last lines of their output.
     """
     from taskdiv_assets.language_model.tuning import TuningResult
 

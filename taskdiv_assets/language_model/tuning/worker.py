@@ -21,7 +21,11 @@ WATCH_S = 2.0
 
 
 def main(folder: Path) -> int:
-    """Run the training that `folder` requests, and return the exit status. The first process writes the result or failure."""
+    """Run the training that `folder` requests, and return the exit status: 0, or 1 after a ValueError or DivergedError.
+
+    Only the first process writes the result, or the message of its error. Such an error of another process shows only in the
+    exit status.
+    """
     import torch
 
     request = json.loads((folder / REQUEST).read_text())
