@@ -90,16 +90,16 @@ def look(path: str) -> FileLook:
     At most 200,000 rows are used. Of a text file, at most 200 MiB are read (after decompression).
 
     Raises:
-        ValueError: the file does not exist or cannot be read as a pool, or `path` is a folder of other files.
-        OSError: access is denied, a remote file cannot be copied to the disk cache, or `path` is a glob pattern that matches
-            files (the reader of pools accepts such a pattern; this function does not).
+        ValueError: the file does not exist or cannot be read as a pool, or `path` is a folder of other files or a glob pattern
+            (the reader of pools accepts a pattern).
+        OSError: access is denied, or a remote file cannot be copied to the disk cache.
     """
     filesystem, root = remote.filesystem(path)
     with remote.explained(path):
         if filesystem.isdir(root):
             return _look_at_folder(path, filesystem, root)
         if not filesystem.isfile(root):
-            expand(path)  # raises the error for a missing file
+            raise ValueError(_not_one_file(path, expand(path)))  # `expand` raises the error for a missing file
     with remote.fetched(path) as local:
         kind = kind_of(path)
         if kind == "Parquet":
@@ -114,6 +114,14 @@ def look(path: str) -> FileLook:
             )
         data, is_whole = _beginning(local, path)
     return _look_at_text(path, kind, data, is_whole)
+
+
+def _not_one_file(pattern: str, files: Sequence[str]) -> str:
+    """Return the error message for a glob pattern."""
+    return (
+        f"{pattern} is a pattern that matches {len(files):,} file(s); expected one file. Name one, such as {files[0]}, and "
+        "write the pattern into `path` of the experiment file afterwards."
+    )
 
 
 def _look_at_text(path: str, kind: str, data: bytes, is_whole: bool) -> FileLook:

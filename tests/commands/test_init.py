@@ -177,6 +177,15 @@ def test_a_file_without_prompts_is_one_sentence(here: Path, name: str, content: 
     assert init("nowhere.csv").exit_code == 2
 
 
+def test_a_pattern_is_answered_with_one_of_its_files(here: Path) -> None:
+    questions(here)
+    questions(here, name="more.csv")
+    result = init("*.csv")
+    assert result.exit_code == 2 and "*.csv is a pattern that matches 2 file(s)" in result.stderr, result.output
+    assert "more.csv" in result.stderr and not list(here.glob("*.yaml"))
+    assert "no file matches *.json" in init("*.json").stderr
+
+
 def test_names_and_cells_of_any_kind_stay_what_they_are(here: Path) -> None:
     strange = 'my "prompt": [x], {y} # z'
     (here / "a [b].csv").write_text(
