@@ -1,6 +1,6 @@
 """Stored item scores as arrays (seeds, items): one set for each benchmark and metric. All arms of a set have the same items."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
         return None
     universe = np.unique(np.concatenate([items for _, items, _ in pieces.values()]))
     filled = {arm: _fill(*piece, universe) for arm, piece in pieces.items()}
-    kept, notes = _common_items(filled)
+    kept, poor, notes = _common_items(filled)
     names = [task_names[task] for task in np.unique(universe[kept] >> 32)]
     order = sorted(names)
     position = {task_names.index(name): order.index(name) for name in names}
@@ -107,7 +107,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
     arms = {
         arm: Arm(scores[:, columns], () if arm == BASE else tuple(int(seed) for seed in seeds))
         for arm, (seeds, scores) in filled.items()
-        if np.isfinite(scores[:, kept]).all()
+        if arm not in poor and np.isfinite(scores[:, kept]).all()
     }
     return ScoreSet(benchmark, metric, tuple(order), of_item, arms, int((~kept).sum()), notes, label=metric)
 
@@ -123,8 +123,10 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
     return known, filled
 
 
-def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return a mask of the items that all remaining arms have, and notes on arms that are left out.
+def _common_items(
+    filled: dict[ArmKey, tuple[IntArray, FloatArray]],
+) -> tuple[np.ndarray, Collection[ArmKey], tuple[str, ...]]:
+    """Return a mask of the items that all remaining arms have, the arms that are left out, and notes on these arms.
 
     An arm has an item if all seeds of the arm have a score for the item. An arm is left out if it has fewer than half as many
     items as the arm with the most items. If the remaining arms have no item in common, the mask has the items of the arm with
@@ -142,4 +144,4 @@ def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np
     if not kept.any():
         kept = max(complete.values(), key=lambda mask: int(mask.sum()))
         notes.append("no item is scored in all arms: only the arms that share the items of the fullest one are shown")
-    return kept, tuple(notes)
+    return kept, poor, tuple(notes)

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from taskdiv_assets.language_model.tuning import IGNORED, WEIGHTS, Base, Example, choices, encode, tune
+from taskdiv_assets.language_model.tuning import IGNORED, WEIGHTS, Base, Example, choices, encode, tune, worker
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, keeps_examples_apart
 from taskdiv_assets.language_model.tuning.process_group import command, tune_in_processes
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, draw_steps, lay_out, learnt_tokens_n
@@ -148,6 +148,19 @@ class TestProcesses:
         monkeypatch.setenv("TASKDIV_TRAINING_PROCESSES", text)
         with pytest.raises(ValueError, match=r"\$TASKDIV_TRAINING_PROCESSES is '.*'; expected a number of processes"):
             machine()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_too_few_gpus_are_an_error_in_every_process(monkeypatch, rank):
+    """Only the first process reports its error, so it must not begin to train."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="asks for 2 processes, and there are 1 GPUs"):
+        worker._take_device()
 
 
 class TestChoices:

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from lxml import etree
@@ -342,6 +344,24 @@ def test_items_that_some_arm_lacks_are_left_out_and_counted(tmp_path: Path) -> N
     one = results.load(str(folder)).score_sets[0]
     assert one.items_left_out_n == 1 and len(one.task_of_item) == 47
     assert "1 item left out" in reports.render(str(folder)).html
+
+
+def test_an_arm_that_is_said_to_be_left_out_is_in_no_comparison(tmp_path: Path) -> None:
+    """Even if it has all items that the other arms share."""
+    folder = make_results(tmp_path, VARIANTS["whole"])
+    item_ids: list[str] = []
+    for strategy, kept in (
+        ("random", slice(0, 30)),
+        ("min_margin", slice(20, None)),
+        ("task_diversity", slice(20, 30)),
+    ):
+        path = folder / "tables" / "benchmark_scores" / strategy / "64.parquet"
+        table = pq.read_table(path)
+        item_ids = item_ids or sorted(set(table["item_id"].to_pylist()))
+        pq.write_table(table.filter(pc.is_in(table["item_id"], pa.array(item_ids[kept]))), path)
+    one = results.load(str(folder)).score_sets[0]
+    assert len(one.task_of_item) == 10 and any("task_diversity at 64 labels is left out" in note for note in one.notes)
+    assert ("random", 64) in one.arms and ("task_diversity", 64) not in one.arms
 
 
 def test_labels_are_moved_apart_and_keep_their_order() -> None:

@@ -69,20 +69,22 @@ def tell(**what: Any) -> None:
 
 
 def _take_device() -> None:
-    """Select this process's own GPU; raise ValueError if there are too few GPUs. Without any GPU, use one CPU thread."""
+    """Select this process's own GPU; raise ValueError if there are too few GPUs. Without any GPU, use one CPU thread.
+
+    All processes of the machine raise the error, since only the first one can report it.
+    """
     import torch
 
     ours = machine()
-    place = int(ours.local_rank or 0)
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    elif place >= torch.cuda.device_count():
+    elif int(ours.local_world_size or 1) > torch.cuda.device_count():
         raise ValueError(
             f"$TASKDIV_TRAINING_PROCESSES asks for {ours.local_world_size} processes, and there are "
             f"{torch.cuda.device_count()} GPUs; each process needs one of its own"
         )
     else:
-        torch.cuda.set_device(place)
+        torch.cuda.set_device(int(ours.local_rank or 0))
 
 
 def _keeper(folder: Path, checkpoints: tuple[float, str] | None, log: Callable[[str], None]) -> Keeper | None:
