@@ -1,6 +1,7 @@
 """The look of each strategy in all figures, and the placement of names beside lines.
 
-The reference and up to eleven other strategies have different markers, so that colour is not their only distinction.
+The reference and up to thirteen other strategies have different markers, so that colour is not their only distinction. Up to
+sixteen others have different pairs of colour and dash.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ from matplotlib.axis import Axis
 from reports.svg import BLUE, GREEN, INK, PURPLE, VERMILLION
 from reports.words import clean
 
-_COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
-_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
+_COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*d8"
+_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)), (0, (6.0, 1.5, 1.5, 1.5)))
 _NAME_LENGTH_N = 36  # letters of a name beside its line; our longest name has 34
 UNEVEN = 10  # times the median: larger values hide small ones on a linear axis
 _LABEL_GAP = 0.054  # height of a line of text as a share of the axes' height

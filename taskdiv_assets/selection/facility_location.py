@@ -14,8 +14,10 @@ Both forms use whole numbers (see `grid`). Gains are sums of integers below 2^53
 block size, the threads or the machine. No form stores an n x n matrix.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,9 @@ from taskdiv_assets.selection.grid import STEPS, blocks, on_grid
 from taskdiv_assets.selection.lazy import Rows, Values, tell
 from taskdiv_assets.selection.neighbours import Graph, nearest
 from taskdiv_assets.selection.pool import Progress, SelectionPool
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEIGHBOURS = 64
 EXACT_PICKS = 32  # first picks of the sparse form that use all similarities
@@ -45,26 +50,35 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
 
     def order(pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None) -> Rows:
         pool_n = len(pool.prompt_ids)
-        picks_n = min(depth or pool_n, pool_n)
-        first_n = exact_picks_n(neighbours_n, pool_n, picks_n)
-        early = None if progress is None else lambda done, _: progress(done, picks_n)
-        if on_device.is_tensor(pool.embeddings):
-            tensor, by_id = on_device.on_grid("facility_location", pool)
-            if neighbours_n is None:
-                return by_id[on_device.facility_location(tensor, picks_n, progress)]
-            graph = on_device.nearest(tensor, neighbours_n)
-            first = on_device.facility_location(tensor, first_n, early)
-            level = on_device.levels(tensor, first, [first_n])[0].cpu().numpy()
-        else:
-            points, by_id = on_grid("facility_location", pool)
-            if neighbours_n is None:
-                return by_id[greedy_exact(points, picks_n, progress)]
-            graph = nearest(points, neighbours_n)
-            first = greedy_exact(points, first_n, early, graph=graph)
-            level = _levels(points, first, [first_n])[0]
-        return by_id[greedy_on_graph(graph, picks_n, first, level, progress)]
+        at_grid = on_device.on_grid if on_device.is_tensor(pool.embeddings) else on_grid
+        points, by_id = at_grid("facility_location", pool)
+        return by_id[greedy_picks(points, neighbours_n, min(depth or pool_n, pool_n), progress)]
 
     return order
+
+
+def greedy_picks(
+    points: Points | Tensor,  # (n, d) on the grid, sorted by prompt_id
+    neighbours_n: int | None,  # of the sparse form; None for the exact form
+    picks_n: int,  # at most n
+    progress: Progress | None = None,
+) -> Rows:  # (picks_n,) rows of `points`
+    """Return greedy picks. Points that are a tensor give the same picks as an array."""
+    first_n = exact_picks_n(neighbours_n, len(points), picks_n)
+    early = None if progress is None else lambda done, _: progress(done, picks_n)
+    if on_device.is_tensor(points):
+        if neighbours_n is None:
+            return on_device.facility_location(points, picks_n, progress)
+        graph = on_device.nearest(points, neighbours_n)
+        first = on_device.facility_location(points, first_n, early)
+        level = on_device.levels(points, first, [first_n])[0].cpu().numpy()
+    else:
+        if neighbours_n is None:
+            return greedy_exact(points, picks_n, progress)
+        graph = nearest(points, neighbours_n)
+        first = greedy_exact(points, first_n, early, graph=graph)
+        level = _levels(points, first, [first_n])[0]
+    return greedy_on_graph(graph, picks_n, first, level, progress)
 
 
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:

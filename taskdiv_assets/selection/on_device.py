@@ -68,6 +68,19 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Ten
     return points, by_id
 
 
+def at(points: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    import torch
+
+    return points[torch.from_numpy(np.ascontiguousarray(rows)).to(points.device)]
+
+
+def column_sums(points: Tensor) -> NDArray[np.float64]:  # (d,)
+    import torch
+
+    sums: NDArray[np.float64] = points.sum(dim=0, dtype=torch.float64).cpu().numpy()
+    return sums
+
+
 def k_center(points: Tensor, first: int, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
     """Return the picks of `selection.k_center` as rows of `points`. `first` is the row of the first pick.
 

@@ -22,6 +22,7 @@ from taskdiv_assets.selection.grid import blocks
 from taskdiv_assets.selection.k_center import k_center_order
 from taskdiv_assets.selection.on_device import is_tensor
 from taskdiv_assets.selection.pool import TASK_MEANS, Floats, Progress, SelectionPool
+from taskdiv_assets.selection.smart import smart_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,6 +120,13 @@ _BUILT_IN = (
         needs=frozenset({"tasks", TASK_MEANS, "scores"}),
         score_column="min_margin",
         uses_seed=True,  # only for the order of tasks of equal cost
+    ),
+    Strategy(
+        "smart",
+        "Tasks by the gains of a graph cut between their centroids; within a task the prompts closest to the rest of it.",
+        smart_order,
+        needs=frozenset({"tasks", "embeddings"}),
+        is_greedy=True,
     ),
 )
 

@@ -60,7 +60,7 @@ def test_a_confidence_that_is_no_probability_is_refused(name, pool, wrong):
         rank(name, replace(pool, task_confidence=confidence), seed=0)
 
 
-def test_the_thirteen_orders_are_there():
+def test_the_fourteen_orders_are_there():
     assert set(STRATEGIES) - {EXAMPLE.name} == {
         "random",
         "least_confidence",
@@ -75,6 +75,7 @@ def test_the_thirteen_orders_are_there():
         "weighted_task_diversity",
         "complement_weighted_task_diversity",
         "weighted_task_diversity_min_margin",
+        "smart",
     }
 
 

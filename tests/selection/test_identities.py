@@ -26,6 +26,7 @@ IDENTITIES = {
     "weighted_task_diversity": "2019102ad9b0a3c9460583093abf1b4f",
     "complement_weighted_task_diversity": "e54f74b6a73826cb3d5cb6c19a73cb48",
     "weighted_task_diversity_min_margin": "772e33d311f2b165be5606a4eb667c35",
+    "smart": "707f5832f0aee35790020b6db1a830d7",  # of the release that added it
 }
 
 

@@ -1,5 +1,7 @@
 """Coverage strategies by torch, used if a pool's embeddings are a tensor: the same picks as by numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit
 torch = pytest.importorskip("torch")
 COVERAGE = [STRATEGIES["k_center"], STRATEGIES["dpp"], facility_location(None), facility_location(16)]
 IDS = ["k_center", "dpp", "exact", "sparse"]
+SMART = STRATEGIES["smart"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
@@ -34,6 +37,14 @@ def test_a_tensor_gives_the_picks_of_the_array_on_lattices_full_of_ties(strategy
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_device, "CELLS", cells)
         assert rank(strategy, pool_of(torch.from_numpy(points), ids), seed=5).tolist() == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_tensor_gives_the_order_of_the_array_with_tasks(device):
+    points, ids = clusters(300, 24, copies_n=50), np.random.default_rng(0).permutation(300)
+    pool = replace(pool_of(points, ids), tasks=np.arange(300) % 7, task_names=tuple("abcdefg"))
+    tensor = replace(pool, embeddings=torch.from_numpy(points).to(device))
+    assert rank(SMART, tensor, seed=5).tolist() == rank(SMART, pool, seed=5).tolist()
 
 
 def test_certificates_of_a_tensor_are_those_of_the_array():
