@@ -15,7 +15,12 @@ from reports.svg import BLUE, GREEN, INK, PURPLE, VERMILLION
 from reports.words import clean
 
 _COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*d8"
-_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)), (0, (6.0, 1.5, 1.5, 1.5)))
+_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
+    (0, ()),
+    (0, (5.0, 1.6)),
+    (0, (1.5, 1.5)),
+    (0, (6.0, 1.5, 1.5, 1.5)),
+)
 _NAME_LENGTH_N = 36  # letters of a name beside its line; our longest name has 34
 UNEVEN = 10  # times the median: larger values hide small ones on a linear axis
 _LABEL_GAP = 0.054  # height of a line of text as a share of the axes' height

@@ -5,19 +5,20 @@ Source: SMART (Renduchintala, Bhatia, Ramakrishnan, arXiv:2403.08370). We know i
 
 - The centroid of a task is the mean of the embeddings of all its prompts. Similarities of tasks are cosines of centroids.
 - f(S) = sum over all tasks i and tasks j in S of s_ij - 0.4 * sum over i and j in S of s_ij. All tasks are picked greedily by f.
-  The gain g_t of a task is the increase of f by its pick: its similarity to all tasks - 0.8 * its similarity to earlier picks - 0.4.
+  The gain g_t of a task is the increase of f by its pick: its similarity to all tasks, less 0.8 * its similarity to earlier
+  picks, less 0.4.
 - The weight of a task is 1 + g_t + g_t^2 / 2, the Taylor softmax of second order before its division by the sum.
 - The prompts of a task are picked greedily by facility location on the prompts of this task alone.
 
 Here we differ from the code:
 
-- One order serves all budgets. So shares come from `apportionment` with costs 1 / weight: every task gets a first prompt before any
-  task gets its second. The code rounds the shares of one budget down, and gives the rest to tasks one by one.
+- One order serves all budgets. So shares come from `apportionment` with costs 1 / weight: every task gets a first prompt before
+  any task gets its second. The code rounds the shares of one budget down, and gives the rest to tasks one by one.
 - All tasks get prompts. The code can also give the whole budget to the first tasks that were picked.
 - Embeddings are those of prompt_embeddings. The code uses the sentence embedder gte-large.
 - Facility location uses the 64 nearest prompts (the first 32 picks use all), and negative cosines count as 0. The code uses all.
-- A task of more than PART_PROMPTS prompts is split by prompt_id into parts of nearly equal size, which pick in turns. So a task of
-  n prompts needs n * PART_PROMPTS similarities, not n^2.
+- A task of more than PART_PROMPTS prompts is split at random into parts of nearly equal size. Facility location orders the first
+  part, then the second. So a task needs PART_PROMPTS^2 similarities for each part that the depth reaches, and not n^2.
 - The code splits the budget of a task over types of prompt templates. Our pools have no such types.
 
 No confidence is read, and no random number. Tasks of equal gain are picked by name, prompts of equal gain by prompt_id.
@@ -124,17 +125,18 @@ def centroid(points: Points | Tensor, rows: Rows) -> Points:  # (d,)
 
 
 def picks_of_task(points: Points | Tensor, rows: Rows, count: int) -> Rows:  # (count,)
-    """Return the first `count` of a task's `rows` by facility location, which are sorted by prompt_id.
+    """Return the first `count` of a task's `rows` by facility location. The rows must be sorted by prompt_id.
 
-    The rows of a large task are split into parts: neighbours by prompt_id, a hash, go to different parts.
+    The rows of a large task are split into parts: neighbours by prompt_id, a hash, go to different parts. One part is used up
+    before the next one, because the first picks of two random parts would be nearly equal.
     """
     parts_n = -(-len(rows) // PART_PROMPTS)
-    found = np.empty(count, np.int64)
-    for first in range(min(parts_n, count)):
-        part = rows[first::parts_n]
-        wanted = len(range(first, count, parts_n))
-        found[first::parts_n] = part[greedy_picks(_at(points, part), NEIGHBOURS, wanted)]
-    return found
+    found: list[Rows] = [np.empty(0, np.int64)]
+    for part in (rows[first::parts_n] for first in range(parts_n)):
+        wanted = min(len(part), count - sum(map(len, found)))
+        if wanted:
+            found.append(part[greedy_picks(_at(points, part), NEIGHBOURS, wanted)])
+    return np.concatenate(found)
 
 
 def _at(points: Points | Tensor, rows: Rows) -> Points | Tensor:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 import reports
 from reports import envelope, looks, svg
+from taskdiv_assets.selection import STRATEGIES
 from tests.reports.make_results import Recipe, make_results
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -99,7 +100,9 @@ class TestPictures:
     def test_looks_change_colour_marker_and_dash_together(self) -> None:
         names = [f"s{place}" for place in range(len(STRATEGIES))]
         found = looks.looks(names, "s0")
-        assert len({(one.colour, one.dash) for one in found.values()}) == len(STRATEGIES)  # a line is told from any other
+        assert len({(one.colour, one.dash) for one in found.values()}) == len(
+            STRATEGIES
+        )  # a line is told from any other
         assert len({one.marker for one in found.values()}) == len(STRATEGIES)
 
     def test_text_in_a_picture_is_left_alone(self) -> None:

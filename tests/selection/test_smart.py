@@ -36,9 +36,7 @@ def greedy_gains(similarity):
     chosen, gains = [], []
     while len(chosen) < len(similarity):
         before = graph_cut(similarity, chosen)
-        gain = {
-            i: graph_cut(similarity, [*chosen, i]) - before for i in range(len(similarity)) if i not in chosen
-        }
+        gain = {i: graph_cut(similarity, [*chosen, i]) - before for i in range(len(similarity)) if i not in chosen}
         best = min(gain, key=lambda i: (-gain[i], i))
         chosen.append(best)
         gains.append(gain[best])
@@ -134,7 +132,7 @@ def test_the_central_task_gets_the_largest_share_and_a_copy_of_it_less():
     assert counts[0] == counts.max() and counts[1] < counts[0] and counts[3] < counts[0] and counts.min() > 0
 
 
-def test_a_large_task_picks_in_parts_that_take_turns(monkeypatch):
+def test_a_large_task_uses_up_one_part_after_the_other(monkeypatch):
     points, ids = clusters(90, 8), np.random.default_rng(0).permutation(90)
     pool = pool_of(points, np.zeros(90, int), ids, ("only",))
     monkeypatch.setattr(smart, "PART_PROMPTS", 30)
@@ -143,8 +141,9 @@ def test_a_large_task_picks_in_parts_that_take_turns(monkeypatch):
     for part in range(3):
         rows = by_id[part::3]
         alone = pool_of(points[rows], np.zeros(30, int), ids[rows], ("only",))
-        assert order[part::3].tolist() == rows[rank("smart", alone, seed=0)].tolist()
-    assert rank("smart", pool, seed=0, depth=40).tolist() == order[:40].tolist()
+        assert order[30 * part : 30 * part + 30].tolist() == rows[rank("smart", alone, seed=0)].tolist()
+    for depth in (1, 30, 31, 75):
+        assert rank("smart", pool, seed=0, depth=depth).tolist() == order[:depth].tolist()
     shuffled = np.random.default_rng(1).permutation(90)
     moved = pool_of(points[shuffled], np.zeros(90, int), ids[shuffled], ("only",))
     assert shuffled[rank("smart", moved, seed=0)].tolist() == order.tolist()
@@ -172,7 +171,9 @@ def test_no_seed_and_no_confidence_is_read():
 def test_a_row_that_is_not_of_length_one_is_named_by_its_place_in_the_pool():
     points = clusters(60, 6)
     points[41] *= 2
-    with pytest.raises(ValueError, match="^smart: 1 rows of embeddings are not of length 1, the first is row 41 with 2"):
+    with pytest.raises(
+        ValueError, match="^smart: 1 rows of embeddings are not of length 1, the first is row 41 with 2"
+    ):
         rank("smart", pool_of(points, np.arange(60) % 4), seed=0)
 
 
