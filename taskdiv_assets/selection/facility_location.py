@@ -66,18 +66,18 @@ def greedy_picks(
     """Return greedy picks. Points that are a tensor give the same picks as an array."""
     first_n = exact_picks_n(neighbours_n, len(points), picks_n)
     early = None if progress is None else lambda done, _: progress(done, picks_n)
-    if on_device.is_tensor(points):
-        if neighbours_n is None:
-            return on_device.facility_location(points, picks_n, progress)
-        graph = on_device.nearest(points, neighbours_n)
-        first = on_device.facility_location(points, first_n, early)
-        level = on_device.levels(points, first, [first_n])[0].cpu().numpy()
-    else:
+    if isinstance(points, np.ndarray):
         if neighbours_n is None:
             return greedy_exact(points, picks_n, progress)
         graph = nearest(points, neighbours_n)
         first = greedy_exact(points, first_n, early, graph=graph)
         level = _levels(points, first, [first_n])[0]
+    else:
+        if neighbours_n is None:
+            return on_device.facility_location(points, picks_n, progress)
+        graph = on_device.nearest(points, neighbours_n)
+        first = on_device.facility_location(points, first_n, early)
+        level = on_device.levels(points, first, [first_n])[0].cpu().numpy()
     return greedy_on_graph(graph, picks_n, first, level, progress)
 
 

@@ -105,7 +105,8 @@ def costs_of(gains: Values) -> Rows:  # (T,)
     [1000, 5000]
     """
     weights = 1 + gains + gains * gains / 2
-    return np.rint(SMALLEST_COST * (weights.max() / weights)).astype(np.int64)
+    costs: Rows = np.rint(SMALLEST_COST * (weights.max() / weights)).astype(np.int64)
+    return costs
 
 
 def centroid(points: Points | Tensor, rows: Rows) -> Points:  # (d,)
@@ -116,12 +117,16 @@ def centroid(points: Points | Tensor, rows: Rows) -> Points:  # (d,)
     total = np.zeros(points.shape[1])
     for some in blocks(len(rows), points.shape[1]):
         block = _at(points, rows[some])
-        total += on_device.column_sums(block) if on_device.is_tensor(block) else block.sum(axis=0, dtype=np.float64)
+        if isinstance(block, np.ndarray):
+            total += block.sum(axis=0, dtype=np.float64)
+        else:
+            total += on_device.column_sums(block)
     largest = np.abs(total).max()
     if largest == 0:
         return total.astype(np.float32)
     mean = np.rint(total * (MEAN_STEPS / largest))
-    return np.rint(mean * (STEPS / np.sqrt(mean @ mean))).astype(np.float32)
+    unit: Points = np.rint(mean * (STEPS / np.sqrt(mean @ mean))).astype(np.float32)
+    return unit
 
 
 def picks_of_task(points: Points | Tensor, rows: Rows, count: int) -> Rows:  # (count,)
@@ -140,7 +145,7 @@ def picks_of_task(points: Points | Tensor, rows: Rows, count: int) -> Rows:  # (
 
 
 def _at(points: Points | Tensor, rows: Rows) -> Points | Tensor:
-    return on_device.at(points, rows) if on_device.is_tensor(points) else points[rows]
+    return points[rows] if isinstance(points, np.ndarray) else on_device.at(points, rows)
 
 
 def _by_name(names: tuple[str, ...]) -> list[int]:
