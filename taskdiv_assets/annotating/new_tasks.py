@@ -18,7 +18,7 @@ from taskdiv_assets.graph.known_answers import newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
-from taskdiv_assets.pools.discovery import frozen_tasks, labelling
+from taskdiv_assets.pools.discovery import frozen_tasks, labelling, validity
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed, Record
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store
@@ -71,10 +71,11 @@ def find(lineage: Lineage, settings: Settings, budget_n: int, log: Callable[[str
         raise ValueError(f"no found tasks of {experiment.name} are fixed: {reason}")
     pool = lineage.read("raw_pool")
     found = labelling.by_texts(pool, experiment.task_labels, budget_n, log)
+    notes = validity.noted(found, pool, experiment.budgets, experiment.selection_seeds)
     made = {**settings, fixed_tasks.FROZEN: frozen_tasks.digest_of(found.table)}
     prompts = lineage.fresh(Unit("raw_pool")).parts["prompts"]
     moves = moves_of(old.table, found.table, _bought(store))
-    return NewTasks(before, Fixed(found.table, found.notes), made, prompts, moves)
+    return NewTasks(before, Fixed(found.table, notes), made, prompts, moves)
 
 
 def moves_of(old: pa.Table, new: pa.Table, bought: Collection[str]) -> Moves:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,8 +14,10 @@ from taskdiv_assets.graph.cells import over_pool
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.stored_values import of_first_seed, task_sizes
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import held_items
+from taskdiv_assets.pools.discovery import evenness, labelling, validity
 
 
 def make_allocation(work: Work) -> Product:
@@ -31,7 +34,8 @@ def make_allocation(work: Work) -> Product:
             f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which has {depth} prompts; {advice}"
         )
     chosen = first_of(ranking, cell.budget_n, work.lineage.cell_selection_seeds(cell))
-    return Product(chosen, cost_notes(work, chosen["prompt_id"].to_pylist()), files=data_card_file(work, chosen))
+    notes = {**cost_notes(work, chosen["prompt_id"].to_pylist()), **distance_notes(work, chosen)}
+    return Product(chosen, notes, files=data_card_file(work, chosen))
 
 
 def first_of(ranking: pa.Table, budget_n: int, seeds: Sequence[int]) -> pa.Table:
@@ -55,6 +59,31 @@ def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
     if work.experiment.purpose == "campaign" or open_n:
         return {"cost": to_buy}
     return {"cost": f"{budget_n:,} labels would cost {annotation.cost(budget_n)} {each}; the pool has their answers"}
+
+
+def distance_notes(work: Work, chosen: pa.Table) -> dict[str, float]:
+    """Return notes on how evenly a list over found tasks covers the true tasks, if the pool also names these.
+
+    The first value is the mean distance of the lists of all seeds, and the second is the expected distance of random choice
+    (see `evenness`). Return {} if no tasks were found, if the strategy reads no tasks, or if a prompt has no true task.
+    """
+    labels = work.lineage.footer(Unit("task_labels"))
+    if (
+        labels is None
+        or labelling.NOTE not in labels.notes
+        or not work.experiment.strategy(work.cell.strategy).reads_tasks
+    ):
+        return {}
+    # The pool's identity need not enter that of this table: the task in the source is part of a prompt's id.
+    pool = work.lineage.read("raw_pool", columns=["prompt_id", "source_task"])
+    true = validity.true_tasks(pool["source_task"].to_pylist())
+    if true is None:
+        return {}
+    seeds = chosen["selection_seed"].to_numpy()
+    rows = pc.index_in(chosen["prompt_id"], value_set=pool["prompt_id"].combine_chunks()).to_numpy()
+    own = [evenness.list_distance(true, rows[seeds == seed]) for seed in np.unique(seeds)]
+    random = evenness.random_distance(true, work.cell.budget_n)
+    return {"distance_to_true_tasks": round(float(np.mean(own)), 4), "random_distance_to_true_tasks": round(random, 4)}
 
 
 def allocation_parameters(work: Work) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import copies, held_items, labels
-from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling
+from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling, validity
 
 LISTED_N = 100  # found tasks in the table of the UI
 
@@ -47,9 +47,10 @@ def _from_texts(work: Work) -> Product:
         budget_n, settings = _budget_of_rule(work.lineage), work.experiment.task_labels
         fixed = fixed_tasks.fixed(work.lineage)
         if fixed is None:
-            table, found = labelling.by_texts(pool, settings, budget_n, work.log)
+            made = labelling.by_texts(pool, settings, budget_n, work.log)
         else:
-            table, found = growth.grown(pool, fixed, settings, budget_n, work.log)
+            made = growth.grown(pool, fixed, settings, budget_n, work.log)
+        table, found = made.table, validity.noted(made, pool, work.experiment.budgets, work.experiment.selection_seeds)
         notes = {**found, fixed_tasks.SETTINGS: _settled(work.lineage)}
     return Product(table, notes, parameters={"agreement": labelling.agreement_of(notes)})
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools.discovery import found_tasks
 from taskdiv_assets.pools.discovery.clusters import Codes
+from taskdiv_assets.pools.discovery.evenness import random_distance
 from taskdiv_assets.pools.discovery.word_views import VIEWS
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import parse_prompt_ids
@@ -35,7 +36,6 @@ from tests.evidence.discovered_measures import (
     asked_by_rule,
     distances,
     measure,
-    random_distance,
     tasks_asked,
 )
 from tests.evidence.marked import replace_marked

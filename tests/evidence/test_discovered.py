@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.pools.discovery import found_tasks
+from taskdiv_assets.pools.discovery.evenness import even_spread, purity, random_distance
 from taskdiv_assets.pools.discovery.word_views import words
 from taskdiv_assets.selection import SelectionPool, parse_prompt_ids, rank
 from taskdiv_assets.selection.streams import keyed_hash
 from tests.evidence import discovered, discovered_scores
-from tests.evidence.discovered_measures import (
-    asked_by_rule,
-    distances,
-    even_spread,
-    groupings,
-    purity,
-    random_distance,
-    tasks_asked,
-)
+from tests.evidence.discovered_measures import asked_by_rule, distances, groupings, tasks_asked
 from tests.evidence.discovered_scores import Cell
 from tests.evidence.marked import marked
 

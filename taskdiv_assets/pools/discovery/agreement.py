@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.pools.discovery.clusters import Codes, centres_of, nearest, without_tiny
+from taskdiv_assets.pools.discovery.clusters import Codes, grouped
 from taskdiv_assets.pools.discovery.word_views import Rows
 
 
@@ -21,34 +21,43 @@ class Agreement(NamedTuple):
     moved_share: float  # share of the prompts that change their group under another seed (see function `moved_share`)
 
 
-def measured(rows: Rows, codes: Codes, groups_n: int, seed: int) -> Agreement:
-    """Return the agreement of `codes`, a grouping of `rows` into at most `groups_n` groups, with a grouping under `seed`.
+def measured(rows: Rows, codes: Codes, again: Codes, groups_n: int, seed: int) -> Agreement:
+    """Return the agreement of `codes`, a grouping of `rows` into at most `groups_n` groups, with `again`, one under another seed.
 
-    `seed` must differ from the seed of `codes`. For `between_halves`, one grouping is made from the rows at even positions and
-    another from the rows at odd positions, so the rows must be in random order.
+    `seed` makes the groupings for `between_halves`: one from the rows at even positions, the other from the rows at odd
+    positions. So the rows must be in random order.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    again = _grouped(rows, rows, groups_n, seed)
-    halves = [_grouped(rows[start::2], rows, groups_n, seed) if len(rows) > 1 else codes for start in (0, 1)]
+    halves = [grouped(rows[start::2], rows, groups_n, seed) if len(rows) > 1 else codes for start in (0, 1)]
     return Agreement(
         float(adjusted_rand_score(codes, again)), float(adjusted_rand_score(*halves)), moved_share(codes, again)
     )
 
 
 def moved_share(codes: Codes, others: Codes) -> float:
-    """Return the share of rows that are not in matched groups. Groups of the two groupings are matched one to one to minimise it.
+    """Return the share of rows that are not in matched groups (see `matched`).
 
     >>> moved_share(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1]))
     0.25
     """
+    return float(np.mean(matched(codes, others) != codes))
+
+
+def matched(codes: Codes, others: Codes) -> Codes:
+    """Return the grouping `others` with new numbers: groups that match a group of `codes` get its number.
+
+    The groups are matched one to one so that as many rows as possible are in matched groups. A group without a match gets a
+    number that `codes` does not have.
+
+    >>> matched(np.array([0, 0, 1, 1, 1]), np.array([1, 1, 2, 2, 0])).tolist()
+    [0, 0, 1, 1, 2]
+    """
     from scipy.optimize import linear_sum_assignment
 
-    counts = np.zeros((int(codes.max()) + 1, int(others.max()) + 1), np.int64)
-    np.add.at(counts, (codes, others), 1)
-    matched = counts[linear_sum_assignment(counts, maximize=True)].sum()
-    return float(1 - matched / len(codes))
-
-
-def _grouped(fitted: Rows, rows: Rows, groups_n: int, seed: int) -> Codes:
-    return without_tiny(rows, nearest(rows, centres_of(fitted, groups_n, seed)))
+    own_n, others_n = int(codes.max()) + 1, int(others.max()) + 1
+    counts = np.bincount(codes * others_n + others, minlength=own_n * others_n).reshape(own_n, others_n)
+    own, other = linear_sum_assignment(counts, maximize=True)
+    numbers = own_n + np.arange(others_n)
+    numbers[other] = own
+    return numbers[others].astype(np.int64)

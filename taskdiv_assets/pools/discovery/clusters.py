@@ -21,6 +21,11 @@ ROUNDS_MAX = 100
 BLOCK_N = 20_000
 
 
+def grouped(fitted: Rows, rows: Rows, groups_n: int, seed: int) -> Codes:  # (n,)
+    """Return the group of each of `rows`. The centres of the groups are made from `fitted`, and no group is tiny."""
+    return without_tiny(rows, nearest(rows, centres_of(fitted, groups_n, seed)))
+
+
 def centres_of(rows: Rows, groups_n: int, seed: int) -> Centres:
     """Return the centres of k groups, (k, d). k is `groups_n`, or the number of different rows if that is smaller."""
     from sklearn.cluster import KMeans

@@ -37,6 +37,7 @@ class Found(NamedTuple):
     codes: Codes  # (n,) position in `tasks`
     tasks: list[FoundTask]
     agreement: Agreement
+    again: Codes  # (n,) group of each prompt under another seed of k-means; the numbers have no relation to `tasks`
 
 
 def tasks_by_rule(prompts_n: int, budget_n: int) -> int:
@@ -65,29 +66,33 @@ def discover(
     from threadpoolctl import threadpool_limits
 
     if not prompts:
-        return Found(np.zeros(0, np.int64), [], Agreement(1.0, 1.0, 0.0))
+        return Found(np.zeros(0, np.int64), [], Agreement(1.0, 1.0, 0.0), np.zeros(0, np.int64))
     numbers = np.array([int(prompt_id, 16) for prompt_id in prompt_ids], np.uint64)
     order = np.argsort(keyed_hash(0, STREAM, numbers), kind="stable")
     texts = [prompts[i] for i in order]
     with threadpool_limits(1):
         rows = VIEWS[view](texts, min(len(texts), FITTED_MAX))
-        codes, agreement = _grouped(rows, tasks_n)
+        codes, again, agreement = _grouped(rows, tasks_n)
         tasks = _described(texts, rows, codes, taken)
-    placed = np.empty_like(codes)
-    placed[order] = codes
-    return Found(placed, [one._replace(central=tuple(int(order[i]) for i in one.central)) for one in tasks], agreement)
+    place = np.argsort(order)
+    tasks = [one._replace(central=tuple(int(order[i]) for i in one.central)) for one in tasks]
+    return Found(codes[place], tasks, agreement, again[place])
 
 
-def _grouped(rows: Rows, tasks_n: int) -> tuple[Codes, Agreement]:
-    """Return the group of each row (0 is the largest group), and the agreement, computed from the first `FITTED_MAX` rows."""
+def _grouped(rows: Rows, tasks_n: int) -> tuple[Codes, Codes, Agreement]:
+    """Return the group of each row (0 is the largest group), its group under another seed, and the agreement.
+
+    The agreement is computed from the first `FITTED_MAX` rows.
+    """
     fitted = rows[:FITTED_MAX]
     first, second = (stream_seed(0, STREAM, "k-means", repetition) for repetition in (0, 1))
-    codes = clusters.without_tiny(rows, clusters.nearest(rows, clusters.centres_of(fitted, tasks_n, first)))
+    codes = clusters.grouped(fitted, rows, tasks_n, first)
     sizes = np.bincount(codes)
     place = np.empty_like(sizes)
     place[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     codes = place[codes].astype(np.int64)
-    return codes, measured(fitted, codes[:FITTED_MAX], tasks_n, second)
+    again = clusters.grouped(fitted, rows, tasks_n, second)
+    return codes, again, measured(fitted, codes[:FITTED_MAX], again[:FITTED_MAX], tasks_n, second)
 
 
 def _described(texts: Sequence[str], rows: Rows, codes: Codes, taken: Collection[str]) -> list[FoundTask]:

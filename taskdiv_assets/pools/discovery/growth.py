@@ -47,7 +47,7 @@ def grown(pool: pa.Table, fixed: Fixed, settings: TaskLabels, budget_n: int, log
         added = _joined(pool, new, found, settings)
         notes: dict[str, Any] = {NOTE: _counted(fixed.notes[NOTE], pa.concat_tables([found, added]), added)}
     else:
-        added, notes = labelling.by_texts(new, settings, budget_n, log)
+        added, notes, _ = labelling.by_texts(new, settings, budget_n, log)
     table = pa.concat_tables([part.cast(labels.SCHEMA) for part in (old, added)]).unify_dictionaries()
     return Labelled(table.sort_by("prompt_id"), {**notes, "tasks_n": len(table["task"].unique())})
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from taskdiv_assets.experiment.pool_settings import DISCOVERED, TaskLabels
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.discovery import found_tasks, task_rules
+from taskdiv_assets.pools.discovery.clusters import Codes
 from taskdiv_assets.pools.discovery.found_tasks import Found
 from taskdiv_assets.pools.labels import How
 
@@ -26,6 +27,7 @@ class Labelled(NamedTuple):
 
     table: pa.Table
     notes: dict[str, Any]
+    again: Codes | None = None  # (found prompts,) see `Found`; None if no tasks were found
 
 
 def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None]) -> Labelled:
@@ -51,7 +53,7 @@ def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[
         tasks[i], how[i] = found.tasks[code].name, "discovered"
     described = {"budget_n": None if settings.tasks else budget_n, "tasks_n": tasks_n, "view": settings.view}
     notes[NOTE] = {**described, **_described(found, texts, [ids[i] for i in rest])}
-    return Labelled(labels.labelled(pool, tasks, how), {"tasks_n": len(set(tasks)), **notes})
+    return Labelled(labels.labelled(pool, tasks, how), {"tasks_n": len(set(tasks)), **notes}, found.again)
 
 
 def _counts(matches: Sequence[int | None], rules_n: int) -> list[int]:
