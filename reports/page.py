@@ -23,6 +23,7 @@ from reports import (
 )
 from reports.analysis import Section
 from reports.confidence.confidence_parts import confidence_section, effects_section
+from reports.found.found_parts import found_section
 from reports.lists import list_parts, list_sentences
 from reports.results import Results
 from reports.statistics import task_means
@@ -56,6 +57,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "status_title": "Answers so far" if experiment.is_campaign else "Progress",
         "chosen": None if is_scored else list_parts.chosen(results),
         "firsts": list_parts.firsts(results),
+        "found": found_section(results),
         "has_tasks": len(results.task_sizes) > 1,
         "several_budgets": lists is not None and len(lists.budgets) > 1,
         "costs": tables.costs(results),
@@ -95,6 +97,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("curves", "Learning curves", is_scored),
             ("differences", "Differences", is_scored),
             ("tasks", "By task", is_scored),
+            ("found", "Found tasks", context["found"]),
             ("allocation", chosen.title if chosen else "Allocation", is_scored or chosen),
             ("confidence", "Confidence", is_scored or confidence.by_task or confidence.against_being_right),
             ("overlap", "Overlap", is_scored or context["overlap"]),

@@ -17,6 +17,7 @@ from reports.contamination_numbers import Matches, read_matches
 from reports.examples import Compared, Examples, read_examples
 from reports.expected_cells import Budgets, Cell
 from reports.experiment_view import Experiment, Primary, read_experiment
+from reports.found.found_numbers import Found, read_found
 from reports.lists.list_numbers import Lists, read_lists
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
@@ -49,6 +50,7 @@ class Results(NamedTuple):
     examples: Examples
     lists: Lists | None = None  # None for a study with scores, because its page has no lists
     matches: Matches | None = None  # None if the pool was not compared with the benchmarks' items
+    found: Found | None = None  # None if no tasks were found
 
     @property
     def is_scored(self) -> bool:
@@ -92,7 +94,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     lists, is_scored = None, _is_scored(sets)
     if experiment.is_campaign or not is_scored:
         lists = read_lists(reader, names, ordinary, is_scored=is_scored, has_tasks=len(sizes) > 1)
-    matches = read_matches(reader, names, ordinary)
+    others = read_matches(reader, names, ordinary), read_found(reader, names, ordinary)
     return Results(
         experiment,
         text,
@@ -114,7 +116,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         tuple(reader.problems),
         examples,
         lists,
-        matches,
+        *others,
     )
 
 

@@ -28,6 +28,7 @@ class Label(NamedTuple):
     x: float
     y: float
     colour: str
+    radius: float = 0.0  # of a large mark, in points; the name starts outside it
 
 
 class _Place(NamedTuple):
@@ -64,25 +65,25 @@ def label_marks(
     taken: list[_Place] = []
     for label in sorted(labels, key=lambda label: (-label.x, label.y, label.text)):
         x, y = axes.transData.transform((label.x, label.y)) * to_points
-        places = _places((float(x), float(y)), label.text)
+        places = _places((float(x), float(y)), label)
         taken.append(min(places, key=lambda place: _cost(place, points, weights, taken, inside)))
         _draw(axes, label, taken[-1], to_points)
 
 
 def _draw(axes: Axes, label: Label, place: _Place, to_points: float) -> None:
     x, y = axes.transData.inverted().transform(np.array(place.anchor) / to_points)
-    if np.hypot(*np.subtract(place.anchor, place.mark)) > 1.6 * _STEPS[0]:
+    if np.hypot(*np.subtract(place.anchor, place.mark)) > label.radius + 1.6 * _STEPS[0]:
         axes.plot([label.x, x], [label.y, y], color=label.colour, linewidth=0.7, alpha=0.75, linestyle="-", zorder=2)
     side = "left" if place.left >= place.mark[0] else "right"
     axes.text(x, y, label.text, color=label.colour, fontsize=FONT_SIZE, va="center", ha=side)
 
 
-def _places(mark: tuple[float, float], text: str) -> list[_Place]:
-    width, half = len(text) * FONT_SIZE * _LETTER_WIDTH, FONT_SIZE * _LINE_HEIGHT / 2
+def _places(mark: tuple[float, float], label: Label) -> list[_Place]:
+    width, half = len(label.text) * FONT_SIZE * _LETTER_WIDTH, FONT_SIZE * _LINE_HEIGHT / 2
     found = []
     for step in _STEPS:
         for up in _UPWARDS if step < _STEPS[2] else _UPWARDS[1:]:  # a long horizontal line would cross other marks
-            across, y = step * (1 - 0.6 * abs(up)), mark[1] + up * step
+            across, y = (label.radius + step) * (1 - 0.6 * abs(up)), mark[1] + up * (label.radius + step)
             found.append(_Place(mark, mark[0] + across, y - half, mark[0] + across + width, y + half))
             found.append(_Place(mark, mark[0] - across - width, y - half, mark[0] - across, y + half))
     return found

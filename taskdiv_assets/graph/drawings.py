@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DPI = 80
 COLOURS_N = 64  # number of colours of a stored picture, including the shades between the drawn colours
 SHOWN_N = 60
-SPOTS_NAMED_N = 25
+SPOTS_NAMED_N = 12
 NAME_N = 40  # largest number of characters of a name that are drawn
 POINTS_KEPT_N = 200
 BINS_N = 40
@@ -235,18 +235,29 @@ class Spot(NamedTuple):
 
 
 def spots(places: Sequence[Spot], title: str) -> bytes:
-    """Draw a map of at least one circle. The `SPOTS_NAMED_N` largest circles get their names. The axes have no unit."""
+    """Draw a map of circles. The names of the `SPOTS_NAMED_N` largest circles are drawn beside them. The axes have no unit."""
+    import matplotlib as mpl
+
+    from reports.confidence.point_labels import Label, label_marks
+    from reports.found.found_map import circle_areas
+
     figure, axes = _figure(height_in=5.0)
-    largest = max(place.size for place in places)
     order = sorted(places, key=lambda place: -place.size)  # small circles are drawn over large ones
-    for place, colour in zip(order, cycle(MORE_COLOURS), strict=False):
-        axes.scatter(place.x, place.y, s=1_200 * place.size / largest, color=colour, alpha=0.5, lw=0)
-    for place in order[:SPOTS_NAMED_N]:
-        _name(axes, place.name, (place.x, place.y), fontsize=6, xytext=(0, 0), ha="center", va="center")
+    areas = circle_areas(np.array([place.size for place in order], np.float64))
+    marks = np.array([(place.x, place.y) for place in order])
+    axes.scatter(marks[:, 0], marks[:, 1], s=areas, color=BLUE, alpha=0.45, edgecolors="white", lw=0.8)
     axes.margins(0.15)
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     _labels(axes, "", "", title)
+    if (layout := figure.get_layout_engine()) is not None:  # names are placed in the final axes
+        layout.execute(figure)
+        figure.set_layout_engine(None)
+    named = zip(order[:SPOTS_NAMED_N], np.sqrt(areas / np.pi), strict=False)
+    labels = [Label(_plain(place.name), place.x, place.y, "black", max(0.0, radius - 4)) for place, radius in named]
+    with mpl.rc_context({"text.parse_math": False}):
+        label_marks(axes, labels, marks, np.zeros((0, 2)))
     return _png(figure)
 
 

@@ -37,7 +37,7 @@ def chosen(codes: list[str], ids: np.ndarray, names: list[str], budget_n: int, s
     return rank("task_diversity", pool, seed=seed)[:budget_n]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(GROUPING, st.data())
 def test_moved_labels_are_those_that_change_their_task_in_the_best_matching(
     recipe: tuple[int, int, int, int], data: st.DataObject
@@ -72,7 +72,7 @@ def test_equal_groupings_with_other_numbers_move_no_label() -> None:
     assert validity.moved_labels(ids_of(codes), codes, 9 - codes, names, [1, 7, 50, 200], SEEDS) == [0, 0, 0, 0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(GROUPING)
 def test_agreement_with_true_tasks_follows_from_pairs_and_entropies(recipe: tuple[int, int, int, int]) -> None:
     true, found = drawn(recipe)
@@ -90,7 +90,7 @@ def test_agreement_with_true_tasks_follows_from_pairs_and_entropies(recipe: tupl
     assert measured.purity == sum(commonest.values()) / n
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(GROUPING, st.data())
 def test_the_distance_of_random_choice_is_the_sum_over_all_counts(
     recipe: tuple[int, int, int, int], data: st.DataObject
@@ -106,7 +106,7 @@ def test_the_distance_of_random_choice_is_the_sum_over_all_counts(
     assert evenness.random_distance(true, budget_n) == pytest.approx(expected / 2 / budget_n, abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(GROUPING, st.data())
 def test_the_distance_of_a_list_counts_the_prompts_above_the_even_spread(
     recipe: tuple[int, int, int, int], data: st.DataObject

@@ -15,6 +15,7 @@ TERMS_N = 6  # terms of a group that are kept
 NAME_TERMS_N = 3  # terms in the name of a group
 TERM_LENGTH_MAX = 30
 CENTRAL_N = 3
+MAPPED_MAX_N = 500  # groups on a map whose distances are fitted; the time grows with the square of their number
 SHARE_MIN = 0.1  # a term is in at least this share of the group's prompts
 WEIGHT_MIN = 0.25  # and its weight is at least this share of the group's largest
 READ_N = 50  # prompts of a group that are read for its terms
@@ -110,7 +111,14 @@ def central(rows: Rows, codes: Codes) -> list[list[int]]:
 
 
 def places(rows: Rows, codes: Codes) -> NDArray[np.float64]:  # (k, 2)
-    """Return a place on a map for each group: the first two principal components of the groups' means, weighted by size."""
+    """Return a place on a map for each group, so that near groups have near means.
+
+    The map starts from the first two principal components of the means, weighted by size. With at most `MAPPED_MAX_N` groups, it
+    is then changed so that distances on it are close to the distances between the means (SMACOF: de Leeuw, 1977). Without that
+    step, groups that share no words lie over each other in the middle.
+    """
+    from sklearn.manifold import smacof
+
     sizes = np.bincount(codes).astype(np.float64)
     means = sums_of(rows, codes) / sizes[:, None]
     centred = means - np.average(means, axis=0, weights=sizes)
@@ -118,4 +126,12 @@ def places(rows: Rows, codes: Codes) -> NDArray[np.float64]:  # (k, 2)
     axes = axes[:2] * np.sign(axes[np.arange(min(2, len(axes))), np.argmax(np.abs(axes[:2]), axis=1)])[:, None]
     place = np.zeros((len(sizes), 2))
     place[:, : len(axes)] = centred @ axes.T
-    return place
+    if not 2 < len(sizes) <= MAPPED_MAX_N:
+        return place
+    products = means @ means.T
+    squares = np.diag(products)
+    gaps = np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0))
+    gaps = (gaps + gaps.T) / 2
+    np.fill_diagonal(gaps, 0)
+    mapped: NDArray[np.float64] = smacof(gaps, init=place, n_init=1, normalized_stress=False)[0]
+    return mapped
