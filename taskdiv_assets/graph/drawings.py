@@ -235,7 +235,7 @@ class Spot(NamedTuple):
 
 
 def spots(places: Sequence[Spot], title: str) -> bytes:
-    """Draw a map of circles. The names of the `SPOTS_NAMED_N` largest circles are drawn beside them. The axes have no unit."""
+    """Draw a map of at least one circle. The names of the `SPOTS_NAMED_N` largest are beside them. The axes have no unit."""
     import matplotlib as mpl
 
     from reports.confidence.point_labels import Label, label_marks
