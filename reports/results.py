@@ -94,7 +94,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     lists, is_scored = None, _is_scored(sets)
     if experiment.is_campaign or not is_scored:
         lists = read_lists(reader, names, ordinary, is_scored=is_scored, has_tasks=len(sizes) > 1)
-    others = read_matches(reader, names, ordinary), read_found(reader, names, ordinary)
+    others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary)
     return Results(
         experiment,
         text,
@@ -115,7 +115,6 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         tuple(dict.fromkeys([*excluded.values(), *stale_tables(reader.listing)])),
         tuple(reader.problems),
         examples,
-        lists,
         *others,
     )
 
