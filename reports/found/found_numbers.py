@@ -66,7 +66,8 @@ class Note(View):
     view: str = "words"
     agreement: Agreement
     tasks: tuple[FoundTask, ...]  # the largest first
-    moved_labels: tuple[Moved, ...] | None = None  # None if an earlier version found the tasks
+    joined_n: int = 0  # prompts that joined the nearest task after annotations were bought
+    moved_labels: tuple[Moved, ...] | None = None  # None if this was not measured, for example by an earlier version
     with_true: WithTrue | None = None  # None if the source does not name the task of every prompt
 
 

@@ -17,9 +17,8 @@ DISTANCE_NOTE = (
     "them. 0 is even. It is the mean over the seeds of the selection, and for random choice the expected value. A weighted "
     "strategy does not aim at an even spread."
 )
-EARLIER = "An earlier version of taskdiv found these tasks, and did not"
-NOT_MEASURED = f"{EARLIER} measure how many labels another seed would move."
-NOT_COMPARED = f"{EARLIER} compare them with tasks that the source names."
+NOT_MEASURED = "The labels that another seed would move were not counted when these tasks were stored."
+NOT_COMPARED = "These tasks were not compared with tasks of the source when they were stored."
 
 
 class Warned(NamedTuple):
@@ -38,6 +37,11 @@ def lead(results: Results, found: Found) -> str:
     ends = f"The largest has {words.count(sizes[-1], 'prompt')}, the smallest {sizes[0]:,}.{middle}" if not few else ""
     others_n = (results.pool_n or prompts_n) - prompts_n
     others = f" Another {words.count(others_n, 'prompt')} got a task by a rule." if others_n > 0 else ""
+    if note.joined_n:
+        ends += (
+            f" {words.count(note.joined_n, 'prompt')} came after annotations were bought, and joined the nearest task. The "
+            "numbers below on chance and on tasks of the source are of the pool before."
+        )
     return (
         f"taskdiv grouped the prompts of this pool by similarity (view: {words.clean(note.view, 40)}), and each group is a task. "
         f"{words.count(len(sizes), 'task')} {'was' if few else 'were'} found among {words.count(prompts_n, 'prompt')}; "

@@ -208,7 +208,8 @@ def test_notes_of_an_earlier_version_are_shown_without_what_they_lack(loaded: Re
     root = parsed(rendered(loaded, older))
     assert found_sentences.NOT_MEASURED in text_of(root)
     assert found_sentences.NOT_COMPARED in text_of(root)
-    unnamed = parsed(rendered(loaded, note(2) | {"with_true": None}))
+    unnamed = parsed(rendered(loaded, note(2) | {"with_true": None, "joined_n": 3}))
+    assert "3 prompts came after annotations were bought, and joined the nearest task" in text_of(unnamed)
     assert "the agreement with true tasks is not known" in text_of(unnamed)
     assert rows(root, "found-moved") == [] and not [*section(root).iter("{http://www.w3.org/2000/svg}svg")]
 
