@@ -183,6 +183,11 @@ def found_tasks(table: pa.Table, smallest_budget: int, agreement: float | None) 
     return pa.table({name: pa.array(values, pa.float64()) for name, values in columns.items()})
 
 
+def voted_tasks(table: pa.Table, vote_confidence: float | None) -> pa.Table:
+    """Return one row with the argument as `mean_confidence`; no row if it is None. The content of the table is not used."""
+    return pa.table({"mean_confidence": pa.array([] if vote_confidence is None else [vote_confidence], pa.float64())})
+
+
 def per_spelling(table: pa.Table) -> pa.Table:
     """Return one row for each task, with the columns `spelling` and `spellings_n`.
 
@@ -285,8 +290,8 @@ def per_budget_and_task(table: pa.Table) -> pa.Table:
 _ALL = (
     rows, where, where_all, where_columns, row_order, membership, expected_value, listed, trimmed, both_sides, found_or_not,
     stored_and_expected, difference, defined_confidence, per_selection_seed, per_seed_and_task, per_task, tasks_of_source,
-    found_tasks, per_spelling, per_seed_and_benchmark, per_item, per_benchmark_and_metric, per_line, per_pool_task, per_variant,
-    per_budget_and_task,
+    found_tasks, voted_tasks, per_spelling, per_seed_and_benchmark, per_item, per_benchmark_and_metric, per_line,
+    per_pool_task, per_variant, per_budget_and_task,
 )  # fmt: skip
 VIEWS: Mapping[str, Callable[..., pa.Table]] = {view.__name__: view for view in _ALL}
 

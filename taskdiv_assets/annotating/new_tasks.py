@@ -18,8 +18,9 @@ from taskdiv_assets.graph.known_answers import newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
-from taskdiv_assets.pools.discovery import frozen_tasks, labelling, validity
+from taskdiv_assets.pools.discovery import frozen_tasks
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed, Record
+from taskdiv_assets.pools.discovery.labelling import Labelled
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store
 
@@ -51,10 +52,10 @@ class NewTasks(NamedTuple):
         return not same or bool(fixed_tasks.changes(self.before.settings or {}, self.settings))
 
 
-def find(lineage: Lineage, settings: Settings, budget_n: int, log: Callable[[str], None]) -> NewTasks:
+def find(lineage: Lineage, settings: Settings, label: Callable[[pa.Table], Labelled]) -> NewTasks:
     """Find the tasks of the stored pool again. Nothing is stored.
 
-    `settings` are those of task_labels in the experiment file, and `budget_n` is the smallest budget.
+    `settings` are those of task_labels in the experiment file. `label` labels a pool by these settings.
 
     Raises:
         ValueError: no tasks of the experiment are fixed.
@@ -65,17 +66,16 @@ def find(lineage: Lineage, settings: Settings, budget_n: int, log: Callable[[str
     if before is None or old is None:
         reason = (
             "no annotations were bought for them, so a run finds tasks again when the pool or `task_labels` changes"
-            if experiment.task_labels.finds_tasks
+            if experiment.task_labels.guesses_tasks
             else "its `task_labels` find no tasks; `from: discovered` does"
         )
         raise ValueError(f"no found tasks of {experiment.name} are fixed: {reason}")
     pool = lineage.read("raw_pool")
-    found = labelling.by_texts(pool, experiment.task_labels, budget_n, log)
-    notes = validity.noted(found, pool, experiment.budgets, experiment.selection_seeds)
+    found = label(pool)
     made = {**settings, fixed_tasks.FROZEN: frozen_tasks.digest_of(found.table)}
     prompts = lineage.fresh(Unit("raw_pool")).parts["prompts"]
     moves = moves_of(old.table, found.table, _bought(store))
-    return NewTasks(before, Fixed(found.table, notes), made, prompts, moves)
+    return NewTasks(before, Fixed(found.table, found.notes), made, prompts, moves)
 
 
 def moves_of(old: pa.Table, new: pa.Table, bought: Collection[str]) -> Moves:

@@ -1,6 +1,6 @@
 """Asset `task_labels`: the task of every prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -15,22 +15,46 @@ from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import copies, held_items, labels
-from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling, validity
+from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling, neighbours, partial, validity
+from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
+from taskdiv_assets.pools.discovery.labelling import Labelled
 
 LISTED_N = 100  # found tasks in the table of the UI
 
 
 def make_task_labels(work: Work) -> Product:
     experiment = work.experiment
-    if experiment.labels_from != experiment.given_labels:
+    if experiment.labels_from != experiment.given_labels or experiment.task_labels.missing is not None:
         return _from_texts(work)
-    pool = work.read("raw_pool")
-    left_out = copies.read(work.store)["copy_id"].to_pylist() + held_items.read(work.store)["prompt_id"].to_pylist()
-    table = labels.of_source(experiment.given_labels, experiment.task_labels, pool, left_out)
+    table = given(work.lineage, work.read("raw_pool"))
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
     notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
-    return Product(table, notes, parameters={"agreement": None})
+    return Product(table, notes, parameters=_told({}))
+
+
+def given(lineage: Lineage, pool: pa.Table) -> pa.Table:
+    """Return task_labels as the task column or the mapping file gives them."""
+    experiment, store = lineage.experiment, lineage.store
+    left_out = copies.read(store)["copy_id"].to_pylist() + held_items.read(store)["prompt_id"].to_pylist()
+    return labels.of_source(experiment.given_labels, experiment.task_labels, pool, left_out)
+
+
+def by_texts(lineage: Lineage, pool: pa.Table, budget_n: int, log: Callable[[str], None]) -> Labelled:
+    """Label a pool by rules, found tasks and votes, as if no tasks were fixed. `budget_n` may determine the number of tasks."""
+    experiment, settings = lineage.experiment, lineage.experiment.task_labels
+    if settings.missing is None:
+        found = labelling.by_texts(pool, settings, budget_n, log)
+    else:
+        found = partial.completed(pool, given(lineage, pool), settings, budget_n, log)
+    return found._replace(notes=validity.noted(found, pool, experiment.budgets, experiment.selection_seeds))
+
+
+def _grown(lineage: Lineage, pool: pa.Table, fixed: Fixed, log: Callable[[str], None]) -> Labelled:
+    settings, budget_n = lineage.experiment.task_labels, _budget_of_rule(lineage)
+    if settings.missing is None:
+        return growth.grown(pool, fixed, settings, budget_n, log)
+    return partial.grown(pool, given(lineage, pool), fixed, settings, log)
 
 
 def _from_texts(work: Work) -> Product:
@@ -40,19 +64,29 @@ def _from_texts(work: Work) -> Product:
     for which annotations were bought are fixed: the old prompts keep them, and new prompts join the nearest one.
     """
     pool = work.read("raw_pool")
+    files: dict[str, bytes] = {}
     if work.lineage.is_fresh(work.unit):
         stored = work.store.read_table("task_labels")
         table, notes = stored.table.replace_schema_metadata(None), stored.footer.notes
     else:
-        budget_n, settings = _budget_of_rule(work.lineage), work.experiment.task_labels
-        fixed = fixed_tasks.fixed(work.lineage)
-        if fixed is None:
-            made = labelling.by_texts(pool, settings, budget_n, work.log)
-        else:
-            made = growth.grown(pool, fixed, settings, budget_n, work.log)
-        table, found = made.table, validity.noted(made, pool, work.experiment.budgets, work.experiment.selection_seeds)
-        notes = {**found, fixed_tasks.SETTINGS: _settled(work.lineage)}
-    return Product(table, notes, parameters={"agreement": labelling.agreement_of(notes)})
+        lineage, fixed = work.lineage, fixed_tasks.fixed(work.lineage)
+        found = (
+            by_texts(lineage, pool, _budget_of_rule(lineage), work.log)
+            if fixed is None
+            else _grown(lineage, pool, fixed, work.log)
+        )
+        notes = {**found.notes, fixed_tasks.SETTINGS: _settled(lineage), **lineage.sources.noted("task_labels")}
+        table = found.table
+        if found.votes is not None:
+            file = partial.serialised(found.votes)
+            notes[partial.FILE_NOTE], files = file.path, {file.path: file.content}
+    return Product(table, notes, files=files, parameters=_told(notes))
+
+
+def _told(notes: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the parameters of the contract that come from the notes."""
+    votes = notes.get(partial.NOTE)
+    return {"agreement": labelling.agreement_of(notes), "vote_confidence": votes["mean_confidence"] if votes else None}
 
 
 def _settled(lineage: Lineage) -> Settings:
@@ -87,11 +121,11 @@ def picture_task_labels(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 def summary_task_labels(notes: Mapping[str, Any]) -> str:
     """Return a sentence on the agreement of the found tasks, and a Markdown table of the largest found tasks.
 
-    If no tasks were found, return only the number of tasks.
+    If no tasks were found, return only the number of tasks. Sentences on voted tasks are added.
     """
-    found = notes.get(labelling.NOTE)
+    found, votes = notes.get(labelling.NOTE), partial.stated(notes)
     if not found:
-        return f"{notes['tasks_n']:,} tasks."
+        return f"{notes['tasks_n']:,} tasks. {votes}".strip()
     agreement, tasks = found["agreement"], found["tasks"]
     rows = [
         (
@@ -104,8 +138,9 @@ def summary_task_labels(notes: Mapping[str, Any]) -> str:
     ]
     joined = growth.joined_sentence(found)
     more = f"\n\nand {len(tasks) - LISTED_N:,} smaller tasks: `taskdiv tasks show`" if len(tasks) > LISTED_N else ""
+    first = f"{votes} " if votes else ""
     return (
-        f"{len(tasks):,} tasks were found ({found['tasks_n']:,} were looked for). Agreement between two seeds "
+        f"{first}{len(tasks):,} tasks were found ({found['tasks_n']:,} were looked for). Agreement between two seeds "
         f"{agreement['between_seeds']:.2f}, between two halves of the pool {agreement['between_halves']:.2f} (adjusted Rand "
         f"index). Under another seed, {agreement['moved_share']:.0%} of the prompts would change their task.{joined}\n\n"
         f"{markdown.table(('task', 'prompts', 'terms', 'central prompts'), rows)}{more}"
@@ -114,8 +149,8 @@ def summary_task_labels(notes: Mapping[str, Any]) -> str:
 
 def label_parameters(work: Work) -> dict[str, Any]:
     footer = work.lineage.footer(work.unit)
-    agreement = labelling.agreement_of(footer.notes if footer else {})
-    return {**pool_ids(work), "smallest_budget": min(work.experiment.budgets), "agreement": agreement}
+    told = _told(footer.notes if footer else {})
+    return {**pool_ids(work), "smallest_budget": min(work.experiment.budgets), **told}
 
 
 def label_settings(lineage: Lineage, budget_n: int) -> Settings:
@@ -124,6 +159,8 @@ def label_settings(lineage: Lineage, budget_n: int) -> Settings:
     named: dict[str, object] = {
         name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None
     }
+    if labels.missing is not None:
+        named |= {"missing": labels.missing, "votes": neighbours.VERSION}
     if labels.rules is not None:
         named |= {"rules": [rule.model_dump() for rule in labels.rules], "rest": labels.rest}
     if labels.finds_tasks:
@@ -145,7 +182,7 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
 
 def prepare_task_labels(work: Work) -> bool:
     """Fix the stored found tasks if a list was exported with them by a version that did not fix tasks. Return True if so."""
-    if not work.experiment.task_labels.finds_tasks or frozen_tasks.newest(work.store) is not None:
+    if not work.experiment.task_labels.guesses_tasks or frozen_tasks.newest(work.store) is not None:
         return False
     sent = {str(row["prompt_id"]): row["task"] for entry in ledger.entries(work.store) for row in entry.rows}
     if not sent or work.lineage.footer(work.unit) is None:

@@ -112,13 +112,17 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     experiment = lineage.experiment
-    if experiment.labels_from != experiment.given_labels:
+    if experiment.labels_from != experiment.given_labels or experiment.task_labels.missing is not None:
         return
     left_out = [*pool.copies["copy_id"].to_pylist(), *pool.held_ids]
     table = labels.of_source(experiment.given_labels, experiment.task_labels, pool.table, left_out)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
-    found = {"smallest_budget": min(experiment.budgets), "agreement": None}  # for rules about found tasks
+    found = {
+        "smallest_budget": min(experiment.budgets),
+        "agreement": None,
+        "vote_confidence": None,
+    }  # no found or voted tasks
     _validate("task_labels", table, {"pool_prompt_ids": pool.table["prompt_id"], **found}, errors, warned)
 
 

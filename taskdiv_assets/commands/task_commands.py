@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from taskdiv_assets.annotating.delivery import check_target, write_whole
 from taskdiv_assets.annotating.formats import csv_bytes, id_cell
 from taskdiv_assets.annotating.new_tasks import Moves
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.assets.task_labels import label_settings
+from taskdiv_assets.assets.task_labels import by_texts, label_settings
 from taskdiv_assets.commands.consoles import folded, is_interactive, near, note, out, plain_errors, say, visible
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import Experiment
@@ -26,6 +27,7 @@ from taskdiv_assets.graph.drawings import counted
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import held_items
 from taskdiv_assets.pools.discovery import growth
+from taskdiv_assets.pools.discovery import partial as votes
 from taskdiv_assets.pools.discovery.labelling import NOTE
 from taskdiv_assets.storage.store import Store
 
@@ -49,13 +51,15 @@ def tasks_show(experiment: EXPERIMENT) -> None:
         for task, prompts_n in counted(table["task"]).items():
             shown.add_row(*map(escape, (_line(task), f"{prompts_n:,}", *(_about(by_name.get(task)) if found else ()))))
         out.print(shown)
-        for line in [*(_summary(found) if found else ()), *_fixed(chosen, footer)]:
-            say(line)
+        for line in [*(_summary(found) if found else ()), votes.stated(footer.notes), *_fixed(chosen, footer)]:
+            say(*([line] if line else []))
 
 
 @tasks_app.command("export")
 def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
     """Write a mapping file with the task of each prompt. Rename, merge or split tasks there, and use it as `from: mapping`.
+
+    If labelled prompts voted on the tasks of others, the column `confidence` holds the share of the votes for the task.
 
     Example: taskdiv tasks export questions --out tasks.csv
     """
@@ -68,8 +72,13 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
         pool = store.read_table("raw_pool", columns=["prompt_id", "prompt"]).table
         prompts = pool["prompt"].take(pc.index_in(table["prompt_id"], pool["prompt_id"].combine_chunks()))
         rows = sorted(zip(table["task"].to_pylist(), table["prompt_id"].to_pylist(), prompts.to_pylist(), strict=True))
-        cells = ((id_cell(prompt_id), task, prompt) for task, prompt_id, prompt in rows)
-        write_whole(target, csv_bytes(("prompt_id", "task", "prompt"), cells))
+        sure = votes.confidences(store) if votes.FILE_NOTE in footer.notes else None
+        columns = ("prompt_id", "task", *(() if sure is None else ("confidence",)), "prompt")
+        cells = (
+            (id_cell(prompt_id), task, *(() if sure is None else (_number(sure.get(prompt_id)),)), prompt)
+            for task, prompt_id, prompt in rows
+        )
+        write_whole(target, csv_bytes(columns, cells))
         say(f"wrote {near(target)}: {len(rows):,} prompts in {len(table['task'].unique()):,} tasks")
         if held_n := held_items.read(store).num_rows:
             note(f"note: {held_n:,} held-out prompts are not in the file, and stay held out when it is used")
@@ -91,7 +100,8 @@ def tasks_find_anew(
         chosen = open_experiment(experiment, is_kept=False)
         store, budget_n = Store(chosen.name), min(chosen.budgets)
         lineage = REGISTRY.look(chosen, store)
-        new = new_tasks.find(lineage, label_settings(lineage, budget_n), budget_n, lambda line: note(f"{line} …"))
+        label = partial(by_texts, lineage, budget_n=budget_n, log=lambda line: note(f"{line} …"))
+        new = new_tasks.find(lineage, label_settings(lineage, budget_n), label)
         if not new.is_change:
             say("the same tasks would be found; nothing was changed")
             return
@@ -138,6 +148,10 @@ def _stored(experiment: Experiment) -> tuple[pa.Table, Footer]:
         note(f"note: {state.reason}; `taskdiv run {experiment.name}` makes them again")
     stored = store.read_table("task_labels")
     return stored.table, stored.footer
+
+
+def _number(confidence: float | None) -> str:
+    return "" if confidence is None else f"{confidence:.2f}"
 
 
 def _about(found: Mapping[str, Any] | None) -> tuple[str, str]:

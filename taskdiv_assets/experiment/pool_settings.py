@@ -186,6 +186,9 @@ class TaskLabels(Settings):
         tasks: number of tasks to look for. By default, it follows from the pool and the smallest budget
             (`found_tasks.tasks_by_rule`).
         view: how the prompts are compared (see `pools.discovery.word_views`).
+        missing: what prompts without a task in the column or file get: the task for which the nearest labelled prompts vote, or,
+            with `discovered`, a found task where the votes are divided. By default, such a prompt is an error for strategies
+            that read tasks.
     """
 
     source: Literal["column", "mapping", "rules", "discovered"] = Field(alias="from", default="column")
@@ -203,10 +206,18 @@ class TaskLabels(Settings):
     )
     view: Literal["words"] = Field(default="words", exclude_if=lambda value: value == "words")
 
+    missing: Literal["nearest", "discovered"] | None = Field(default=None, exclude_if=_is_none)
+
     @property
     def finds_tasks(self) -> bool:
-        """True if tasks are found among all prompts, or among those that no rule matches."""
-        return self.source == DISCOVERED or (self.source == "rules" and self.rest == DISCOVERED)
+        """True if tasks are found among all prompts, those that no rule matches, or those without a clear vote."""
+        is_rest = self.source == "rules" and self.rest == DISCOVERED
+        return self.source == DISCOVERED or is_rest or self.missing == DISCOVERED
+
+    @property
+    def guesses_tasks(self) -> bool:
+        """True if the texts of prompts decide tasks, other than by rules: tasks are found, or given by votes."""
+        return self.finds_tasks or self.missing is not None
 
     @model_validator(mode="after")
     def _fits_its_source(self) -> Self:
@@ -220,6 +231,10 @@ class TaskLabels(Settings):
             )
         if self.source != "rules" and self.rest != DISCOVERED:
             raise ValueError("`rest` is the task of prompts that no rule matches: add `from: rules` or remove it")
+        if self.missing is not None and self.source not in ("column", "mapping"):
+            raise ValueError(
+                "`missing` is for prompts without a task in a column or file: use `from: column` or `mapping`"
+            )
         if self.tasks is not None and not self.finds_tasks:
             raise ValueError("`tasks` is the number of tasks to find: use `from: discovered`, or remove it")
         return self

@@ -1,7 +1,7 @@
-"""Which found tasks of an experiment are fixed, and what this means for the identity of task_labels.
+"""Which tasks of an experiment are fixed, and what this means for the identity of task_labels.
 
-Found tasks are fixed when a list is exported or answers are imported (`fix`). From then on, a grown pool and a new version of a
-library keep the tasks, and a changed setting of the tasks is an error.
+Found tasks and tasks by votes are fixed when a list is exported or answers are imported (`fix`). From then on, a grown pool and a
+new version of a library keep the tasks, and a changed setting of the tasks is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from taskdiv_assets.graph.asset import Settings
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import StaleInputError
-from taskdiv_assets.pools.discovery import frozen_tasks
+from taskdiv_assets.pools.discovery import frozen_tasks, partial
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed, Record
 from taskdiv_assets.pools.discovery.labelling import NOTE
 from taskdiv_assets.storage.store import DamagedError, Store
@@ -28,13 +28,13 @@ def is_bought(store: Store) -> bool:
 
 
 def fix(store: Store) -> bool:
-    """Fix the found tasks of the stored table task_labels. Return False if there are none, or if they are fixed already."""
+    """Fix found and voted tasks of the stored table task_labels. Return False without any, or if they are fixed already."""
     try:
         stored = store.read_table("task_labels")
     except (DamagedError, FileNotFoundError):  # the run makes the table again, from the tasks that were fixed before
         return False
     notes = stored.footer.notes
-    if NOTE not in notes:
+    if NOTE not in notes and partial.NOTE not in notes:
         return False
     prompts, settings = stored.footer.inputs["raw_pool.prompts"], notes.get(SETTINGS)
     table = stored.table.replace_schema_metadata(None)
@@ -42,7 +42,7 @@ def fix(store: Store) -> bool:
 
 
 def in_force(lineage: Lineage) -> Record | None:
-    """Return the record of the fixed tasks; None if the experiment finds no tasks, or if no annotations were bought.
+    """Return the record of the fixed tasks; None if no texts decide tasks, or if no annotations were bought.
 
     Raise StaleInputError if the record cannot be read.
     """
@@ -50,7 +50,7 @@ def in_force(lineage: Lineage) -> Record | None:
 
 
 def _in_force(lineage: Lineage) -> Record | None:
-    if not lineage.experiment.task_labels.finds_tasks:
+    if not lineage.experiment.task_labels.guesses_tasks:
         return None
     try:
         record = frozen_tasks.newest(lineage.store)

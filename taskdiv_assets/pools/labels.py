@@ -19,7 +19,7 @@ from taskdiv_assets.pools.sources import read_file
 from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
-How = Literal["column", "mapping", "discovered", "none", "rules"]
+How = Literal["column", "mapping", "discovered", "none", "rules", "nearest"]
 ONE_TASK = "all prompts"  # task of every prompt if there are no task names
 NO_TASK = "(no task)"  # task of a prompt with a blank cell in the task column
 SCHEMA = pa.schema(
@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
 # An export puts an apostrophe before ids and names that a spreadsheet program would read as a number or a formula.
 _ADDED = re.compile(r"'(?=\s*[=+\-@＝＋－＠]|[\t\r\n]|\d[\de]{15}$)")
 BY_NAME = ("prompt_id", "source_task")  # names of the key column if `key` is not set
-_HOW: tuple[How, ...] = ("column", "mapping", "discovered", "none", "rules")
+_HOW: tuple[How, ...] = ("column", "mapping", "discovered", "none", "rules", "nearest")
 
 
 class MissingTasksError(ValueError):
@@ -53,8 +53,9 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
         verb = "reads" if len(strategies) == 1 else "read"
         raise ValueError(
             f"{missing.num_rows} of {table.num_rows} prompts have no source_task, the first is {missing['prompt_id'][0]}, and "
-            f"{', '.join(strategies)} {verb} the task of each prompt; fill in the task column, use `task_labels: {{from: "
-            "mapping}}` or `{{from: discovered}}`, which groups prompts of similar wording, or remove these strategies."
+            f"{', '.join(strategies)} {verb} the task of each prompt; fill in the task column, add `missing: nearest` to "
+            "`task_labels`, which gives such a prompt the task of similar prompts, use `task_labels: {{from: mapping}}` or "
+            "`{{from: discovered}}`, which groups prompts of similar wording, or remove these strategies."
         )
 
 
@@ -73,18 +74,20 @@ def of_source(
 def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str] = ()) -> pa.Table:
     """Return task_labels from the mapping file `settings.path`. It may also contain the prompt ids in `left_out`.
 
+    With `settings.missing`, a prompt without a task gets `NO_TASK`, and its `how` is "none".
+
     Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
     Raises:
-        MissingTasksError: the file lacks a prompt of the pool. This error is a ValueError.
-        ValueError: the file cannot be used, a key has no task or two tasks, or the file has a prompt id that is neither in the
-            pool nor in `left_out`.
+        MissingTasksError: without `settings.missing`, the file lacks a prompt of the pool. This error is a ValueError.
+        ValueError: the file cannot be used, a key has two tasks, the file has a prompt id that is neither in the pool nor in
+            `left_out`, or, without `settings.missing`, a key has no task.
     """
     path = str(settings.path)
     task = settings.task or "task"
     source = read_file(path, partial(_choose, key=settings.key, task=task), Options(is_pool=False))
     column = next(name for name in source.columns if name != task)
-    mapping = _mapping(source, column, task)
+    mapping = _mapping(source, column, task, skips_blank=settings.missing is not None)
     held = _held(pool, mapping, column, source.name)
     keys = pool.column(held).to_pylist()
     if held == "prompt_id":
@@ -96,12 +99,13 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str]
                 "was the file made for another pool?"
             )
     missing = [name for name in keys if name not in mapping]
-    if missing:
+    if missing and settings.missing is None:
         raise MissingTasksError(
             f"{path} gives no task for {len(missing)} of {len(keys)} prompts, the first has {held} {missing[0]!r}; "
-            "add the missing lines."
+            "add the missing lines, or add `missing: nearest` to `task_labels`: such a prompt gets the task of similar prompts."
         )
-    return labelled(pool, [mapping[name] for name in keys], ["mapping"] * len(keys))
+    how: list[How] = ["mapping" if name in mapping else "none" for name in keys]
+    return labelled(pool, [mapping.get(name, NO_TASK) for name in keys], how)
 
 
 def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> Sequence[str]:
@@ -139,9 +143,11 @@ def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place:
     return best
 
 
-def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str]:
+def _mapping(source: Source, key: str, task_column: str, *, skips_blank: bool = False) -> dict[str | None, str]:
     mapping: dict[str | None, str] = {}
     for row, (name, task) in enumerate(zip(source.columns[key], source.columns[task_column], strict=True), start=1):
+        if skips_blank and (task is None or is_blank(task)):
+            continue
         if name is None or is_blank(name) or task is None or is_blank(task):
             raise ValueError(f"{source.name}, row {row}: {key} is {name!r} and {task_column} {task!r}; expected both.")
         name, task = (_ADDED.sub("", text, count=1) if text.startswith("'") else text for text in (name, task))

@@ -1,6 +1,6 @@
-"""Parquet files beside the stored table raw_pool: rows that were taken out of the pool, named by the hash of their content.
+"""Parquet files beside a stored table, such as the rows that were taken out of raw_pool, named by the hash of their content.
 
-The footer of raw_pool contains the path of each file.
+The footer of the table contains the path of each file.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def serialised(table: pa.Table, folder: str) -> SideFile:
     return SideFile(f"{folder}/{hashlib.sha256(content).hexdigest()[:32]}.parquet", content)
 
 
-def read(store: Store, note: str, schema: pa.Schema, what: str) -> pa.Table:
-    """Return the table in a side file. The note `note` in the footer of raw_pool contains the path of the file.
+def read(store: Store, note: str, schema: pa.Schema, what: str, asset: str = "raw_pool") -> pa.Table:
+    """Return the table in a side file. The note `note` in the footer of the table `asset` contains the path of the file.
 
     If there is no such note, the result is an empty table. `what` completes the error "… is missing: it …".
 
@@ -39,13 +39,13 @@ def read(store: Store, note: str, schema: pa.Schema, what: str) -> pa.Table:
         FileNotFoundError: the file is missing.
         DamagedError: the file cannot be read.
     """
-    footer = store.read_footer("raw_pool")
+    footer = store.read_footer(asset)
     path = None if footer is None else footer.notes.get(note)
     if not path:
         return schema.empty_table()
     parts = str(path).split("/")
     content = store.get(*parts)
-    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
+    advice = f"remove tables/{asset}.parquet beside it and run `taskdiv run {store.experiment}`"
     if content is None:
         raise FileNotFoundError(f"{store.locate(*parts)} is missing: it {what}; {advice}")
     return parquet_table(content, store.locate(*parts), advice, schema)

@@ -111,7 +111,7 @@ GOOD: Mapping[str, Good] = {
     ),
     "task_labels": Good(
         {"prompt_id": list(IDS), "task": list(TASKS), "how": ["column"] * 4 + ["mapping", "rules"]},
-        {"pool_prompt_ids": list(IDS), "smallest_budget": 24, "agreement": 0.5},
+        {"pool_prompt_ids": list(IDS), "smallest_budget": 24, "agreement": 0.5, "vote_confidence": 0.7},
     ),
     "base_model": Good(
         {"file": ["config.json", "model.safetensors"], "bytes": [418, 1_044_992], "sha256": list(SHA)},
@@ -439,6 +439,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "found_tasks_are_enough": [discovered(smallest_budget=17)],
         "no_found_task_dominates": [discovered()],
         "found_tasks_are_stable": [discovered(agreement=0.49)],
+        "voted_tasks_are_sure": [parameter(vote_confidence=0.69)],
         "tasks_spelled_one_way": [put("task", " copy"), put("task", "flip "), put("task", "COPY")],
     },
     "base_model": {

@@ -94,7 +94,7 @@ AGREED = {
 }
 PARAMETERS = {
     "raw_pool": {"dropped_copies", "held_out_ids"},
-    "task_labels": {"pool_prompt_ids", "smallest_budget", "agreement"},
+    "task_labels": {"pool_prompt_ids", "smallest_budget", "agreement", "vote_confidence"},
     "base_model": {"actual_sha256"},
     "confidence_table": {"scored_prompt_ids", "definition", "max_tokens"},
     "prompt_embeddings": {"pool_prompt_ids"},

@@ -223,7 +223,7 @@ def inputs(run: Run) -> None:
     tasks = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(run.task_names)).cast(pa.string())
     how = pa.DictionaryArray.from_arrays(pa.array(np.zeros(run.n, np.int32)), pa.array(["column"]))
     keep(run, store, "task_labels", None, pa.table({"prompt_id": ids, "task": tasks, "how": how}),
-         lambda: {"pool_prompt_ids": ids, "smallest_budget": 1_000, "agreement": None})  # fmt: skip
+         lambda: {"pool_prompt_ids": ids, "smallest_budget": 1_000, "agreement": None, "vote_confidence": None})  # fmt: skip
     draw = np.random.default_rng(3)
     low, mean = np.sort(draw.uniform(0.05, 0.95, (2, run.n)), axis=0)
     columns = {
@@ -312,7 +312,12 @@ def read_and_label(run: Run, store: Store, rows_n: int) -> None:
     keep(run, store, "raw_pool", None, rows, lambda: {"dropped_copies": [], "held_out_ids": []})
     with run.step("task_labels: make"):
         labelled = labels.from_column(rows).sort_by("prompt_id")
-    parameters = {**pool_ids(SimpleNamespace(read=lambda _: rows)), "smallest_budget": 1_000, "agreement": None}
+    parameters = {
+        **pool_ids(SimpleNamespace(read=lambda _: rows)),
+        "smallest_budget": 1_000,
+        "agreement": None,
+        "vote_confidence": None,
+    }
     keep(run, store, "task_labels", None, labelled, lambda: parameters)
 
 

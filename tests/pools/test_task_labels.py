@@ -157,7 +157,9 @@ def judged(tasks, how="column"):
     hows = pa.DictionaryArray.from_arrays(pa.array([0] * len(tasks), pa.int32()), pa.array([how]))
     table = pa.Table.from_arrays([pa.array(prompt_ids), pa.array(tasks), hows], schema=labels.SCHEMA)
     result = data_contracts.validate(
-        load("task_labels"), table, {"pool_prompt_ids": prompt_ids, "smallest_budget": 1, "agreement": None}
+        load("task_labels"),
+        table,
+        {"pool_prompt_ids": prompt_ids, "smallest_budget": 1, "agreement": None, "vote_confidence": None},
     )
     return {rule.rule: rule for rule in result.failed}
 

@@ -45,9 +45,12 @@ def grown(pool: pa.Table, fixed: Fixed, settings: TaskLabels, budget_n: int, log
     found = old.filter(pc.equal(old["how"].cast(pa.string()), "discovered"))
     if found.num_rows:
         added = _joined(pool, new, found, settings)
-        notes: dict[str, Any] = {NOTE: _counted(fixed.notes[NOTE], pa.concat_tables([found, added]), added)}
+        joined_n = added["how"].to_pylist().count("discovered")
+        found_note = recounted(fixed.notes[NOTE], pa.concat_tables([found, added]))
+        notes: dict[str, Any] = {NOTE: {**found_note, JOINED: joined_n}}
     else:
-        added, notes, _ = labelling.by_texts(new, settings, budget_n, log)
+        made = labelling.by_texts(new, settings, budget_n, log)
+        added, notes = made.table, made.notes
     table = pa.concat_tables([part.cast(labels.SCHEMA) for part in (old, added)]).unify_dictionaries()
     return Labelled(table.sort_by("prompt_id"), {**notes, "tasks_n": len(table["task"].unique())})
 
@@ -94,12 +97,8 @@ def _joined(pool: pa.Table, new: pa.Table, found: pa.Table, settings: TaskLabels
     return labels.labelled(new, tasks, how)
 
 
-def _counted(found: Mapping[str, Any], table: pa.Table, added: pa.Table) -> dict[str, Any]:
-    """Return the note on found tasks with the sizes in `table`, the largest task first. Tasks without prompts are left out."""
-    is_found = [how == "discovered" for how in table["how"].to_pylist()]
-    counts = {
-        one["values"]: one["counts"] for one in table.filter(pa.array(is_found))["task"].value_counts().to_pylist()
-    }
+def recounted(found: Mapping[str, Any], table: pa.Table) -> dict[str, Any]:
+    """Return the note on found tasks with the sizes in a table task_labels, the largest task first; without empty tasks."""
+    counts = {one["values"]: one["counts"] for one in table["task"].value_counts().to_pylist()}
     tasks = [{**one, "prompts_n": counts[one["task"]]} for one in found["tasks"] if one["task"] in counts]
-    joined_n = added["how"].to_pylist().count("discovered")
-    return {**found, "tasks": sorted(tasks, key=lambda one: -one["prompts_n"]), JOINED: joined_n}
+    return {**found, "tasks": sorted(tasks, key=lambda one: -one["prompts_n"])}

@@ -6,7 +6,7 @@ The notes in the table's footer describe each found task. The UI, the figure of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -28,9 +28,12 @@ class Labelled(NamedTuple):
     table: pa.Table
     notes: dict[str, Any]
     again: Codes | None = None  # (found prompts,) see `Found`; None if no tasks were found
+    votes: pa.Table | None = None  # confidence of each voted task, see `partial`; None if no prompts voted
 
 
-def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None]) -> Labelled:
+def by_texts(
+    pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None], known: Collection[str] = ()
+) -> Labelled:
     """Label the prompts of a pool by the rules of `settings`. A prompt without a match gets a found task or `settings.rest`.
 
     If `settings.tasks` is None, the number of tasks to look for is computed from `budget_n`, usually the smallest budget.
@@ -47,7 +50,7 @@ def by_texts(pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[
     tasks_n = settings.tasks or found_tasks.tasks_by_rule(len(rest), budget_n)
     log(f"looking for {tasks_n:,} tasks among {len(rest):,} prompts")
     texts = [prompts[i] for i in rest]
-    taken = [*(rule.task for rule in rules), DISCOVERED]
+    taken = [*(rule.task for rule in rules), *known, DISCOVERED]
     found = found_tasks.discover(texts, [ids[i] for i in rest], tasks_n, settings.view, taken)
     for i, code in zip(rest, found.codes.tolist(), strict=True):
         tasks[i], how[i] = found.tasks[code].name, "discovered"

@@ -1,0 +1,157 @@
+"""Pools that are labelled in part: votes of the nearest labelled prompts, their confidence, and found tasks for the others."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given as given_examples
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from taskdiv_assets.experiment.pool_settings import TaskLabels
+from taskdiv_assets.pools import labels
+from taskdiv_assets.pools.discovery import labelling, neighbours, partial, word_views
+from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
+from taskdiv_assets.selection.streams import keyed_hash
+from tests.pools.test_discovery import ids_of, mixed
+
+PROMPTS, KINDS = mixed(160, kinds=("reset", "refund", "poem", "chinese"))
+IDS = ids_of(PROMPTS)
+# Of two kinds, every fourth prompt is labelled. Nobody labelled a poem or a Chinese prompt.
+TASKS = [kind if kind in ("reset", "refund") and i % 4 == 0 else None for i, kind in enumerate(KINDS)]
+NEAREST = TaskLabels.model_validate({"missing": "nearest"})
+FOUND = TaskLabels.model_validate({"missing": "discovered", "tasks": 2})
+
+
+def pool(rows: list[int]) -> pa.Table:
+    columns = {"prompt_id": [IDS[i] for i in rows], "prompt": [PROMPTS[i] for i in rows]}
+    return pa.table({**columns, "source_task": pa.array([TASKS[i] for i in rows], pa.string())})
+
+
+def done(rows: list[int], wanted: TaskLabels) -> labelling.Labelled:
+    return partial.completed(pool(rows), labels.from_column(pool(rows)), wanted, 8, str)
+
+
+def by_id(table: pa.Table, column: str = "task") -> dict[str, Any]:
+    return dict(zip(table["prompt_id"].to_pylist(), table[column].to_pylist(), strict=True))
+
+
+EVERY = [*range(len(PROMPTS))]
+WHOLE = done(EVERY, NEAREST)
+
+
+def test_labelled_prompts_keep_their_task_and_similar_prompts_get_it() -> None:
+    tasks, how = by_id(WHOLE.table), by_id(WHOLE.table, "how")
+    for i, task in enumerate(TASKS):
+        assert how[IDS[i]] == ("nearest" if task is None else "column")
+        if KINDS[i] in ("reset", "refund"):
+            assert tasks[IDS[i]] == KINDS[i]
+    told = WHOLE.notes[partial.NOTE]
+    assert (told["labelled_n"], told["assigned_n"], told["found_n"]) == (sum(map(bool, TASKS)), TASKS.count(None), 0)
+    assert told["accuracy"] == 1 and told["judged_n"] == told["labelled_n"]
+    assert told["mean_confidence"] == pytest.approx(np.mean(WHOLE.votes["confidence"]), abs=1e-4)
+    assert "are right for 100%" in partial.stated(WHOLE.notes)
+
+
+def test_votes_equal_a_literal_count() -> None:
+    """A second definition: loops over pairs, in the order of the hashes."""
+    order = sorted(
+        EVERY, key=lambda i: int(keyed_hash(0, neighbours.STREAM, np.array([int(IDS[i], 16)], np.uint64))[0])
+    )
+    rows = dict(zip(order, word_views.words([PROMPTS[i] for i in order], len(order)).astype(float), strict=True))
+    voters = [i for i in order if TASKS[i] is not None]
+
+    def vote(i: int) -> tuple[str, float]:
+        near = sorted((j for j in voters if j != i), key=lambda j: -float(rows[i] @ rows[j]))[: neighbours.NEIGHBOURS_N]
+        counts = Counter(str(TASKS[j]) for j in near)
+        winner = max(near, key=lambda j: (counts[str(TASKS[j])], -near.index(j)))
+        return str(TASKS[winner]), counts[str(TASKS[winner])] / len(near)
+
+    votes = neighbours.voted(PROMPTS, IDS, TASKS)
+    for i in EVERY:
+        if TASKS[i] is None:
+            assert (votes.tasks[i], votes.confidence[i]) == vote(i)
+    assert votes.accuracy == np.mean([vote(i)[0] == TASKS[i] for i in voters])
+
+
+@settings(max_examples=4, deadline=None)
+@given_examples(st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_nothing(shuffle: random.Random) -> None:
+    order = [*EVERY]
+    shuffle.shuffle(order)
+    for wanted in (NEAREST, FOUND):
+        one, other = done(EVERY, wanted), done(order, wanted)
+        assert one.table.equals(other.table) and one.notes == other.notes and one.votes.equals(other.votes)
+
+
+def test_divided_votes_form_found_tasks_with_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "SURE_MIN", 1.01)  # no vote is sure
+    found = done(EVERY, FOUND)
+    tasks, how = by_id(found.table), by_id(found.table, "how")
+    assert {how[IDS[i]] for i in EVERY if TASKS[i] is None} == {"discovered"}
+    assert {tasks[IDS[i]] for i in EVERY if TASKS[i] is None}.isdisjoint({"reset", "refund"})
+    assert (
+        found.notes[partial.NOTE]["found_n"] == TASKS.count(None)
+        and found.notes[partial.NOTE]["mean_confidence"] is None
+    )
+    assert len(found.notes[labelling.NOTE]["tasks"]) == 2 and found.votes.num_rows == 0
+    assert "on which the votes were divided form found tasks" in partial.stated(found.notes)
+
+
+def test_a_grown_pool_keeps_voted_tasks_and_a_given_label_wins() -> None:
+    first = done(EVERY[:100], FOUND)
+    fixed = Fixed(first.table, first.notes)
+    given = labels.from_column(pool(EVERY)).to_pylist()
+    unsure = next(i for i in EVERY[:100] if TASKS[i] is None)
+    rows = [{**row, "task": "new", "how": "column"} if row["prompt_id"] == IDS[unsure] else row for row in given]
+    table = pa.Table.from_pylist(rows, schema=labels.SCHEMA)
+    grown = partial.grown(pool(EVERY), table, fixed, FOUND, str)
+    old, now = by_id(first.table), by_id(grown.table)
+    assert {one: now[one] for one in old if one != IDS[unsure]} == {one: old[one] for one in old if one != IDS[unsure]}
+    assert now[IDS[unsure]] == "new" and {*now.values()} <= {*old.values(), "new"}
+    if labelling.NOTE in first.notes:
+        sizes = {one["task"]: one["prompts_n"] for one in grown.notes[labelling.NOTE]["tasks"]}
+        assert sizes == {task: [*now.values()].count(task) for task in sizes}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "accuracy"), [(["only", None, None], None), (["a", "b", None], 0.0), (["a", "a", None], 1.0)]
+)
+def test_few_labels(tasks: list[str | None], accuracy: float | None) -> None:
+    votes = neighbours.voted(PROMPTS[:3], IDS[:3], tasks)
+    assert votes.accuracy == accuracy and votes.tasks[2] in tasks
+    assert 0 < votes.confidence[2] <= 1 and np.isnan(votes.confidence[0])
+
+
+def test_a_pool_without_any_label_and_settings_that_do_not_fit_are_one_sentence() -> None:
+    bare = labels.labelled(pool(EVERY), ["(no task)"] * len(EVERY), ["none"] * len(EVERY))
+    with pytest.raises(ValueError, match=r"`missing: nearest` needs prompts with a task, and none of the 160 prompts"):
+        partial.completed(pool(EVERY), bare, NEAREST, 8, str)
+    with pytest.raises(ValueError, match="`missing` is for prompts without a task in a column or file"):
+        TaskLabels.model_validate({"from": "discovered", "missing": "nearest"})
+    with pytest.raises(ValueError, match="`tasks` is the number of tasks to find"):
+        TaskLabels.model_validate({"missing": "nearest", "tasks": 4})
+
+
+def test_a_mapping_file_may_lack_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("prompt_id", "task"), (IDS[0], "a"), (IDS[1], ""), (IDS[2], "b")])
+    whole = TaskLabels.model_validate({"from": "mapping", "path": str(path)})
+    with pytest.raises(ValueError, match="expected both"):
+        labels.from_mapping(pool(EVERY[:4]), whole)
+    some = whole.model_copy(update={"missing": "nearest"})
+    assert Counter(labels.from_mapping(pool(EVERY[:4]), some)["how"].to_pylist()) == {"mapping": 2, "none": 2}
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("prompt_id", "task"), (IDS[0], "a")])
+    with pytest.raises(
+        ValueError, match=r"gives no task for 3 of 4 prompts.*or add `missing: nearest` to `task_labels`"
+    ):
+        labels.from_mapping(pool(EVERY[:4]), whole)
