@@ -14,7 +14,7 @@ from taskdiv_assets.graph.drawings import histogram
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.control_marks import SIGNS, signs_in
-from taskdiv_assets.pools import copies, held_items
+from taskdiv_assets.pools import copies, held_items, levels
 from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.progress import spell
@@ -45,6 +45,11 @@ def make_raw_pool(work: Work) -> Product:
         held = held_items.serialised(items)
         notes[held_items.NOTE], files[held.path] = held.path, held.content
         parts["held_out"] = held_items.digest(items)
+    if (level := experiment.task_labels.level) is not None:
+        found = levels.of_source(experiment.pool, level, table["prompt_id"].to_pylist())
+        of_level = levels.serialised(found)
+        notes[levels.NOTE], files[of_level.path] = of_level.path, of_level.content
+        parts["levels"] = levels.digest_of(found)
     signs = {column: signs_in(table[column]) for column in ("prompt", "response")}
     notes = {**notes, SIGNS: signs, **work.lineage.sources.noted("raw_pool")}
     lists = {"dropped_copies": pool.copies["copy_id"].to_pylist(), "held_out_ids": items["prompt_id"].to_pylist()}
@@ -92,6 +97,8 @@ def raw_pool_recipe(inputs: Inputs) -> Settings:
     inputs.add(inputs.lineage.sources.raw_pool())
     of_lab = {"seed", "tasks", "largest_n", "smallest_n"}
     settings = pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *of_lab})
+    if (level := inputs.experiment.task_labels.level) is not None:
+        settings["level"] = level
     held = inputs.experiment.held_out
     if held is None:
         return settings

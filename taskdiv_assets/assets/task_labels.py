@@ -14,7 +14,7 @@ from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
-from taskdiv_assets.pools import copies, held_items, labels
+from taskdiv_assets.pools import copies, held_items, labels, levels
 from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling, neighbours, partial, validity
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.pools.discovery.labelling import Labelled
@@ -26,10 +26,16 @@ def make_task_labels(work: Work) -> Product:
     experiment = work.experiment
     if experiment.labels_from != experiment.given_labels or experiment.task_labels.missing is not None:
         return _from_texts(work)
-    table = given(work.lineage, work.read("raw_pool"))
+    pool = work.read("raw_pool")
+    table = given(work.lineage, pool)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
     notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
+    if experiment.task_labels.level is not None:
+        notes["level"] = {
+            "column": experiment.task_labels.level,
+            "tasks_n": len(pool["source_task"].drop_null().unique()),
+        }
     return Product(table, notes, parameters=_told({}))
 
 
@@ -37,6 +43,8 @@ def given(lineage: Lineage, pool: pa.Table) -> pa.Table:
     """Return task_labels as the task column or the mapping file gives them."""
     experiment, store = lineage.experiment, lineage.store
     left_out = copies.read(store)["copy_id"].to_pylist() + held_items.read(store)["prompt_id"].to_pylist()
+    if experiment.task_labels.level is not None:
+        pool = levels.as_tasks(pool, levels.read(store))
     return labels.of_source(experiment.given_labels, experiment.task_labels, pool, left_out)
 
 
@@ -125,7 +133,13 @@ def summary_task_labels(notes: Mapping[str, Any]) -> str:
     """
     found, votes = notes.get(labelling.NOTE), partial.stated(notes)
     if not found:
-        return f"{notes['tasks_n']:,} tasks. {votes}".strip()
+        level = notes.get("level")
+        of = (
+            f", the values of the column {markdown.text(level['column'])}, over {level['tasks_n']:,} finer ones"
+            if level
+            else ""
+        )
+        return f"{notes['tasks_n']:,} tasks{of}. {votes}".strip()
     agreement, tasks = found["agreement"], found["tasks"]
     rows = [
         (
@@ -157,7 +171,9 @@ def label_settings(lineage: Lineage, budget_n: int) -> Settings:
     """Return the settings of the experiment file that determine the tasks. `budget_n` may determine their number."""
     labels = lineage.experiment.task_labels
     named: dict[str, object] = {
-        name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None
+        name: value
+        for name, value in (("key", labels.key), ("task", labels.task), ("level", labels.level))
+        if value is not None
     }
     if labels.missing is not None:
         named |= {"missing": labels.missing, "votes": neighbours.VERSION}
@@ -174,6 +190,8 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
     labels = inputs.experiment.task_labels
     inputs.part("raw_pool", "prompts")
     inputs.add(inputs.lineage.sources.task_labels())
+    if labels.level is not None:
+        inputs.part("raw_pool", "levels")
     if labels.key is not None:  # the values of the key column may be the user's ids
         pool = inputs.lineage.fresh(Unit("raw_pool"))
         inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})

@@ -27,7 +27,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.control_marks import SIGN_FORMS
 from taskdiv_assets.language_model.gguf_base import check_local, is_gguf
 from taskdiv_assets.language_model.texts import read_tokenizer
-from taskdiv_assets.pools import copies, held_items, labels
+from taskdiv_assets.pools import copies, held_items, labels, levels
 from taskdiv_assets.pools.order_files import read_order
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.store import Store
@@ -115,14 +115,13 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
     if experiment.labels_from != experiment.given_labels or experiment.task_labels.missing is not None:
         return
     left_out = [*pool.copies["copy_id"].to_pylist(), *pool.held_ids]
-    table = labels.of_source(experiment.given_labels, experiment.task_labels, pool.table, left_out)
+    rows, level = pool.table, experiment.task_labels.level
+    if level is not None:
+        rows = levels.as_tasks(rows, levels.of_source(experiment.pool, level, rows["prompt_id"].to_pylist()))
+    table = labels.of_source(experiment.given_labels, experiment.task_labels, rows, left_out)
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
-    found = {
-        "smallest_budget": min(experiment.budgets),
-        "agreement": None,
-        "vote_confidence": None,
-    }  # no found or voted tasks
+    found = {"smallest_budget": min(experiment.budgets), "agreement": None, "vote_confidence": None}  # nothing is found
     _validate("task_labels", table, {"pool_prompt_ids": pool.table["prompt_id"], **found}, errors, warned)
 
 

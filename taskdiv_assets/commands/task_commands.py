@@ -47,9 +47,14 @@ def tasks_show(experiment: EXPERIMENT) -> None:
         table, footer = _stored(chosen)
         found = footer.notes.get(NOTE)
         by_name = {one["task"]: one for one in found["tasks"]} if found else {}
-        shown = folded("task", "prompts", *(("terms", "central prompts") if found else ()))
+        below = _finer(chosen, table)
+        shown = folded(
+            "task", "prompts", *(("finer tasks",) if below else ()), *(("terms", "central prompts") if found else ())
+        )
         for task, prompts_n in counted(table["task"]).items():
-            shown.add_row(*map(escape, (_line(task), f"{prompts_n:,}", *(_about(by_name.get(task)) if found else ()))))
+            finer = (f"{below.get(task, 0):,}",) if below else ()
+            about = _about(by_name.get(task)) if found else ()
+            shown.add_row(*map(escape, (_line(task), f"{prompts_n:,}", *finer, *about)))
         out.print(shown)
         for line in [*(_summary(found) if found else ()), votes.stated(footer.notes), *_fixed(chosen, footer)]:
             say(*([line] if line else []))
@@ -148,6 +153,18 @@ def _stored(experiment: Experiment) -> tuple[pa.Table, Footer]:
         note(f"note: {state.reason}; `taskdiv run {experiment.name}` makes them again")
     stored = store.read_table("task_labels")
     return stored.table, stored.footer
+
+
+def _finer(experiment: Experiment, table: pa.Table) -> dict[str, int]:
+    """Return for each task, a value of the column `level`, the number of tasks of the source below it; {} without `level`."""
+    if experiment.task_labels.level is None:
+        return {}
+    pool = Store(experiment.name).read_table("raw_pool", columns=["prompt_id", "source_task"]).table
+    both = table.select(["prompt_id", "task"]).join(pool, "prompt_id").group_by("task")
+    return {
+        row["task"]: row["source_task_count_distinct"]
+        for row in both.aggregate([("source_task", "count_distinct")]).to_pylist()
+    }
 
 
 def _number(confidence: float | None) -> str:

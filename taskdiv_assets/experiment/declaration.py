@@ -332,7 +332,8 @@ class Experiment(Settings):
     @property
     def labels_from(self) -> Literal["column", "mapping", "rules", "discovered", "none"]:
         """The source of tasks, as in `task_labels`, or "none": all prompts have the same task."""
-        is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
+        has_none = self.pool.columns is None or self.pool.columns.task is None
+        is_without = self.pool.reader == "table" and has_none and self.task_labels.level is None
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
 
     @property

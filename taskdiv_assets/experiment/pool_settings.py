@@ -186,6 +186,8 @@ class TaskLabels(Settings):
         tasks: number of tasks to look for. By default, it follows from the pool and the smallest budget
             (`found_tasks.tasks_by_rule`).
         view: how the prompts are compared (see `pools.discovery.word_views`).
+        level: column of the pool's own file with a coarser task of each prompt, such as the category of its task. Its values are
+            then the tasks. By default, the tasks are those of `columns: {task: …}`.
         missing: what prompts without a task in the column or file get: the task for which the nearest labelled prompts vote, or,
             with `discovered`, a found task where the votes are divided. By default, such a prompt is an error for strategies
             that read tasks.
@@ -206,6 +208,7 @@ class TaskLabels(Settings):
     )
     view: Literal["words"] = Field(default="words", exclude_if=lambda value: value == "words")
 
+    level: Annotated[str, Field(min_length=1)] | None = Field(default=None, exclude_if=_is_none)
     missing: Literal["nearest", "discovered"] | None = Field(default=None, exclude_if=_is_none)
 
     @property
@@ -231,6 +234,8 @@ class TaskLabels(Settings):
             )
         if self.source != "rules" and self.rest != DISCOVERED:
             raise ValueError("`rest` is the task of prompts that no rule matches: add `from: rules` or remove it")
+        if self.level is not None and self.source != "column":
+            raise ValueError("`level` is a column of the pool's own file: use `from: column`, or remove it")
         if self.missing is not None and self.source not in ("column", "mapping"):
             raise ValueError(
                 "`missing` is for prompts without a task in a column or file: use `from: column` or `mapping`"
