@@ -15,7 +15,7 @@ from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import copies, held_items, labels, levels
-from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, labelling, neighbours, partial, validity
+from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, label_votes, labelling, partial, validity
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.pools.discovery.labelling import Labelled
 
@@ -176,7 +176,7 @@ def label_settings(lineage: Lineage, budget_n: int) -> Settings:
         if value is not None
     }
     if labels.missing is not None:
-        named |= {"missing": labels.missing, "votes": neighbours.VERSION}
+        named |= {"missing": labels.missing, "votes": label_votes.VERSION}
     if labels.rules is not None:
         named |= {"rules": [rule.model_dump() for rule in labels.rules], "rest": labels.rest}
     if labels.finds_tasks:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.pools import labels
-from taskdiv_assets.pools.discovery import labelling, neighbours, partial, word_views
+from taskdiv_assets.pools.discovery import label_votes, labelling, partial, word_views
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.selection.streams import keyed_hash
 from tests.pools.test_discovery import ids_of, mixed
@@ -63,18 +63,20 @@ def test_labelled_prompts_keep_their_task_and_similar_prompts_get_it() -> None:
 def test_votes_equal_a_literal_count() -> None:
     """A second definition: loops over pairs, in the order of the hashes."""
     order = sorted(
-        EVERY, key=lambda i: int(keyed_hash(0, neighbours.STREAM, np.array([int(IDS[i], 16)], np.uint64))[0])
+        EVERY, key=lambda i: int(keyed_hash(0, label_votes.STREAM, np.array([int(IDS[i], 16)], np.uint64))[0])
     )
     rows = dict(zip(order, word_views.words([PROMPTS[i] for i in order], len(order)).astype(float), strict=True))
     voters = [i for i in order if TASKS[i] is not None]
 
     def vote(i: int) -> tuple[str, float]:
-        near = sorted((j for j in voters if j != i), key=lambda j: -float(rows[i] @ rows[j]))[: neighbours.NEIGHBOURS_N]
+        near = sorted((j for j in voters if j != i), key=lambda j: -float(rows[i] @ rows[j]))[
+            : label_votes.NEIGHBOURS_N
+        ]
         counts = Counter(str(TASKS[j]) for j in near)
         winner = max(near, key=lambda j: (counts[str(TASKS[j])], -near.index(j)))
         return str(TASKS[winner]), counts[str(TASKS[winner])] / len(near)
 
-    votes = neighbours.voted(PROMPTS, IDS, TASKS)
+    votes = label_votes.voted(PROMPTS, IDS, TASKS)
     for i in EVERY:
         if TASKS[i] is None:
             assert (votes.tasks[i], votes.confidence[i]) == vote(i)
@@ -125,7 +127,7 @@ def test_a_grown_pool_keeps_voted_tasks_and_a_given_label_wins() -> None:
     ("tasks", "accuracy"), [(["only", None, None], None), (["a", "b", None], 0.0), (["a", "a", None], 1.0)]
 )
 def test_few_labels(tasks: list[str | None], accuracy: float | None) -> None:
-    votes = neighbours.voted(PROMPTS[:3], IDS[:3], tasks)
+    votes = label_votes.voted(PROMPTS[:3], IDS[:3], tasks)
     assert votes.accuracy == accuracy and votes.tasks[2] in tasks
     assert 0 < votes.confidence[2] <= 1 and np.isnan(votes.confidence[0])
 

@@ -1,4 +1,4 @@
-"""Tasks for a pool that is labelled in part: the labelled prompts vote on the tasks of the others (see `neighbours`).
+"""Tasks for a pool that is labelled in part: the labelled prompts vote on the tasks of the others (see `label_votes`).
 
 With `missing: discovered`, prompts on which the votes are divided form found tasks of their own.
 """
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from taskdiv_assets.experiment.pool_settings import DISCOVERED, TaskLabels
 from taskdiv_assets.pools import labels, side_files
-from taskdiv_assets.pools.discovery import growth, labelling, neighbours
+from taskdiv_assets.pools.discovery import growth, label_votes, labelling
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.pools.discovery.labelling import Labelled
 from taskdiv_assets.pools.labels import How
@@ -54,7 +54,7 @@ def completed(
             "one; check the column of tasks, or use `{from: discovered}`, which groups prompts of similar wording"
         )
     log(f"{len(tasks) - len(missing):,} labelled prompts vote on the tasks of {len(missing):,} others")
-    votes = neighbours.voted(pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist(), tasks)
+    votes = label_votes.voted(pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist(), tasks)
     is_found = settings.missing == DISCOVERED
     divided = [i for i in missing if is_found and votes.confidence[i] < SURE_MIN]
     for i in missing:
