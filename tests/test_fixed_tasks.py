@@ -142,6 +142,7 @@ def test_the_tasks_survive_a_lost_table_and_changed_settings_are_refused(campaig
         assert state.status == "blocked"
         assert f"another `{name}` than when annotations of found were bought" in state.reason
         assert "set it back, or run `taskdiv tasks find-anew` with this file" in state.reason
+    assert "find-anew" in campaign.home.say("plan", "found.yaml").stderr
     ids = campaign.store.read_table("raw_pool").table["prompt_id"].to_pylist()
     campaign.write(("{from: discovered}", "{from: mapping, path: mine.csv}"))
     rows = [("prompt_id", "task"), *((one, "mine") for one in ids)]

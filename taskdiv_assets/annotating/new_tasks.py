@@ -19,6 +19,7 @@ from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.discovery import frozen_tasks
+from taskdiv_assets.pools.discovery.agreement import matched
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed, Record
 from taskdiv_assets.pools.discovery.labelling import Labelled
 from taskdiv_assets.storage.locks import hold
@@ -100,17 +101,10 @@ def moved(old: list[str], new: list[str]) -> NDArray[np.bool_]:  # (n,)
     >>> moved(["a", "a", "b", "b"], ["x", "x", "y", "x"]).tolist()
     [False, False, False, True]
     """
-    from scipy.optimize import linear_sum_assignment
-
     if not old:
         return np.zeros(0, np.bool_)
-    codes, others = (np.unique(tasks, return_inverse=True)[1] for tasks in (old, new))
-    counts = np.zeros((int(codes.max()) + 1, int(others.max()) + 1), np.int64)
-    np.add.at(counts, (codes, others), 1)
-    partner = np.full(len(counts), -1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    partner[rows] = columns
-    is_moved: NDArray[np.bool_] = partner[codes] != others
+    codes, others = (np.unique(tasks, return_inverse=True)[1].astype(np.int64) for tasks in (old, new))
+    is_moved: NDArray[np.bool_] = matched(codes, others) != codes
     return is_moved
 
 

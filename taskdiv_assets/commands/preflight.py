@@ -15,12 +15,14 @@ import pyarrow as pa
 
 import data_contracts
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.assets.task_labels import label_settings
 from taskdiv_assets.commands.benchmark_plan import benchmark_plans
 from taskdiv_assets.commands.contract_warnings import Warned, is_of_interest, of_rules, warning_lines
 from taskdiv_assets.commands.memory_plan import TextBytes, text_bytes
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.cells import PoolSize, over_pool
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
@@ -109,9 +111,12 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
 
     Tasks that depend on the texts (by rules, or found) are not checked, because this can take minutes for a large pool.
     """
+    experiment = lineage.experiment
+    fixed_tasks.settled(
+        lineage, label_settings(lineage, min(experiment.budgets)), ""
+    )  # an error if fixed tasks do not fit
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
-    experiment = lineage.experiment
     if experiment.labels_from != experiment.given_labels or experiment.task_labels.missing is not None:
         return
     left_out = [*pool.copies["copy_id"].to_pylist(), *pool.held_ids]
