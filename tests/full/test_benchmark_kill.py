@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.forked import Forked
 from tests.golden import variables_of
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -41,23 +40,9 @@ primary: {strategy: task_diversity, benchmark: bbh, metric: exact_match}
 """
 
 
-def asking(home: Home, point: str = "") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "tests.full.benchmark_in_parts",
-            str(home.folder / "killed.yaml"),
-            point,
-        ],
-        env={**os.environ, **home.variables()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
+def asking(home: Home, point: str = "") -> Forked:
+    path, variables = str(home.folder / "killed.yaml"), {**os.environ, **home.variables()}
+    return Forked("tests.full.benchmark_in_parts", path, point, variables=variables, folder=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +63,8 @@ def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> tup
     """Return a home whose scoring was not disturbed, and the seconds of the scoring."""
     home = copied(prepared, tmp_path_factory.mktemp("undisturbed"))
     started = time.monotonic()
-    out, _ = asking(home).communicate(timeout=400)
-    assert int(out.split("questions ")[1]) == QUESTIONS_N
+    done = asking(home).wait()
+    assert int(done.stdout.split("questions ")[1]) == QUESTIONS_N
     return home, time.monotonic() - started
 
 
@@ -109,8 +94,8 @@ def content(home: Home) -> dict[str, bytes]:
 def finish(home: Home, undisturbed: Home) -> None:
     """Run to the end. No stored answer may be requested again, and the results must equal those of the undisturbed run."""
     before_n = sum(stored(home).values())
-    out, _ = asking(home).communicate(timeout=400)
-    assert int(out.split("questions ")[1]) == QUESTIONS_N - before_n, "what was stored was asked again"
+    done = asking(home).wait()
+    assert int(done.stdout.split("questions ")[1]) == QUESTIONS_N - before_n, "what was stored was asked again"
     assert stored(home) == {"parts": 0, "done": QUESTIONS_N}
     assert content(home) == content(undisturbed)
 
@@ -120,9 +105,7 @@ def test_kills_at_each_kind_of_write_lose_one_batch_and_change_nothing(
 ) -> None:
     home, kept = copied(prepared, tmp_path), [0]
     for point in POINTS:
-        running = asking(home, point)
-        running.communicate(timeout=400)
-        assert running.returncode == -signal.SIGKILL, point
+        assert asking(home, point).wait().returncode == -signal.SIGKILL, point
         kept.append(sum(stored(home).values()))
     assert kept == sorted(set(kept)) and kept[-1] < QUESTIONS_N
     finish(home, undisturbed[0])
@@ -133,12 +116,11 @@ def test_random_kills_change_nothing(prepared: Home, undisturbed: tuple[Home, fl
     home, random, hits_n = copied(prepared, tmp_path), np.random.default_rng(1), 0
     for _ in range(RANDOM_KILLS_N):
         running = asking(home)
-        assert running.stdout is not None
         if running.stdout.readline() != "asking\n":
             break
         time.sleep(float(random.uniform(0, undisturbed[1] / RANDOM_KILLS_N)))
         os.kill(running.pid, signal.SIGKILL)
-        running.communicate()
+        running.wait()
         hits_n += 0 < sum(stored(home).values()) < QUESTIONS_N
     assert hits_n >= 2, "too few kills hit the asking"
     finish(home, undisturbed[0])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import pytest
 from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.store import Store
 from tests import faults
+from tests.forked import CONTEXT, Forked
 from tests.full.test_object_store_faults import Reader
 from tests.home import Home
 from tests.s3 import BUCKET, S3Home, objects, proxied, variables
@@ -84,15 +83,8 @@ def step(home: Home, path: Path, *entries: str, patch: str = "") -> subprocess.C
     program = disk / "step.py"
     program.write_text(STEP.format(patch=patch))
     own = {"TASKDIV_CACHE": str(disk / "cache"), "TMPDIR": str(disk), "TASKDIV_CHECKPOINT_S": "0"}
-    root = str(Path(__file__).parents[2])
-    return subprocess.run(
-        [sys.executable, str(program), str(path), *entries],
-        env={**os.environ, **home.variables(), **own, "PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        cwd=disk,
-    )
+    variables_there = {**os.environ, **home.variables(), **own}
+    return Forked(str(program), str(path), *entries, variables=variables_there, folder=disk).wait()
 
 
 def weights(files: dict[str, bytes]) -> dict[str, str]:
@@ -166,7 +158,7 @@ def die_with_lock(endpoint: str) -> None:
 @pytest.mark.parametrize("rates", [{}, RATES], ids=["all well", "faults"])
 def test_one_of_several_processes_holds_a_lock(endpoint: str, rates: dict[str, float]) -> None:
     """The first owner dies while it holds the lock. One other takes it over, and from then on exactly one holds it at a time."""
-    context = multiprocessing.get_context("spawn")
+    context = CONTEXT
     with proxied(endpoint, rates=rates, seed=3) as proxy:
         dead = context.Process(target=die_with_lock, args=(endpoint,))
         dead.start()

@@ -6,8 +6,6 @@ import io
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.forked import Forked
 from tests.golden import variables_of
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -36,15 +35,9 @@ class Undisturbed(NamedTuple):
     scoring_s: float
 
 
-def scored_in_parts(home: Home, point: str = "") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.full.score_in_parts", str(home.folder / "killed.yaml"), point],
-        env={**os.environ, **home.variables()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
+def scored_in_parts(home: Home, point: str = "") -> Forked:
+    path, variables = str(home.folder / "killed.yaml"), {**os.environ, **home.variables()}
+    return Forked("tests.full.score_in_parts", path, point, variables=variables, folder=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +60,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     home = copied(prepared, tmp_path_factory.mktemp("undisturbed"))
     running = scored_in_parts(home)
-    assert running.stdout is not None and running.stdout.readline() == "scoring\n"
+    assert running.stdout.readline() == "scoring\n"
     started = time.monotonic()
     assert running.stdout.readline() == "scored\n"
     scoring_s = time.monotonic() - started
-    out, _ = running.communicate(timeout=300)
-    return Undisturbed(home, int(out.split("asked ")[1]), scoring_s)
+    return Undisturbed(home, int(running.wait().stdout.split("asked ")[1]), scoring_s)
 
 
 def copied(home: Home, folder: Path) -> Home:
@@ -100,8 +92,8 @@ def stored_n(home: Home) -> int:
 def finish(home: Home, undisturbed: Undisturbed) -> None:
     """Run to the end. No stored prompt may be scored again, and the table must equal that of the undisturbed run."""
     before_n = stored_n(home)
-    out, _ = scored_in_parts(home).communicate(timeout=300)
-    assert int(out.split("asked ")[1]) == undisturbed.pool_n - before_n, "what was stored was scored again"
+    done = scored_in_parts(home).wait()
+    assert int(done.stdout.split("asked ")[1]) == undisturbed.pool_n - before_n, "what was stored was scored again"
     assert content(home) == content(undisturbed.home)
 
 
@@ -111,9 +103,7 @@ def test_kills_at_each_kind_of_write_lose_one_batch_and_change_nothing(
     """Kill before anything is stored, after one part, before another, and when all is scored but the table is not written."""
     home, kept = copied(prepared, tmp_path), []
     for point in POINTS:
-        running = scored_in_parts(home, point)
-        running.communicate(timeout=300)
-        assert running.returncode == -signal.SIGKILL, point
+        assert scored_in_parts(home, point).wait().returncode == -signal.SIGKILL, point
         kept.append(stored_n(home))
     assert 0 == kept[0] < kept[1] < kept[2] < kept[3] == undisturbed.pool_n
     finish(home, undisturbed)
@@ -124,14 +114,13 @@ def test_random_kills_change_nothing(prepared: Home, undisturbed: Undisturbed, t
     home, random, kept = copied(prepared, tmp_path), np.random.default_rng(0), [0]
     for _ in range(RANDOM_KILLS_N):
         running = scored_in_parts(home)
-        assert running.stdout is not None
         line = running.stdout.readline()
         if line.startswith("asked"):
             break  # all was there
         assert line == "scoring\n"
         time.sleep(float(random.uniform(0, 2 * undisturbed.scoring_s / RANDOM_KILLS_N)))
         os.kill(running.pid, signal.SIGKILL)
-        running.communicate()
+        running.wait()
         kept.append(stored_n(home))
     assert kept == sorted(kept)
     assert len({n for n in kept if 0 < n < undisturbed.pool_n}) >= 2, (

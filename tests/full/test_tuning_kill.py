@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors import safe_open
 
 from taskdiv_assets.language_model.tuning.checkpoints import read
 from taskdiv_assets.orchestration import instance
+from tests.forked import Forked
 from tests.golden import variables_of
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -100,12 +100,9 @@ def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Hom
 
 def killed_at(home: Home, point: str) -> int:
     """Train in a process that is killed at the point, and return its exit code."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.full.one_step", str(home.folder / "long.yaml"), point]
     variables = {**os.environ, **home.variables(), "TASKDIV_CHECKPOINT_S": "0"}
-    done = subprocess.run(
-        [*command, f"cells,adapter,{CELL}"], env=variables, capture_output=True, cwd=ROOT, timeout=300
-    )
-    return done.returncode
+    arguments = (str(home.folder / "long.yaml"), point, f"cells,adapter,{CELL}")
+    return Forked("tests.full.one_step", *arguments, variables=variables, folder=ROOT).wait().returncode
 
 
 def finish(home: Home, undisturbed: Home) -> None:
