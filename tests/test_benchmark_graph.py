@@ -344,6 +344,7 @@ def test_outputs_written_before_a_stop_are_kept(
     assert graph.store.names("answers", first)
 
 
+@pytest.mark.full
 def test_a_sample_says_what_it_costs_both_win_rates(bench: Bench, judged: Callable[[str], None]) -> None:
     graph = bench.variant(BBH, ALPACA.replace("limit: 8", "sample: 8"))
     with serving(preferring_ours) as server:
@@ -358,6 +359,7 @@ def test_a_sample_says_what_it_costs_both_win_rates(bench: Bench, judged: Callab
             assert note["sampling_error"][metric] == pytest.approx(expected)
 
 
+@pytest.mark.full
 def test_a_rate_without_a_fit_is_noted(bench: Bench, judged: Callable[[str], None]) -> None:
     graph = bench.variant(BBH, ALPACA, judge=JUDGE.replace("judge-1", "judge-6"))
 
@@ -374,6 +376,7 @@ def test_a_rate_without_a_fit_is_noted(bench: Bench, judged: Callable[[str], Non
     assert "questions" not in notes_of(graph, "alpaca_eval") and "questions" in notes_of(graph, "bbh")
 
 
+@pytest.mark.full
 def test_a_check_after_the_file_has_changed_says_what_is_not_there(bench: Bench, judged: Callable[[str], None]) -> None:
     graph = bench.variant(BBH, ALPACA)
     with serving(preferring_ours) as server:
@@ -398,6 +401,7 @@ def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench:
     assert "In 12 written answers (over all models and seeds) the benchmark’s filter found no answer" in page
 
 
+@pytest.mark.full
 def test_verdicts_of_another_annotator_are_imported(bench: Bench) -> None:
     graph = bench.variant(BBH, ALPACA.replace("max_new_tokens: 6", "max_new_tokens: 5"), judge="{annotator: panel}")
     said = failure(graph.run("cells", "benchmark_scores", key=CELL))

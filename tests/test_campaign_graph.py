@@ -306,6 +306,7 @@ def order_without(campaign: Campaign, graph: Graph) -> list[str]:
     return ids
 
 
+@pytest.mark.full
 def test_an_import_makes_the_ranking_stale_and_says_why(campaign: Campaign) -> None:
     graph = campaign.graph(KEPT)
     campaign.lists(graph)
@@ -400,6 +401,7 @@ def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
     assert f"labels to buy: {both - 32} to train" in planned(free) and "EUR" not in planned(free)
 
 
+@pytest.mark.full
 def test_a_plan_of_a_study_says_what_labels_would_cost(empty_home: Home) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(empty_home.write_experiment("mini"), instance)

@@ -166,6 +166,7 @@ def test_a_sample_is_a_prefix_of_the_order_of_sampling(bench: Bench, whole: pd.D
     assert 0 < notes["sampling_distance"]["24"] < 0.5
 
 
+@pytest.mark.full
 def test_a_tolerance_goes_on_until_every_task_is_known(bench: Bench, whole: pd.DataFrame) -> None:
     graph = bench.variant(("confidence:", "confidence_sample: {tolerance: 0.1, first: 4}\nconfidence:"))
     planned = plan(graph.experiment, graph.store)
@@ -184,6 +185,7 @@ def test_a_tolerance_goes_on_until_every_task_is_known(bench: Bench, whole: pd.D
     ).all()
 
 
+@pytest.mark.full
 def test_definitions_and_cheaper_sources_side_by_side(bench: Bench, whole: pd.DataFrame) -> None:
     graph = bench.variant((CONFIDENCE, ALTERNATIVES))
     run(graph, "confidence_table", "task_confidence", "confidence_comparison")
@@ -290,6 +292,7 @@ def test_checking_contracts_scores_nothing(bench: Bench, whole: pd.DataFrame, co
             scores.with_name("gone").rename(scores)
 
 
+@pytest.mark.full
 def test_a_proxy_that_is_gone_blocks_what_needs_it_and_no_more(bench: Bench, tmp_path: Path) -> None:
     text = f"confidence: {{max_new_tokens: 6, alternatives: [{{name: lost, model: {{path: {tmp_path / 'nowhere'}}}}}]}}"
     graph = bench.variant((CONFIDENCE, text))

@@ -20,7 +20,7 @@ from tests.graph import Graph, failure
 from tests.home import Home
 from tests.pools.test_overlap import by_pairs
 
-pytestmark = pytest.mark.xdist_group("contamination_graph")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("contamination_graph")]
 QUESTIONS = [
     "Who built the old stone bridge over the river of this town?",
     "Why is the sky blue?",

@@ -116,6 +116,7 @@ def test_found_tasks_reach_the_ranking_and_later_budgets_do_not_change_them(camp
     assert len({*campaign.tasks().values()}) == 3
 
 
+@pytest.mark.full
 def test_labels_with_the_same_identity_are_kept_when_the_contract_grows(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_few_prompts_a_task_and_many_picks_are_warned_of(campaign: Campaign) -> 
     assert {rule.rule for rule in checked["task_labels"].failed} == found
 
 
+@pytest.mark.full
 def test_items_are_held_out_of_the_whole_pool_and_stay_when_other_tasks_are_wanted(campaign: Campaign) -> None:
     held = ("budgets: [8]", "budgets: [8]\nbenchmarks: [{name: held_out, share: 0.1}]")
     campaign.write(held)

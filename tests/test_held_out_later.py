@@ -147,6 +147,7 @@ def test_without_an_answer_nothing_is_scored_and_the_next_step_is_named(later: L
     assert not any("Not stored" in text for text, _ in later.missing_on_the_page)
 
 
+@pytest.mark.full
 def test_the_items_go_out_as_lists_do_each_once(later: Later) -> None:
     held = set(later.column("held_out_items", "prompt_id"))
     said = later.say("export", "later", "--held-out", "--with", "topic")
@@ -223,6 +224,7 @@ def test_answers_to_items_are_scored_and_never_trained_on(later: Later) -> None:
     assert (benchmark.asked_n, benchmark.open_n) == (6, 0) and not any("held" in line for line in later.next)
 
 
+@pytest.mark.full
 def test_an_answer_to_an_item_among_training_answers_breaks_the_contract(later: Later) -> None:
     later.say("export", "later", "--strategy", "random", "-o", "list.jsonl")
     later.answer(sheet_of(later, "list.jsonl"))

@@ -17,7 +17,7 @@ from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids
 from taskdiv_assets.selection.apportionment import allocate
 from tests.home import EXPERIMENTS, Home
 
-pytestmark = pytest.mark.xdist_group("real_pools")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("real_pools")]
 
 SOURCE = EXPERIMENTS / "flan_stories.yaml"
 FILES = ("t0/t0_pool.parquet", "flan/flan_v2_cot.parquet", "flan/flan2021_subset.parquet")
@@ -159,7 +159,6 @@ def assert_allocations(tables: Path, strategies: list[str], budgets: list[int]) 
             assert counts[by_seed].tolist() == expected.tolist()
 
 
-@pytest.mark.full
 @pytest.mark.timeout(1800)
 def test_every_strategy_of_the_file_over_a_sample_scored_by_a_real_model(shared_data: Path, tmp_path: Path) -> None:
     strategies, budgets = experiment_file.load(str(SOURCE)).strategies, [300, 1000]

@@ -126,6 +126,7 @@ def test_ids_without_a_column_are_hashes_that_follow_the_content(
     assert all(len(item_id) == 64 for item_id in tables[0]["item_id"].to_pylist())
 
 
+@pytest.mark.full
 def test_adapters_in_one_call_equal_each_after_a_fresh_load(
     stories: LanguageModel, shared_data: Path, rows_file: Path, make_adapter: Callable[[Path, int], Path]
 ) -> None:

@@ -129,6 +129,7 @@ def odd_requests() -> dict[str, Any]:
     return {str(place): one for place, one in enumerate(some)}
 
 
+@pytest.mark.full
 def test_odd_requests_are_answered_as_by_lm_eval(stories: LanguageModel) -> None:
     found = answered(stories, odd_requests())
     assert_as_lm_eval(stories, odd_requests(), found)
@@ -136,6 +137,7 @@ def test_odd_requests_are_answered_as_by_lm_eval(stories: LanguageModel) -> None
     assert Answerer(stories, odd_requests()).cut == {"6", "12"}
 
 
+@pytest.mark.full
 def test_what_changes_greedy_decoding_is_written_by_lm_eval(stories: LanguageModel) -> None:
     """By the model's configuration, or by the task: no setting is passed over."""
     plain = {str(i): request("generate_until", STORY[: 40 + i], {"until": ["."], "max_gen_toks": 25}) for i in range(9)}
@@ -247,7 +249,8 @@ def test_a_second_answerer_plans_the_same(stories: LanguageModel, benchmark: Mml
     assert bytes_of(first.score()) == bytes_of(second.score())
 
 
-@pytest.mark.parametrize("benchmark", ["mmlu", pytest.param("bbh", marks=pytest.mark.full)], indirect=True)
+@pytest.mark.full
+@pytest.mark.parametrize("benchmark", ["mmlu", "bbh"], indirect=True)
 def test_adapters_over_one_base_equal_a_fresh_load_of_each(
     load_stories: Load, story_adapters: dict[int, Path], benchmark: MmluBenchmark | BbhBenchmark
 ) -> None:

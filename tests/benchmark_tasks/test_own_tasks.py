@@ -217,6 +217,7 @@ def test_what_gives_no_score_an_item_is_refused(folder: Path, stories: LanguageM
         score_base(stories, benchmark(folder, name="own_sums", metrics=("exact_match",)), pool=POOL)
 
 
+@pytest.mark.full
 def test_a_task_that_asks_for_beams_is_written_by_lm_eval(folder: Path, stories: LanguageModel) -> None:
     settings = benchmark(folder, name="own_beams", metrics=("exact_match,first",))
     told: list[str] = []
@@ -266,6 +267,7 @@ def test_more_worked_examples_than_there_are_is_told(folder: Path) -> None:
         prompts(benchmark(folder, name="own_shots", few_shot=20))
 
 
+@pytest.mark.full
 def test_worked_examples_that_are_drawn_are_the_same_in_every_process(folder: Path) -> None:
     program = (
         "import sys; from tests.benchmark_tasks.test_own_tasks import *;"

@@ -150,9 +150,7 @@ def test_every_mmlu_request_is_the_stock_one(
     assert assert_same([local, from_hub], stock) == 4 * sum(SUBJECTS[subject] for subject in subjects)
 
 
-@pytest.mark.parametrize(
-    "prompting", [pytest.param(name, marks=[] if name == "direct" else [pytest.mark.full]) for name in BBH_FOLDERS]
-)
+@pytest.mark.parametrize("prompting", [pytest.param(name, marks=pytest.mark.full) for name in BBH_FOLDERS])
 def test_every_bbh_request_is_the_stock_one(hub: Path, shared_data: Path, prompting: str) -> None:
     folder = BBH_FOLDERS[prompting]
     settings = {"name": "bbh", "prompting": prompting, "max_new_tokens": 77}

@@ -45,7 +45,7 @@ def test_a_broken_rule_has_one_result(name: str, rule: str, change: Break, monke
 
 
 @pytest.mark.parametrize("name", data_contracts.names())
-@pytest.mark.parametrize("rows_n", [None, 0])
+@pytest.mark.parametrize("rows_n", [None, pytest.param(0, marks=pytest.mark.full)])
 def test_a_good_table_has_one_result(name: str, rows_n: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, parameters, _ = good(name)
     table = table_of(name, columns).slice(0, rows_n)

@@ -15,7 +15,7 @@ def continuation(lm, prompt: str, new_tokens: int) -> list[int]:
     return out[0, ids.shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("with_end", [True, False])
+@pytest.mark.parametrize("with_end", [pytest.param(True, marks=pytest.mark.full), False])
 def test_right_is_what_generation_says(miniature, with_end):
     items = held_out_items("validation", 1, TASKS)
     judged = judge(miniature, [i.prompt for i in items], [i.response for i in items], with_end=with_end)

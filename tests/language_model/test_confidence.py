@@ -88,6 +88,7 @@ class TestIndependenceOfTheBatch:
         for name, values in part.items():
             assert values.tobytes() == whole[name][chosen].tobytes(), name
 
+    @pytest.mark.full
     def test_on_a_real_model_with_long_and_short_prompts(self, stories, dolly_prompts):
         whole = score(stories, dolly_prompts, max_new_tokens=4).columns
         for row in (3, 17, 42):
@@ -164,6 +165,7 @@ class TestOfThePromptItself:
                 assert columns[name][row] == pytest.approx(float(value), rel=2e-5, abs=2e-5), (name, prompt)
         assert not columns["truncated"].any()
 
+    @pytest.mark.full
     def test_it_does_not_depend_on_the_batch(self, stories, dolly_prompts):
         whole = score(stories, dolly_prompts, max_new_tokens=4, of="prompt").columns
         part = score(stories, dolly_prompts[10:17], max_new_tokens=4, of="prompt").columns

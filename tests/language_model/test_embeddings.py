@@ -26,7 +26,7 @@ def short_prompts(stories, dolly_prompts):
     return [prompt for prompt in dolly_prompts if len(stories.tokenizer(prompt)["input_ids"]) <= 512][:20]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", pytest.param("last", marks=pytest.mark.full)])
 def test_equal_a_plain_loop(stories, short_prompts, pooling):
     vectors = embed(stories, short_prompts, pooling=pooling)
     assert vectors.dtype == np.float16 and vectors.shape == (len(short_prompts), 64)
@@ -35,6 +35,7 @@ def test_equal_a_plain_loop(stories, short_prompts, pooling):
     assert np.linalg.norm(vectors.astype(np.float64), axis=1) == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.full
 def test_not_a_bit_depends_on_the_companions(stories, dolly_prompts):
     whole = embed(stories, dolly_prompts)
     for row in (0, 8, 41):

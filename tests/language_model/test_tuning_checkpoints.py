@@ -73,6 +73,7 @@ def test_the_same_bytes_after_any_number_of_stops(bench, stops):
     assert result.trained_tokens_n == undisturbed.trained_tokens_n
 
 
+@pytest.mark.full
 def test_a_whole_model_goes_on_too(bench):
     settings = SETTINGS.model_copy(update={"method": "full"})
     _, files = bench("undisturbed", keeps=False, settings=settings)
@@ -103,6 +104,7 @@ class TestCheckpointsThatCannotBeUsed:
         bench("ended")
         assert "last.safetensors is not a checkpoint of version 1" in "".join(bench.said)
 
+    @pytest.mark.full
     def test_of_more_steps(self, bench):
         file = self.stopped(bench)
         kept = file.with_suffix(".kept")
@@ -112,6 +114,7 @@ class TestCheckpointsThatCannotBeUsed:
         assert f"the checkpoint is of {STEPS_N // 2} steps, not of {STEPS_N // 2}, and is ignored" in bench.said
         assert len(result.losses) == STEPS_N // 2
 
+    @pytest.mark.full
     def test_of_another_model(self, bench):
         self.stopped(bench)
         other = SETTINGS.model_copy(update={"rank": 8})
@@ -119,6 +122,7 @@ class TestCheckpointsThatCannotBeUsed:
         assert "the checkpoint is of other parameters than those that are trained, and is ignored" in bench.said
         assert len(result.losses) == STEPS_N
 
+    @pytest.mark.full
     def test_of_another_training(self, bench):
         self.stopped(bench)
         _, others = bench("ended", of="another")

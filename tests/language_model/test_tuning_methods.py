@@ -90,6 +90,7 @@ def test_a_validation_loss_is_that_of_one_example_after_the_other(
     assert steps[-1] == (len(held_out), len(held_out)) and (len(steps) == len(held_out)) == (pass_logits_n == 1)
 
 
+@pytest.mark.full
 class TestFourBits:
     """Runs in a separate process, because PEFT looks only once whether bitsandbytes is installed."""
 

@@ -57,6 +57,7 @@ def test_flan_files_together_without_their_test_rows(shared_data):
     assert chained["response"].endswith("6 + 1. Hence 37 The answer is (D).")
 
 
+@pytest.mark.full
 def test_flan_and_t0_as_one_pool_of_306_tasks(shared_data):
     paths = [str(shared_data / name) for name in ("t0/t0_pool.parquet", "flan/flan2021_subset.parquet")]
     paths.append(str(shared_data / "flan/flan_v2_cot.parquet"))

@@ -96,7 +96,9 @@ def assert_whole(html: str) -> None:
         ]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] if n % 2 else []) for n, name in enumerate(RECIPES)]
+)
 def test_what_is_least_makes_a_page(tmp_path: Path, name: str) -> None:
     folder = make_results(tmp_path, RECIPES[name])
     if name == "some_strategies":
@@ -126,7 +128,9 @@ def test_scores_that_say_nothing_make_a_page(tmp_path: Path, name: str, seeds: t
         "adapter",
     ],
 )
-@pytest.mark.parametrize("is_empty", [True, False], ids=["empty", "absent"])
+@pytest.mark.parametrize(
+    "is_empty", [pytest.param(True, id="empty", marks=pytest.mark.full), pytest.param(False, id="absent")]
+)
 def test_any_table_may_be_empty_or_absent(tmp_path: Path, asset: str, is_empty: bool) -> None:
     folder = make_results(tmp_path, Recipe(**{**SMALL, "strategies": ("random", "weighted_task_diversity")}))
     for path in [*folder.glob(f"tables/{asset}.parquet"), *folder.glob(f"tables/{asset}/**/*.parquet")]:

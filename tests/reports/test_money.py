@@ -127,6 +127,7 @@ def test_the_sentence_multiplies_what_it_shows(folder: Path, money: Money | None
     assert ("cost" in missed) == bool(money) and missed.endswith("seeds)." if money is None else ".")
 
 
+@pytest.mark.full
 def test_a_campaign_pays_for_what_the_pool_does_not_answer(tmp_path: Path) -> None:
     folder = as_campaign(make_results(tmp_path, Recipe(**SMALL, seeds=(0,), full_pool_seeds=())), price=0.25)
     found = results.load(str(folder))

@@ -68,6 +68,7 @@ def test_lowering_a_cost_never_lowers_the_count(tasks, budget, data):
     assert allocate(lower, sizes, budget)[task] >= allocate(costs, sizes, budget)[task]
 
 
+@pytest.mark.full
 def test_counts_never_fall_and_equal_the_orders_prefix_at_every_budget_of_dolly():
     codes = np.repeat(np.arange(8), DOLLY_SIZES)
     task_order = np.array([3, 1, 7, 0, 5, 2, 6, 4])
