@@ -61,12 +61,11 @@ def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, 
 def trainer_class() -> Any:
     """Return a subclass of SFTTrainer with our own data loader, training step and gradient clipping.
 
-    The caller must set the attributes of an instance (`course`, `trained`, …). The class is defined inside this function, so that
-    an import of this module does not import TRL.
+    The caller must set the attributes of an instance (`course`, `trained`, …).
     """
     import torch
     from torch.utils.data import DataLoader
-    from trl import SFTTrainer
+    from trl import SFTTrainer  # here, so that an import of this module does not import TRL
 
     class StepTrainer(SFTTrainer):  # type: ignore[misc]  # mypy does not follow trl: its class is Any
         course: Course
@@ -93,13 +92,12 @@ def trainer_class() -> Any:
             process, processes_n = accelerator.process_index, accelerator.num_processes
             # The gradients of several processes are averaged, so each process multiplies its part by their number.
             scale = processes_n / max(learnt_tokens_n(course.examples, inputs), 1)
-            self.head.gradient = -scale
-            total = torch.zeros((), device=self.args.device)
+            self.head.gradient, total = -scale, torch.zeros((), device=self.args.device)
             batches = course.passes(inputs, process, processes_n)
             for place, batch in enumerate(batches):
                 if self.has_dropout:  # each pass has its own stream, so that a continued run draws the same numbers
-                    where = (self.state.global_step, process, place)
-                    torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", *where))
+                    step = self.state.global_step
+                    torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", step, process, place))
                 is_last = place == len(batches) - 1
                 with nullcontext() if is_last else accelerator.no_sync(model):
                     with self.compute_loss_context_manager():
