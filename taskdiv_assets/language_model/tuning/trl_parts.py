@@ -98,8 +98,7 @@ def trainer_class() -> Any:
                 if self.has_dropout:  # each pass has its own stream, so that a continued run draws the same numbers
                     step = self.state.global_step
                     torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", step, process, place))
-                is_last = place == len(batches) - 1
-                with nullcontext() if is_last else accelerator.no_sync(model):
+                with nullcontext() if place == len(batches) - 1 else accelerator.no_sync(model):
                     with self.compute_loss_context_manager():
                         tokens = tensors(batch, self.args.device)
                         loss = completion_loss(model, tokens, is_fused=self.is_fused) * scale
