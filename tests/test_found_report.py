@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reports import results
+from reports.found import found_parts
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.units import Unit
@@ -78,6 +80,19 @@ def test_each_list_has_its_distance_from_an_even_spread_over_the_true_tasks(stor
         assert stored.footer.notes["distance_to_true_tasks"] == pytest.approx(np.mean(distances), abs=1e-4)
         assert 0.05 < stored.footer.notes["random_distance_to_true_tasks"] < 0.4
         assert "distance_to_true_tasks" not in store.read_table("allocation", f"{budget_n}|random").footer.notes
+
+
+def test_the_report_reads_what_was_stored(store: Store) -> None:
+    loaded = results.load(store.url)
+    assert loaded.found is not None and not loaded.problems
+    notes = {key: store.read_table("allocation", f"{key}|task_diversity").footer.notes for key in (7, 30)}
+    assert loaded.found.distances == {
+        ("task_diversity", key): (one["distance_to_true_tasks"], one["random_distance_to_true_tasks"])
+        for key, one in notes.items()
+    }
+    made = found_parts.found_section(loaded)
+    assert made is not None and len(made.first) == 3 and made.map is not None and made.moved and made.distances
+    assert sum(one.prompts_n for one in made.first) == loaded.pool_n == 160
 
 
 def test_the_labels_have_their_agreement_and_the_labels_that_would_move(store: Store) -> None:
