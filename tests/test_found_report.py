@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from reports import results
-from reports.found import found_parts
+from reports.found import found_parts, found_sentences
+from reports.found.found_numbers import RULES
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.pool_settings import FOUND_TASKS_MAX
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.discovery import labelling
 from taskdiv_assets.storage.store import Store
@@ -93,6 +95,16 @@ def test_the_report_reads_what_was_stored(store: Store) -> None:
     made = found_parts.found_section(loaded)
     assert made is not None and len(made.first) == 3 and made.map is not None and made.moved and made.distances
     assert sum(one.prompts_n for one in made.first) == loaded.pool_n == 160
+
+
+def test_the_page_recommends_no_number_that_the_file_refuses(store: Store) -> None:
+    loaded = results.load(store.url)
+    assert loaded.found is not None and found_sentences.TASKS_MAX == FOUND_TASKS_MAX
+    large = tuple(one.model_copy(update={"prompts_n": 10**6}) for one in loaded.found.note.tasks)
+    many = loaded.found._replace(note=loaded.found.note.model_copy(update={"tasks": large}), broken=RULES[:2])
+    assert [one.remedy for one in found_sentences.warnings(loaded, many)] == ["tasks: 1000"] * 2
+    (own,) = found_sentences.warnings(loaded, loaded.found._replace(broken=RULES[1:2]))
+    assert own.remedy == "tasks: 8"  # 160 prompts, 20 of each task
 
 
 def test_the_labels_have_their_agreement_and_the_labels_that_would_move(store: Store) -> None:

@@ -10,6 +10,7 @@ from reports.results import Results
 
 STABLE_MIN = 0.5  # adjusted Rand index: the bound of the contract's rule
 PROMPTS_MIN = 20  # prompts of a found task, on average: the bound of another rule
+TASKS_MAX = 1_000  # largest `tasks` that an experiment file may ask for
 MOVED_MAX = 0.1  # share of prompts: more is called partly stable
 EVEN = "task_diversity"
 DISTANCE_NOTE = (
@@ -87,7 +88,7 @@ def warnings(results: Results, found: Found) -> tuple[Warned, ...]:
     """Return the warnings of the contract that fired."""
     sizes = [one.prompts_n for one in found.note.tasks]
     name, prompts_n = results.experiment.name, sum(sizes)
-    pool_n, most_n = max(results.pool_n or 0, prompts_n), prompts_n // PROMPTS_MIN
+    pool_n, most_n = max(results.pool_n or 0, prompts_n), max(2, min(prompts_n // PROMPTS_MIN, TASKS_MAX))
     advice, remedy = "Choose at random", "strategies: [random]"
     if most_n > len(sizes):
         advice, remedy = "Look for more tasks", f"tasks: {most_n}"
@@ -96,7 +97,7 @@ def warnings(results: Results, found: Found) -> tuple[Warned, ...]:
         "found_tasks_have_prompts": Warned(
             f"A found task has {prompts_n / len(sizes):,.1f} prompts on average, and tasks with fewer than {PROMPTS_MIN} are "
             "mostly chance. Look for fewer tasks, with this key in task_labels of the experiment file:",
-            f"tasks: {max(2, most_n)}",
+            f"tasks: {most_n}",
         ),
         "found_tasks_are_enough": Warned(
             "Even the smallest budget takes more than 8 prompts of each task. With so many, an even spread over found tasks was "
