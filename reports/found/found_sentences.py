@@ -37,7 +37,9 @@ def lead(results: Results, found: Found) -> str:
     middle = f" Half of them have at most {statistics.median_low(sizes):,}." if len(sizes) > 2 else ""
     ends = f"The largest has {words.count(sizes[-1], 'prompt')}, the smallest {sizes[0]:,}.{middle}" if not few else ""
     others_n = (results.pool_n or prompts_n) - prompts_n
-    others = f" Another {words.count(others_n, 'prompt')} got a task by a rule." if others_n > 0 else ""
+    others = (
+        f" The tasks of another {words.count(others_n, 'prompt')} come from rules or labels." if others_n > 0 else ""
+    )
     if note.joined_n:
         ends += (
             f" {words.count(note.joined_n, 'prompt')} came after annotations were bought, and joined the nearest task. The "
