@@ -103,9 +103,8 @@ def grown(pool: pa.Table, given: pa.Table, fixed: Fixed, settings: TaskLabels, l
 
 
 def _finding(settings: TaskLabels) -> TaskLabels:
-    """Return settings that find tasks among all prompts of a pool, in the same view and number as `settings`."""
-    kept = settings.model_dump(include={"tasks", "view"}, exclude_none=True)
-    return TaskLabels.model_validate({"from": DISCOVERED, **kept})
+    """Return settings that find tasks among all prompts of a pool by their words, in the same number as `settings`."""
+    return TaskLabels.model_validate({"from": DISCOVERED, "tasks": settings.tasks})
 
 
 def stated(notes: Mapping[str, Any]) -> str:
