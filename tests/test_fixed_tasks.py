@@ -203,6 +203,7 @@ def test_an_import_fixes_tasks_too_and_a_broken_record_is_one_sentence(campaign:
         campaign.make()
 
 
+@pytest.mark.full  # the fast tests fix tasks at the export
 def test_tasks_that_an_earlier_version_did_not_fix_are_fixed_by_the_next_run(campaign: Campaign) -> None:
     from taskdiv_assets.assets.task_labels import prepare_task_labels
     from taskdiv_assets.graph.work import Work
