@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks`: compare each part of the project with an alternative in one run, and report the ratios.
 
-A part is a module here with TITLE and `part(scale)`. It writes one section of docs/BENCHMARKS.md and keeps the other sections.
+A part is a module here, or an object of such a module, with TITLE and `part(scale)`. It writes one section of docs/BENCHMARKS.md and keeps the other sections.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ PARTS = {
     "scoring": scoring,
     "tuning": tuning,
     "evaluating": evaluating,
-    "real_size": real_size,
+    "real_training": real_size.TRAINED,
+    "real_confidence": real_size.SCORED,
+    "real_likelihoods": real_size.ANSWERED,
     "report": report,
     "overhead": overhead,
     "apportionment": apportionment,

@@ -6,9 +6,10 @@ The model is Gemma 3 270M, where `make real-model` has brought it. The texts are
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from tests.benchmarks.shared import dolly_examples, dolly_prompts, shared_data
 from tests.benchmarks.tuners import CHUNK_N
 from tests.real_model import FOLDER
 
-TITLE = "At a real size"
 ABOUT = """\
 torch {torch}, transformers {transformers}, trl {trl}, peft {peft}, lm_eval {lm_eval}. Gemma 3 270M, the base: 268 million parameters, a
 vocabulary of 262,144, unpacked from GGUF (Q4_K_M), in float32; texts of Dolly; one thread, processor seconds."""
@@ -35,11 +35,12 @@ SCORING = """\
 Confidence of {prompts_n} prompts of fewer than {characters_n} characters, 16 new tokens, one turn. `generate` computes every column by our function of
 statistics; "off by" is explained in [Scoring](#scoring)."""
 LIKELIHOODS = """\
-Log-likelihoods of {items_n} answers to prompts drawn at random, from lm-eval's requests to its responses, one turn. "ours" includes encoding and planning, which
+Log-likelihoods of {items_n} answers to prompts drawn at random, prompt and answer at most {characters_n} characters, so that HFLM's logits of
+{batch_n} items fit into memory (batches of 4 texts of any length needed more than 19 GB). From lm-eval's requests to its responses, one turn. "ours" includes encoding and planning, which
 the first adapter pays for; "off by" is the largest difference of an answer's log-likelihood in nats. Over so many words torch's `log_softmax`, which
 lm-eval calls, is about 3e-5 too large (against double precision); ours adds the exponentials with an error below 2e-6."""
 TEMPLATE = "### Instruction:\n{}\n\n### Response:\n"
-CHARACTERS = 400
+CHARACTERS, ITEM_CHARACTERS = 400, 1_000
 REAL_ROWS = {32: (8, 32), 128: (16, 64), 512: (64,)}  # prompts: rows of `generate`'s batches
 BATCHES = (1, 4, 8, 16)
 SETTINGS = ((256, 1024), (512, 1024), (512, 16_384))  # `max_length` and `pass_tokens`
@@ -48,25 +49,34 @@ TIME, MEMORY, LIKELIHOOD = 1.1, 1.2, 0.6  # ours, at most, as shares of the othe
 OURS, CHUNKS = tuning.OURS, "plain loop"
 
 
-def part(scale: Scale) -> page.Part:
-    """Measure the real model, if it and Dolly exist."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from importlib.metadata import version
+class Section(NamedTuple):
+    """A section of the page: it is measured without the others, since each takes minutes."""
 
-    import torch
+    TITLE: str
+    bodies: Callable[[Path, Scale], Iterator[str]]
 
-    torch.set_num_threads(1)
-    data = shared_data()
-    if data is None or not FOLDER.is_dir():
-        return page.Part(
-            TITLE, "Not measured: `make real-model` brings the model, and Dolly is expected in `$TASKDIV_SHARED`."
-        )
-    names = ("torch", "transformers", "trl", "peft", "lm_eval")
-    about = ABOUT.format(**{name: version(name) for name in names})
-    rows = [(TEMPLATE.format(prompt), answer) for prompt, answer in dolly_examples(data) if answer.strip()]
-    # Training goes first: its processes then have the memory for themselves.
-    bodies = [about, *_training(rows, scale), *_scoring(data, scale), *_likelihoods(rows, scale)]
-    return page.Part(TITLE, "\n\n".join(bodies))
+    def part(self, scale: Scale) -> page.Part:
+        """Measure the real model, if it and Dolly exist."""
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        from importlib.metadata import version
+
+        import torch
+
+        torch.set_num_threads(1)
+        data = shared_data()
+        if data is None or not FOLDER.is_dir():
+            return page.Part(
+                self.TITLE,
+                "Not measured: `make real-model` brings the model, and Dolly is expected in `$TASKDIV_SHARED`.",
+            )
+        names = ("torch", "transformers", "trl", "peft", "lm_eval")
+        about = ABOUT.format(**{name: version(name) for name in names})
+        return page.Part(self.TITLE, "\n\n".join([about, *self.bodies(data, scale)]))
+
+
+def _rows(data: Path) -> list[tuple[str, str]]:
+    """Return Dolly's prompts under the template, with their answers."""
+    return [(TEMPLATE.format(prompt), answer) for prompt, answer in dolly_examples(data) if answer.strip()]
 
 
 def _drawn(rows: Sequence[tuple[str, str]], count_n: int) -> list[int]:
@@ -121,10 +131,11 @@ def _scoring(data: Path, scale: Scale) -> Iterator[str]:
 
 
 def _likelihoods(rows: Sequence[tuple[str, str]], scale: Scale) -> Iterator[str]:
-    chosen = [rows[place] for place in _drawn(rows, scale.real_items_n)]
+    short = [row for row in rows if sum(map(len, row)) <= ITEM_CHARACTERS]
+    chosen = [short[place] for place in _drawn(short, scale.real_items_n)]
     items = asked.answers(chosen, load(FOLDER, dtype="float32", attention="sdpa"))
     found = evaluating.take_turns(items, 1, BATCHES, AT_MOST)
-    yield LIKELIHOODS.format(items_n=len(chosen))
+    yield LIKELIHOODS.format(items_n=len(chosen), characters_n=ITEM_CHARACTERS, batch_n=max(BATCHES))
     yield likelihood_table(found)
 
 
@@ -147,3 +158,9 @@ def likelihood_table(found: Sequence[Measured]) -> str:
             ]
         )
     return page.table(["side", "seconds", "ours / side", "off by", "target", "met"], lines)
+
+
+# Training goes first: its processes then have the memory for themselves.
+TRAINED = Section("At a real size: training", lambda data, scale: _training(_rows(data), scale))
+SCORED = Section("At a real size: confidence", _scoring)
+ANSWERED = Section("At a real size: likelihoods", lambda data, scale: _likelihoods(_rows(data), scale))
