@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.language_model.loading import load
+from taskdiv_assets.language_model.loading import LanguageModel, load
 from taskdiv_assets.language_model.tuning import Base, Example
 from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks import asked, evaluating, page, scorers, scoring, tuning
@@ -35,14 +35,18 @@ SCORING = """\
 Confidence of {prompts_n} prompts of fewer than {characters_n} characters, 16 new tokens, one turn. `generate` computes every column by our function of
 statistics; "off by" is explained in [Scoring](#scoring)."""
 LIKELIHOODS = """\
-Log-likelihoods of {items_n} answers to prompts drawn at random, prompt and answer at most {characters_n} characters, so that HFLM's logits of
-{batch_n} items fit into memory (batches of 4 texts of any length needed more than 19 GB). From lm-eval's requests to its responses, one turn. "ours" includes encoding and planning, which
-the first adapter pays for; "off by" is the largest difference of an answer's log-likelihood in nats. Over so many words torch's `log_softmax`, which
-lm-eval calls, is about 3e-5 too large (against double precision); ours adds the exponentials with an error below 2e-6."""
+Log-likelihoods of {items_n} answers of Dolly, {which}, from lm-eval's requests to its responses, one turn. Prompts and answers
+have {tokens_n:,} tokens, and the answers {share:.0%} of them: HFLM computes logits for all tokens, we for those of the answers. Batch sizes for which the logits
+and their logarithms (HFLM keeps both) need more than {fits:.0%} of the free memory were left out{left_out}."""
+AFTER = """\
+"ours" includes encoding and planning, which the first adapter pays for; "off by" is the largest difference of an answer's
+log-likelihood in nats. Over so many words torch's `log_softmax`, which lm-eval calls, is about 3e-5 too large for each token (against double
+precision); ours adds the exponentials with an error below 2e-6."""
 TEMPLATE = "### Instruction:\n{}\n\n### Response:\n"
 CHARACTERS, ITEM_CHARACTERS = 400, 1_000
 REAL_ROWS = {32: (8, 32), 128: (16, 64), 512: (64,)}  # prompts: rows of `generate`'s batches
-BATCHES = (1, 4, 8, 16)
+BATCHES = (1, 2, 4, 8, 16)
+FITS = 0.6
 SETTINGS = ((256, 1024), (512, 1024), (512, 16_384))  # `max_length` and `pass_tokens`
 AT_MOST = 0.03  # nats of an answer of up to 1,000 tokens: `log_softmax` is 3e-5 too large for each
 TIME, MEMORY, LIKELIHOOD = 1.1, 1.2, 0.6  # ours, at most, as shares of the other side's
@@ -131,12 +135,31 @@ def _scoring(data: Path, scale: Scale) -> Iterator[str]:
 
 
 def _likelihoods(rows: Sequence[tuple[str, str]], scale: Scale) -> Iterator[str]:
+    lm = load(FOLDER, dtype="float32", attention="sdpa")
     short = [row for row in rows if sum(map(len, row)) <= ITEM_CHARACTERS]
-    chosen = [short[place] for place in _drawn(short, scale.real_items_n)]
-    items = asked.answers(chosen, load(FOLDER, dtype="float32", attention="sdpa"))
-    found = evaluating.take_turns(items, 1, BATCHES, AT_MOST)
-    yield LIKELIHOODS.format(items_n=len(chosen), characters_n=ITEM_CHARACTERS, batch_n=max(BATCHES))
-    yield likelihood_table(found)
+    which = {"of any length": rows, f"prompt and answer at most {ITEM_CHARACTERS:,} characters": short}
+    for about, some in which.items():
+        chosen = [some[place] for place in _drawn(some, scale.real_items_n)]
+        lengths = [
+            [len(lm.tokenizer(text)["input_ids"]) for text in (prompt + answer, prompt)] for prompt, answer in chosen
+        ]
+        all_n, prompts_n = np.sum(lengths, axis=0)
+        batches = [n for n in BATCHES if n * max(lengths)[0] <= _tokens_that_fit(lm)]
+        left_out = ", ".join(str(n) for n in BATCHES if n not in batches)
+        found = evaluating.take_turns(asked.answers(chosen, lm), 1, batches, AT_MOST)
+        yield LIKELIHOODS.format(
+            items_n=len(chosen), which=about, tokens_n=all_n, share=1 - prompts_n / all_n, fits=FITS,
+            left_out=f": {left_out}" if left_out else " (none)",
+        )  # fmt: skip
+        yield likelihood_table(found)
+    yield AFTER
+
+
+def _tokens_that_fit(lm: LanguageModel) -> float:
+    """Return the number of tokens whose float32 logits and log-probabilities need `FITS` of the free memory."""
+    import psutil
+
+    return float(FITS * psutil.virtual_memory().available / (8 * lm.model.config.vocab_size))
 
 
 def likelihood_table(found: Sequence[Measured]) -> str:

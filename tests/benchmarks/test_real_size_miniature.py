@@ -35,8 +35,9 @@ def test_training_and_likelihoods(rows: list[tuple[str, str]], monkeypatch: pyte
     monkeypatch.setattr(tuners, "measure", lambda *asked: tuners.timed(*asked[:4]))  # in this process
     _, table = real_size._training(rows, SMALL)
     assert table.count("| plain loop |") == 2 and "256 tokens, 1,024 a pass" in table
-    _, table = real_size._likelihoods(rows, SMALL)
-    assert table.count("HFLM, batch size") == 4 and table.count("the best") == 1
+    about, table, *_ = real_size._likelihoods(rows, SMALL)
+    assert table.count("HFLM, batch size") == 5 and table.count("the best") == 1
+    assert "12 answers" in about and "were left out (none)." in about
 
 
 def test_the_targets_of_training() -> None:
