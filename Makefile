@@ -47,10 +47,14 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 # small-text has a package `tests` that would hide ours. So it has a separate folder, which only its side of a comparison uses.
+# BERTopic has an environment of its own, without sentence-transformers: it gets rows that we made.
 $(VENV)/.peers: $(VENV)/.dev
 	@echo "Installing what the benchmarks compare with into $(VENV) …"
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev,peers]'
 	$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(VENV)/small_text small-text
+	$(PYTHON) -m venv $(VENV)/bertopic
+	$(VENV)/bertopic/bin/python -m pip install -q --no-deps bertopic==0.17.4
+	$(VENV)/bertopic/bin/python -m pip install -q hdbscan umap-learn numpy pandas scikit-learn tqdm plotly pyyaml
 	@touch $@
 
 .PHONY: install

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks import (
     apportionment,
     definitions,
+    discovery,
     dpp,
     evaluating,
     facility_location,
@@ -36,6 +37,7 @@ PARTS = {
     "real_training": real_size.TRAINED,
     "real_confidence": real_size.SCORED,
     "real_likelihoods": real_size.ANSWERED,
+    "discovery": discovery,
     "report": report,
     "overhead": overhead,
     "apportionment": apportionment,

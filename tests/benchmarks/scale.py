@@ -46,6 +46,7 @@ class Scale(NamedTuple):
     mmlu_items_n: int = 6  # a subject
     bbh_items_n: int = 10  # a task
     endings_items_n: int = 10
+    discovery_prompts_n: int = 6_000  # in which tasks are looked for
     has_largest_report: bool = True
 
     def pool(self, d: int, n: int | None = None) -> Path:
@@ -67,6 +68,6 @@ def scale(is_quick: bool) -> Iterator[Scale]:
             square_n=512, copy_mib=32, lab_steps=60, lab_prompts_n=400, stories_prompts_n=40, real_prompts_n=32, real_batch_n=4, real_items_n=8, real_settings_n=1, logits_steps_n=16,
             tuning_turns_n=1, tuning_lab_n=64, tuning_stories_n=32, tuning_lab_epochs=2,
             evaluating_adapters_n=2, evaluating_turns_n=1, evaluating_processes_n=1, mmlu_items_n=2, bbh_items_n=2, endings_items_n=4,
-            has_largest_report=False,
+            discovery_prompts_n=600, has_largest_report=False,
         )  # fmt: skip
         yield small if is_quick else full
