@@ -40,9 +40,9 @@ def partitioned_by(name: str) -> Partitions:
 def requirements(name: str) -> frozenset[str]:
     """Return what an experiment must have for this table to exist. The set is empty if every experiment has the table.
 
-    Possible values are `base_model` and `benchmarks` (sections of the experiment file), `confidence` and `embeddings` (data that
-    a strategy reads), `candidates` (learning rates to choose from), `answers` (imported answers) and `held_out` (a benchmark
-    with this name).
+    Possible values are `base_model` and `benchmarks` (sections of the experiment file), `confidence` (data that a strategy
+    reads), `embeddings` (data that a strategy or the view of found tasks reads), `candidates` (learning rates to choose from),
+    `answers` (imported answers) and `held_out` (a benchmark with this name).
     """
     return frozenset(_property(name, "requires") or ())
 

@@ -62,7 +62,7 @@ def test_the_report_depends_on_every_other_asset_and_dagster_shows_it() -> None:
             (key,) = [key for key in graph.get_all_asset_keys() if key.path == ["miniature", asset.name]]
             parents = {parent.path[-1] for parent in graph.get(key).parent_keys}
             own = {name for name in parents if not name.startswith("full_pool_")}
-            assert own == set(REGISTRY.reads(asset.name)) & set(used), asset.name
+            assert own == set(REGISTRY.inputs_in(experiment, asset.name)) & set(used), asset.name
     assert set(REGISTRY.reads("strategy_report")) == set(REGISTRY.order) - {"strategy_report"}
 
 

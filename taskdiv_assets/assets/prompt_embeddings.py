@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_EMBEDDINGS, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import steps
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.needs import scorers_n
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.services.embedding_shards import open_shard, shard_paths, share_out_embeddings, write_embeddings
+from taskdiv_assets.services.embedding_shards import Embedder, embedded, of_base, open_shard, shard_paths
 from taskdiv_assets.services.scoring import load_base
 
 SAMPLED_N = 1_000  # number of prompts that the picture compares; ids are hashes, so the first rows are a random sample
@@ -23,18 +22,14 @@ NEAR_COPY = 0.99  # smallest similarity of near copies
 
 
 def make_prompt_embeddings(work: Work) -> Product:
-    """Store the embeddings of all prompts, if not stored yet, and return their norms. Both are in the row order of `raw_pool`."""
-    pool = work.read("raw_pool")
-    identity = work.expected.identity
-    if not work.store.is_whole(identity) and scorers_n():
-        share_out_embeddings(work, pool.num_rows)
-    elif not work.store.is_whole(identity):
-        write_embeddings(work, load_base(work), pool["prompt"])
-    paths = shard_paths(work.store, identity)
-    norms = [np.linalg.norm(open_shard(path).astype(np.float32), axis=1) for path in paths]
-    table = pa.table({"prompt_id": pool["prompt_id"], "norm": np.concatenate(norms).astype(np.float64)})
-    some = open_shard(paths[0])[:SAMPLED_N].astype(np.float32)
-    return Product(table, {"dimensions_n": some.shape[1], **similarities(some)})
+    """Store the embeddings of all prompts (see `embedded`), and compare some of them with each other."""
+    product = embedded(work, load_embedder)
+    some = open_shard(shard_paths(work.store, work.expected.identity)[0])[:SAMPLED_N].astype(np.float32)
+    return Product(product.table, {**product.notes, **similarities(some)})
+
+
+def load_embedder(work: Work) -> Embedder:
+    return of_base(work, load_base(work), work.experiment.embeddings.pooling)
 
 
 def similarities(vectors: NDArray[np.float32]) -> dict[str, Any]:
@@ -96,7 +91,7 @@ ASSET = Asset(
     reads=("raw_pool", "base_model"),
     recipe=prompt_embeddings_recipe,
     description="Last hidden states of the base model, pooled over the prompt's tokens, L2-normalised, float16. "
-    "Coverage strategies read them.",
+    "Coverage strategies and the view `embeddings` of found tasks read them.",
     needs=Needs(4, 24, 1, f"{HOLDS_7B}; a shard of 8,192 rows at d = 4,096 is 64 MiB"),
     is_sharded=True,
     unless=(WITHOUT_EMBEDDINGS,),

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from taskdiv_assets.annotating import ledger
+from taskdiv_assets.experiment.view_settings import VECTOR_ASSETS
 from taskdiv_assets.graph import fixed_tasks, markdown
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import Spot, bars, counted, spots
@@ -18,6 +19,7 @@ from taskdiv_assets.pools import copies, held_items, labels, levels
 from taskdiv_assets.pools.discovery import found_tasks, frozen_tasks, growth, label_votes, labelling, partial, validity
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.pools.discovery.labelling import Labelled
+from taskdiv_assets.services.view_vectors import add_views, read_by_labels, vectors_of
 
 LISTED_N = 100  # found tasks in the table of the UI
 
@@ -52,16 +54,17 @@ def by_texts(lineage: Lineage, pool: pa.Table, budget_n: int, log: Callable[[str
     """Label a pool by rules, found tasks and votes, as if no tasks were fixed. `budget_n` may determine the number of tasks."""
     experiment, settings = lineage.experiment, lineage.experiment.task_labels
     if settings.missing is None:
-        found = labelling.by_texts(pool, settings, budget_n, log)
+        found = labelling.by_texts(pool, settings, budget_n, log, vectors=vectors_of(lineage, pool))
     else:
-        found = partial.completed(pool, given(lineage, pool), settings, budget_n, log)
+        vectors = vectors_of(lineage, pool)
+        found = partial.completed(pool, given(lineage, pool), settings, budget_n, log, vectors)
     return found._replace(notes=validity.noted(found, pool, experiment.budgets, experiment.selection_seeds))
 
 
 def _grown(lineage: Lineage, pool: pa.Table, fixed: Fixed, log: Callable[[str], None]) -> Labelled:
     settings, budget_n = lineage.experiment.task_labels, _budget_of_rule(lineage)
     if settings.missing is None:
-        return growth.grown(pool, fixed, settings, budget_n, log)
+        return growth.grown(pool, fixed, settings, budget_n, log, vectors_of(lineage, pool))
     return partial.grown(pool, given(lineage, pool), fixed, settings, log)
 
 
@@ -180,7 +183,7 @@ def label_settings(lineage: Lineage, budget_n: int) -> Settings:
     if labels.rules is not None:
         named |= {"rules": [rule.model_dump() for rule in labels.rules], "rest": labels.rest}
     if labels.finds_tasks:
-        named |= {"view": labels.view, "discovery": found_tasks.VERSION, "tasks": labels.tasks}
+        named |= {"view": labels.view_name, "discovery": found_tasks.VERSION, "tasks": labels.tasks}
         if labels.tasks is None:
             named["tasks_for_budget"] = budget_n
     return {"from": lineage.experiment.labels_from, **named}
@@ -195,6 +198,7 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
     if labels.key is not None:  # the values of the key column may be the user's ids
         pool = inputs.lineage.fresh(Unit("raw_pool"))
         inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})
+    add_views(inputs)
     return _settled(inputs.lineage)
 
 
@@ -213,8 +217,9 @@ def prepare_task_labels(work: Work) -> bool:
 ASSET = Asset(
     name="task_labels",
     make=make_task_labels,
-    reads=("raw_pool",),
+    reads=("raw_pool", *VECTOR_ASSETS.values()),
     recipe=task_labels_recipe,
+    reads_of=read_by_labels,
     description="The task of every prompt, and how it was found.",
     needs=Needs(1, 8, 0, "one column beside the pool"),
     parameters=label_parameters,

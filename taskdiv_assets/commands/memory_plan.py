@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskdiv_assets.assets.template_embeddings import TEMPLATE
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark, HarnessBenchmark, HeldOutBenchmark, asked
 from taskdiv_assets.graph.lineage import Lineage
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.footprint import Memory
     from taskdiv_assets.language_model.loading import LanguageModel
 
+EMBEDDER = "sentence embedding"
 STAGES = {
-    "embedding": ("prompt_embeddings",),
+    "embedding": ("prompt_embeddings", "template_embeddings"),
     "confidence": ("confidence_table", "confidence_accuracy"),
     "tuning": ("adapter", "tuning_choice"),
     "scoring": ("benchmark_scores", "base_scores"),
 }
 ADVICE = {
     "embedding": "use a smaller model",
+    EMBEDDER: "use a smaller sentence embedder",
     "confidence": "use a smaller model, or let one score in its place: `confidence: {model: …}`",
     "tuning": "lower `tuning.pass_tokens` or `max_length`, use `quantization: nf4` (on a GPU), or a smaller model",
     "scoring": "use a smaller model",
@@ -92,12 +95,16 @@ def memory_plan(
     configuration cannot be read, the plan contains only the reason.
     """
     chosen = [name for name, assets in STAGES.items() if not missing.isdisjoint(assets)]
-    if not chosen or experiment.base_model is None or experiment.has_lab_model:
+    own = _of_embedder(experiment) if "sentence_embeddings" in missing else ()
+    is_small = experiment.base_model is None or experiment.has_lab_model
+    if (not chosen or is_small) and not own:
         return None
     from taskdiv_assets.language_model.footprint import without_weights
     from taskdiv_assets.language_model.loading import chosen_device
     from taskdiv_assets.language_model.memory import free_bytes
 
+    if not chosen or is_small:
+        return MemoryPlan(own, free_bytes(chosen_device()), str(chosen_device()))
     try:
         config = _config(experiment, lineage)
     except (ValueError, OSError) as error:
@@ -110,7 +117,20 @@ def memory_plan(
         files_n = 0 if is_same else lm.model.num_parameters() * stored.itemsize
     predicted = _predicted(experiment, lm, texts, chosen, missing)
     stages = tuple(_stage(name, memory.while_converting(files_n)) for name, memory in predicted)
-    return MemoryPlan(stages, free_bytes(device), str(device))
+    return MemoryPlan((*own, *stages), free_bytes(device), str(device))
+
+
+def _of_embedder(experiment: Experiment) -> tuple[StageMemory, ...]:
+    """Return the memory of the sentence embedder if it is in a local folder; empty if it is on the hub, or not usable."""
+    from taskdiv_assets.language_model.footprint import PROCESS_BYTES
+    from taskdiv_assets.language_model.sentence_embedder import memory_bytes
+
+    source = experiment.task_labels.embedder
+    try:
+        total_n = PROCESS_BYTES + memory_bytes(Path(source.path)) if source and source.path else 0
+    except ValueError:  # the run says what is wrong with the folder
+        total_n = 0
+    return (StageMemory(EMBEDDER, total_n, total_n),) if total_n else ()
 
 
 def _predicted(
@@ -130,8 +150,10 @@ def _predicted(
     extra_n = len(experiment.prompt_template.encode())
     prompt_n, pair_n = (min(most_n, (size + extra_n) // TOKEN_BYTES + 1) for size in texts or bound)
     found: dict[str, list[Memory]] = {name: [] for name in chosen}
-    if "embedding" in found:
-        found["embedding"] = [footprint.embedding(lm, prompt_n)]
+    if "prompt_embeddings" in missing:
+        found["embedding"].append(footprint.embedding(lm, prompt_n))
+    if "template_embeddings" in missing:
+        found["embedding"].append(footprint.embedding(lm, min(most_n, prompt_n + len(TEMPLATE)), has_layers=True))
     if "confidence" in found and confidence.of == "prompt":
         found["confidence"] = [footprint.reading(lm, prompt_n)]
     elif "confidence" in found:

@@ -85,17 +85,18 @@ def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: C
     return found
 
 
-def is_known_first(asset: Asset) -> bool:
+def is_known_first(asset: Asset, experiment: Experiment) -> bool:
     """Return whether an asset must be computed before the other runs can be planned.
 
     Such an asset is unpartitioned. It reads no other asset, or it needs no model and reads only such assets.
     """
     if asset.partitioned_by != "none" or asset.reads == EVERYTHING:
         return False
-    return not asset.reads or (not asset.holds_model and all(is_known_first(REGISTRY[name]) for name in asset.reads))
+    inputs = REGISTRY.inputs_in(experiment, asset.name)
+    return not inputs or (not asset.holds_model and all(is_known_first(REGISTRY[name], experiment) for name in inputs))
 
 
-def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
+def unpartitioned_tasks(experiment: Experiment, names: Sequence[str], job: str) -> list[Task]:
     """Return the runs that compute the unpartitioned assets `names`. Each run has the names of the runs that it waits for.
 
     In `names`, inputs come first. An asset that needs a model, or reads assets of several runs, starts a new run. To save runs,
@@ -105,7 +106,7 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}
     for name in names:
-        above = [group_of[one] for one in REGISTRY.reads(name) if one in group_of]
+        above = [group_of[one] for one in REGISTRY.inputs_in(experiment, name) if one in group_of]
         light = [group for group in groups if not any(REGISTRY[one].holds_model for one in group)]
         group = above[0] if above else light[0] if light else None
         if REGISTRY[name].holds_model or group is None or any(other is not group for other in above):
@@ -115,7 +116,7 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
         group_of[name] = group
     tasks = []
     for group in groups:
-        wanted = {one for name in group for one in (*REGISTRY.reads(name), *REGISTRY[name].runs_after)}
+        wanted = {one for name in group for one in (*REGISTRY.inputs_in(experiment, name), *REGISTRY[name].runs_after)}
         after = frozenset("+".join(group_of[one]) for one in wanted if one in group_of and group_of[one] is not group)
         cost = LOOKED_AT_LATER if any(REGISTRY[name].runs_after for name in group) else WAITED_FOR
         tasks.append(Task(job, tuple(group), None, cost=cost, after=after))
@@ -131,7 +132,8 @@ def later_tasks(
     report is fresh and no other run is needed.
     """
     due = [unit.asset for unit in missing if unit.key is None]
-    tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
+    later = [name for name in due if name in REGISTRY.first and not is_known_first(REGISTRY[name], experiment)]
+    tasks = unpartitioned_tasks(experiment, later, "pool")
     made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
     for unit in missing:
         if unit.asset in REGISTRY.by_strategy:
@@ -183,8 +185,8 @@ def run(
     blocked = ""
     with Workers(experiment.name, workers_n) as workers:
         missing = missing_units(experiment, store, instance, wanted)
-        first = [unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset])]
-        outcomes = workers.carry_out(unpartitioned_tasks(first, "pool"), watch, warm_up=True)
+        first = [unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset], experiment)]
+        outcomes = workers.carry_out(unpartitioned_tasks(experiment, first, "pool"), watch, warm_up=True)
         if not all(outcome.is_success for outcome in outcomes):
             return Ran(outcomes, waiting, blocked)
         pool = REGISTRY.look(experiment, store).pool_size

@@ -25,7 +25,7 @@ class Filter(NamedTuple):
             return used
         if self.until not in used:
             raise ValueError(REGISTRY.why_unused(experiment, self.until, self.strategies))
-        return REGISTRY.ancestors(self.until, used)
+        return REGISTRY.ancestors(self.until, experiment, used)
 
     def wants(self, unit: Unit) -> bool:
         """Return whether the budget and the strategy of a unit are selected. A unit without a partition is always selected."""

@@ -26,6 +26,7 @@ from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.experiment.lab_operations import TASKS
 from taskdiv_assets.experiment.mistakes import Problem, example, in_words
+from taskdiv_assets.experiment.view_settings import OF_BASE_MODEL
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import home
@@ -33,7 +34,7 @@ from taskdiv_assets.storage.store import home
 BUILT_IN = Path(__file__).parent / "builtin"
 # Start of the first line of a stored copy of a user's file. Relative paths refer to the folder of the original file.
 ORIGIN = "# Read from: "
-PATH_KEYS = ("path", "source", "folder", "scores", "order_from", "instruction_difficulty")
+PATH_KEYS = ("path", "file", "source", "folder", "scores", "order_from", "instruction_difficulty")
 FILE_BYTES_MAX = 4 * plain_yaml.LENGTH_MAX  # a character has at most 4 bytes
 SHOWN_N = 50  # largest number of mistakes in one error
 STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # required in a study, optional in a campaign
@@ -244,6 +245,13 @@ def _model_need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         free = [name for name, strategy in STRATEGIES.items() if not strategy.reads_model]
         message = f"{_listed(reading)} the base model; {ADD_BASE_MODEL}, or use {', '.join(free)}"
         yield Problem(("strategies",), message)
+    view = _section(raw, "task_labels").get("view")
+    mix = view.get("mix") if isinstance(view, dict) else None
+    used = [name for name in OF_BASE_MODEL if name == view or (isinstance(mix, list) and name in mix)]
+    if used:
+        yield Problem(
+            ("task_labels", "view"), f"`{used[0]}` reads the base model; {ADD_BASE_MODEL}, or use another view"
+        )
     names = [item.get("name") for item in _entries(raw, "benchmarks") if isinstance(item, dict)]
     if set(names) - {"held_out"}:  # items are held out before a base model is chosen
         yield Problem(("benchmarks",), f"benchmarks score a tuned base model; {ADD_BASE_MODEL}, or remove the key")
@@ -329,7 +337,7 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
     def walk(node: object, key: str) -> object:
         if isinstance(node, dict):
             return {name: walk(value, str(name)) for name, value in node.items()}
-        if isinstance(node, list) and key in ("benchmarks", "alternatives", "strategies"):
+        if isinstance(node, list) and key in ("benchmarks", "alternatives", "strategies", "mix"):
             return [walk(value, "") for value in node]
         return absolute(node) if key in PATH_KEYS else node
 

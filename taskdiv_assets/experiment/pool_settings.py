@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from taskdiv_assets.experiment.view_settings import WORDS, EmbedderSource, View, ViewSection, singles
 from taskdiv_assets.tuning_settings import PositiveInt, Seed, Settings
 
 USUAL_ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1251", "shift_jis", "gb18030")
@@ -185,7 +186,7 @@ class TaskLabels(Settings):
         rest: task of the prompts that no rule matches; `discovered` (the default) finds tasks among them.
         tasks: number of tasks to look for. By default, it follows from the pool and the smallest budget
             (`found_tasks.tasks_by_rule`).
-        view: how the prompts are compared (see `pools.discovery.word_views`).
+        view: how the prompts are compared: by their words, by vectors of a model, by the user's own vectors, or by a mix.
         level: column of the pool's own file with a coarser task of each prompt, such as the category of its task. Its values are
             then the tasks. By default, the tasks are those of `columns: {task: …}`.
         missing: what prompts without a task in the column or file get: the task for which the nearest labelled prompts vote, or,
@@ -206,7 +207,29 @@ class TaskLabels(Settings):
     tasks: Annotated[int, Field(ge=2, le=FOUND_TASKS_MAX, strict=True)] | None = Field(
         default=None, exclude_if=_is_none
     )
-    view: Literal["words"] = Field(default="words", exclude_if=lambda value: value == "words")
+    view: View = Field(default=WORDS, exclude_if=lambda value: value == WORDS)
+
+    @property
+    def views(self) -> dict[str, View]:
+        """The views that are used to find tasks, by name; {} if no tasks are found."""
+        return singles(self.view) if self.finds_tasks else {}
+
+    @property
+    def embedder(self) -> EmbedderSource | None:
+        """The sentence embedder by which tasks are found; None if there is none."""
+        view = self.views.get("sentence_embedder")
+        return view.sentence_embedder if isinstance(view, ViewSection) else None
+
+    @property
+    def view_file(self) -> str | None:
+        """The path of the user's own embeddings by which tasks are found; None if there is none."""
+        view = self.views.get("file")
+        return view.file if isinstance(view, ViewSection) else None
+
+    @property
+    def view_name(self) -> str:
+        """The names of the views, such as `embeddings + words`."""
+        return " + ".join(singles(self.view))
 
     level: Annotated[str, Field(min_length=1)] | None = Field(default=None, exclude_if=_is_none)
     missing: Literal["nearest", "discovered"] | None = Field(default=None, exclude_if=_is_none)
@@ -242,4 +265,6 @@ class TaskLabels(Settings):
             )
         if self.tasks is not None and not self.finds_tasks:
             raise ValueError("`tasks` is the number of tasks to find: use `from: discovered`, or remove it")
+        if self.view != WORDS and not self.finds_tasks:
+            raise ValueError("`view` is for the search for tasks: use `from: discovered`, or remove it")
         return self

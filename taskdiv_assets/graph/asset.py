@@ -59,7 +59,20 @@ WITHOUT_HELD_OUT = Unless(
     "`benchmarks: [{{name: held_out, per_task: 20}}]`",
 )
 WITHOUT_CONFIDENCE = Unless(lambda _, needs: not needs & READS_CONFIDENCE, NO_STRATEGY_READS_IT)
-WITHOUT_EMBEDDINGS = Unless(lambda _, needs: "embeddings" not in needs, NO_STRATEGY_READS_IT)
+WITHOUT_EMBEDDINGS = Unless(
+    lambda experiment, needs: "embeddings" not in needs and "embeddings" not in experiment.task_labels.views,
+    NO_STRATEGY_READS_IT,
+)
+
+
+def unless_viewed(view: str) -> Unless:
+    """Return the condition for an asset that is used only if tasks are found by the view `view`."""
+    return Unless(
+        lambda experiment, _: view not in experiment.task_labels.views,
+        f"{{asset}} is the view `{view}` of found tasks, and {{experiment}} does not use this view",
+    )
+
+
 WITHOUT_CANDIDATES = Unless(
     lambda experiment, _: experiment.tuning.candidates is None,
     "{experiment} names one learning rate; nothing has to be chosen",
@@ -88,7 +101,9 @@ class Asset:
     recipe: Callable[[Inputs], Settings] = all_inputs  # adds inputs to the identity, returns its settings
     code_version: int = 1  # part of the identity; increase it when a change of the code changes the result
     partitioned_by: Literal["none", "strategy", "cell"] = "none"
-    reads_of: Callable[[Experiment, str], Sequence[str]] | None = None  # the `reads` of one partition, if fewer
+    reads_of: Callable[[Experiment, str], Sequence[str]] | None = (
+        None  # the `reads` of an experiment's partition, if fewer
+    )
     is_sharded: bool = False  # True if `$TASKDIV_SCORERS` workers can share the work
     unless: tuple[Unless, ...] = ()  # conditions for not using the asset; the first that holds gives the reason
     runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes earlier, although this asset does not read them

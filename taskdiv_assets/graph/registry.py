@@ -56,14 +56,21 @@ class Registry:
         wanted = narrowed(experiment, unit.key or "")
         return tuple(name for name in self.reads(unit.asset) if name in wanted)
 
-    def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
+    def inputs_in(self, experiment: Experiment, name: str) -> tuple[str, ...]:
+        """Return the names of the assets that an asset reads in an experiment, in any of its partitions."""
+        return self.reads_of(Unit(name), experiment) if self[name].partitioned_by == "none" else self.reads(name)
+
+    def ancestors(self, name: str, experiment: Experiment | None = None, used: Collection[str] = ()) -> frozenset[str]:
         """Return the names of an asset and of all its direct and indirect inputs.
 
-        If `used` is given, inputs that are not in `used` are left out, and so are inputs that are reached only through them.
+        If `experiment` is given, the inputs are those in this experiment, and inputs that are not in `used` are left out, and
+        so are inputs that are reached only through them.
         """
         found, waiting = {name}, [name]
         while waiting:
-            new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found
+            one = waiting.pop()
+            inputs = self.reads(one) if experiment is None else self.inputs_in(experiment, one)
+            new = {other for other in inputs if experiment is None or other in used} - found
             found |= new
             waiting += new
         return frozenset(found)

@@ -1,10 +1,11 @@
-"""Hashes of the sources of the pool, the task labels, the base model and users' orders. The hashes are part of identities.
+"""Hashes of the sources of the pool, the task labels, the models and users' orders. The hashes are part of identities.
 
 The footer of a stored table contains the mark (see `remote.mark`) and the hash of each remote source that has a mark. So a worker
 with an empty disk can check without a download that such a source has not changed.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from data_contracts.footer import Footer
 from taskdiv_assets.experiment import Experiment
@@ -12,8 +13,10 @@ from taskdiv_assets.experiment.benchmark_settings import HeldOutBenchmark
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.graph.models import folder_hash
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.language_model import sentence_embedder
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.identity import digest
 
 
 class SourceHashes:
@@ -45,6 +48,28 @@ class SourceHashes:
         """Return the hash of a base model's files (the stored hash if the files cannot be read); {} without a path or URL."""
         path = None if self.experiment.base_model is None else self.experiment.base_model.path
         return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
+
+    def view_file(self) -> dict[str, str]:
+        """Return the hash of the file with the user's embeddings; {} if tasks are not found by such a file.
+
+        If the file cannot be read, return the stored hash. If no hash is stored either, raise ValueError.
+        """
+        path = self.experiment.task_labels.view_file
+        if path is None:
+            return {}
+        try:
+            return self._hashes(Unit("task_labels"), lambda marks: [remote.sha256_of(path, marks)])
+        except (FileNotFoundError, IsADirectoryError):
+            said = f"there is no file {path}; check `view: {{file: …}}` in the experiment file"
+            raise ValueError(said) from None
+
+    def sentence_embedder(self) -> dict[str, str]:
+        """Return the hash of a sentence embedder's files (the stored hash if the files cannot be read); {} without a path."""
+        source = self.experiment.task_labels.embedder
+        if source is None or source.path is None:
+            return {}
+        folder = Path(source.path)
+        return self._hashes(Unit("sentence_embeddings"), lambda _: [digest(sentence_embedder.fingerprint(folder))])
 
     def own_order(self, order: OwnOrder) -> dict[str, str]:
         """Return the hash of a file with the user's order or scores of prompts.

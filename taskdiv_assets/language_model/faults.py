@@ -10,14 +10,17 @@ CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate m
 
 
 @contextmanager
-def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn a library's error, unless memory ran out, into a ValueError that names `folder` and `what` and ends with `advice`."""
+def explained(folder: Path, what: str, advice: str, kind: str = "base model") -> Iterator[None]:
+    """Turn a library's error, unless memory ran out, into a ValueError that names `folder` and `what` and ends with `advice`.
+
+    The message begins with `kind`, the kind of model in the folder.
+    """
     try:
         yield
     except Exception as error:  # KeyError, TypeError, JSONDecodeError or a Rust panic, depending on the library
         refuse_full(error)
         said = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"base model {folder}: {what} cannot be used ({said}); {advice}") from error
+        raise ValueError(f"{kind} {folder}: {what} cannot be used ({said}); {advice}") from error
 
 
 def first_line(error: Exception) -> str:

@@ -179,11 +179,15 @@ def work_of(shape: Shape, read_n: int, said_n: int) -> int:
 # --- one stage ---------------------------------------------------------------------------------------------------
 
 
-def embedding(lm: LanguageModel, longest_n: int) -> Memory:
-    """Predict the memory for embedding prompts of up to `longest_n` tokens, with full batches: padding rows are included."""
-    shapes = shapes_of(lm)
+def embedding(lm: LanguageModel, longest_n: int, *, has_layers: bool = False) -> Memory:
+    """Predict the memory for embedding prompts of up to `longest_n` tokens, with full batches: padding rows are included.
+
+    If `has_layers` is True, the hidden states of all layers are kept until the end of a batch.
+    """
+    shapes, shape = shapes_of(lm), shape_of(lm.model)
     tokens_n = _largest(longest_n, shapes.rows, shapes.tokens)
-    return _inference(lm, tokens_n, tokens_n * token_bytes(lm, has_cache=False))
+    kept_n = (shape.layers_n + 1) * shape.hidden_n * width_of(lm) if has_layers else 0
+    return _inference(lm, tokens_n, tokens_n * (token_bytes(lm, has_cache=False) + kept_n))
 
 
 def continuing(lm: LanguageModel, longest_n: int, prompts_n: int, new_n: int) -> Memory:

@@ -100,7 +100,7 @@ def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> 
 def dependencies(
     experiment: Experiment, asset: Asset, used: Collection[str], *, is_full_pool: bool
 ) -> Iterator[dg.AssetDep]:
-    for name in REGISTRY.reads(asset.name):
+    for name in REGISTRY.inputs_in(experiment, asset.name):
         if name not in used:
             continue
         key = dg.AssetKey(place(experiment.name, name, is_full_pool=is_full_pool).path)

@@ -58,7 +58,7 @@ def read_order(
     source = read_file(order.path, choose, Options(nested=nested, is_pool=False))
     id_column = chosen[0]
     keys = _ids(order, source, id_column)
-    place = _places(keys, pool)
+    place = places_of(keys, pool)
     row_of = {prompt_id: row for row, prompt_id in enumerate(pool["prompt_id"].to_pylist())} if kept else {}
     place = {copy: row_of[prompt_id] for copy, prompt_id in kept.items() if prompt_id in row_of} | place
     firsts: dict[int, int] = {}  # row of the pool -> row of the file; the first row among a prompt and its copies
@@ -113,7 +113,7 @@ def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
     return keys
 
 
-def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
+def places_of(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
     """Return a map from id to row of the pool. The ids are prompt ids, or own ids if these match more keys."""
     by_prompt, by_own = (
         {one: row for row, one in enumerate(pool[column].to_pylist()) if one is not None}

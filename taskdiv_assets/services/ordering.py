@@ -129,7 +129,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
     if placed is not None:
         scores = {OWN_ORDER: placed.values}
     if "embeddings" in needs:
-        embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)
+        embeddings = read_embeddings(work.store, work.lineage.fresh(Unit("prompt_embeddings")).identity)
     prompts = tuple(work.read("raw_pool")["prompt"].to_pylist()) if "prompts" in needs else None
     return SelectionPool(
         prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.pools.discovery.found_tasks import FITTED_MAX
-from taskdiv_assets.pools.discovery.word_views import VIEWS
+from taskdiv_assets.pools.discovery.word_views import words
 from tests.benchmarks import page
 from tests.benchmarks.fresh import ROOT
 from tests.benchmarks.scale import Scale
@@ -75,7 +75,7 @@ def part(scale: Scale) -> page.Part:
     name = "T0" if "T0" in pools else "lab"
     pool = _first(read(name, pools[name]), scale.discovery_prompts_n)
     started = time.process_time()
-    rows = VIEWS["words"](pool.prompts, FITTED_MAX)
+    rows = words(pool.prompts, FITTED_MAX)
     view_s = time.process_time() - started
     true_n = int(pool.true.max()) + 1
     peer = _side("BERTopic", PYTHON, "bertopic", pool, rows, 0) if PYTHON.exists() else None

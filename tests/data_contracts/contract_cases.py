@@ -124,6 +124,12 @@ GOOD: Mapping[str, Good] = {
     "prompt_embeddings": Good(
         {"prompt_id": list(IDS), "norm": [1.0, 1.004, 0.996, 1.0, 1.0, 1.0]}, {"pool_prompt_ids": list(IDS)}
     ),
+    "template_embeddings": Good(
+        {"prompt_id": list(IDS), "norm": [1.0, 1.004, 0.996, 1.0, 1.0, 1.0]}, {"pool_prompt_ids": list(IDS)}
+    ),
+    "sentence_embeddings": Good(
+        {"prompt_id": list(IDS), "norm": [1.0, 1.004, 0.996, 0.0, 1.0, 1.0]}, {"pool_prompt_ids": list(IDS)}
+    ),
     "task_confidence": Good(
         {
             "task": ["copy", "flip", "max", "sort"],
@@ -399,6 +405,8 @@ NULL: Mapping[str, list[Break]] = {
     "base_model": [put("bytes", None)],
     "confidence_table": [put("mean_margin", NAN), put("confidence", NAN), put("truncated", None)],
     "prompt_embeddings": [put("norm", NAN)],
+    "template_embeddings": [put("norm", NAN)],
+    "sentence_embeddings": [put("norm", NAN)],
     "task_confidence": [put("mean_confidence", NAN)],
     "confidence_comparison": [put("source", None), put("allocated_n", None, 3), put("score_s", NAN)],
     "tuning_choice": [put("training_seed", None), put("examples_n", None)],
@@ -475,6 +483,14 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
     "prompt_embeddings": {
         "prompts_equal_pool": [drop(2), parameter(pool_prompt_ids=IDS[1:])],
         "norm_is_one": [put("norm", 0.99), put("norm", 1.01), put("norm", 0.0)],
+    },
+    "template_embeddings": {
+        "prompts_equal_pool": [drop(2), parameter(pool_prompt_ids=IDS[1:])],
+        "norm_is_one": [put("norm", 0.99), put("norm", 1.01), put("norm", 0.0)],
+    },
+    "sentence_embeddings": {
+        "prompts_equal_pool": [drop(2), parameter(pool_prompt_ids=IDS[1:])],
+        "norm_at_most_one": [put("norm", 1.01), put("norm", -0.1)],
     },
     "task_confidence": {
         "pool_n_equals_pool": [put("pool_n", 3), drop(1), parameter(pool_task_sizes={**SIZES, "new": 1})],

@@ -41,6 +41,8 @@ AGREED = {
         "mean_entropy double!, mean_margin double!, min_margin double!, confidence double!",
     ),
     "prompt_embeddings": ("prompt_id", "prompt_id string!, norm double!"),
+    "template_embeddings": ("prompt_id", "prompt_id string!, norm double!"),
+    "sentence_embeddings": ("prompt_id", "prompt_id string!, norm double!"),
     "task_confidence": (
         "task",
         "task string!, pool_n int64!, scored_n int64!, mean_confidence double!, standard_error double",
@@ -98,6 +100,8 @@ PARAMETERS = {
     "base_model": {"actual_sha256"},
     "confidence_table": {"scored_prompt_ids", "definition", "max_tokens"},
     "prompt_embeddings": {"pool_prompt_ids"},
+    "template_embeddings": {"pool_prompt_ids"},
+    "sentence_embeddings": {"pool_prompt_ids"},
     "task_confidence": {"pool_task_sizes", "estimable_from_n"},
     "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
     "confidence_accuracy": set(),
@@ -224,8 +228,8 @@ def test_every_arrow_type_is_used_by_some_contract() -> None:
 def test_the_catalogue_knows_order_and_partitions() -> None:
     """In the order that data flows, written a second time."""
     expected = {
-        "none": "raw_pool task_labels annotations held_out_items contamination base_model confidence_table task_confidence confidence_comparison "
-        "confidence_accuracy prompt_embeddings base_scores tuning_choice strategy_report",
+        "none": "raw_pool annotations held_out_items contamination base_model prompt_embeddings template_embeddings sentence_embeddings "
+        "task_labels confidence_table task_confidence confidence_comparison confidence_accuracy base_scores tuning_choice strategy_report",
         "strategy": "ranking",
         "cell": "allocation annotation_batch adapter benchmark_scores",
     }

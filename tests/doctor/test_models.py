@@ -12,7 +12,10 @@ from taskdiv_assets.commands.doctor import model_checks as models
 from taskdiv_assets.commands.doctor.findings import GIB, Finding
 from taskdiv_assets.commands.doctor.model_checks import Card, TorchBuild
 from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.pool_settings import TaskLabels
+from taskdiv_assets.language_model import sentence_embedder
 from tests.doctor.shared import KEY, Hub, experiment, levels
+from tests.language_model.test_sentence_embedder import write_static
 
 H100 = Card("NVIDIA H100", 79 * GIB, True)
 T4 = Card("Tesla T4", 15 * GIB, False)
@@ -47,6 +50,26 @@ class TestTorch:
         findings = list(models.graphics(build, present_n, visible_n))
         assert levels(findings) == expected
         assert said in " ".join(finding.found + finding.advice for finding in findings)
+
+
+def test_a_sentence_embedder_needs_its_library_and_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_static(tmp_path / "static")
+    asking = experiment().model_copy(
+        update={
+            "task_labels": TaskLabels.model_validate(
+                {"from": "discovered", "view": {"sentence_embedder": {"path": str(folder)}}}
+            )
+        }
+    )
+    assert not list(models.embedders([experiment()]))
+    monkeypatch.setattr(sentence_embedder, "find_spec", lambda _: True)
+    assert levels(models.embedders([asking])) == ["well"]
+    (folder / "modules.json").unlink()
+    (finding,) = models.embedders([asking])
+    assert finding.level == "look" and "no modules.json" in finding.found and "another `view`" in finding.advice
+    monkeypatch.setattr(sentence_embedder, "find_spec", lambda _: None)
+    (finding,) = models.embedders([asking])
+    assert "pip install 'taskdiv-assets[embedders]'" in finding.found
 
 
 def test_four_bits_ask_for_a_gpu_and_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """Found tasks against true tasks, on Dolly, T0, FLAN and the lab: writes the tables of docs/DISCOVERY.md.
 
 Run: python -m tests.evidence.discovered     (about three CPU minutes; `make evidence` calls it)
+With other views: add `--base FOLDER` (a causal language model), `--embedder FOLDER` (a sentence embedder), or both.
 
-Real pools are found under $TASKDIV_SHARED/data, or in shared/data beside the repository; a missing pool keeps its table. The results
-of a pool are stored in $TASKDIV_HOME/evidence, so an interrupted run continues. `discovered_measures` defines the measures.
+Real pools are found under $TASKDIV_SHARED/data, or in shared/data beside the repository; a missing pool keeps its table. A view
+that is not measured keeps its lines. Results are stored in $TASKDIV_HOME/evidence, so an interrupted run continues.
+`discovered_measures` defines the measures, `discovered_views` the views.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools.discovery import found_tasks
 from taskdiv_assets.pools.discovery.clusters import Codes
 from taskdiv_assets.pools.discovery.evenness import random_distance
-from taskdiv_assets.pools.discovery.word_views import VIEWS
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.selection.streams import keyed_hash
@@ -38,7 +39,8 @@ from tests.evidence.discovered_measures import (
     measure,
     tasks_asked,
 )
-from tests.evidence.marked import replace_marked
+from tests.evidence.discovered_views import WORDS, VectorView, of_base, of_embedder, rows_of
+from tests.evidence.marked import marked, replace_marked
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "DISCOVERY.md"
 PICKS = (2, 4, 8, 16, 32, 64)  # labels for each true task
@@ -110,11 +112,11 @@ def skewed(true: Codes) -> list[int]:
     return sorted(int(i) for task, size in enumerate(sizes) for i in np.flatnonzero(true == task)[:size])
 
 
-def results_of(pool: Labelled, view: str) -> Results:
+def results_of(pool: Labelled, view: str, vectors: Sequence[VectorView] = ()) -> Results:
     """Measure one pool by one view, with several numbers of tasks."""
     prompts_n, sizes = len(pool.prompts), np.bincount(pool.true)
     budgets = [picks * len(sizes) for picks in PICKS if picks * len(sizes) <= BUDGET_SHARE_MAX * prompts_n]
-    rows = VIEWS[view](pool.prompts, found_tasks.FITTED_MAX)
+    rows = rows_of(view, pool.prompts, pool.ids, vectors)
     return Results(
         prompts_n,
         len(sizes),
@@ -127,15 +129,16 @@ def results_of(pool: Labelled, view: str) -> Results:
     )
 
 
-def stored(name: str, settings: Pool, view: str) -> Results:
+def stored(name: str, settings: Pool, view: str, vectors: Sequence[VectorView] = ()) -> Results:
     """Return the stored results of a pool by a view; measure them first if there are none."""
     made_of = [name, settings.model_dump_json(exclude={"path"}), view, found_tasks.VERSION, found_tasks.PROMPTS_A_TASK]
     made_of += [PICKS, GROUPINGS_N, DRAWS_N]
+    made_of += [one.identity for one in vectors if one.name in view.split(" + ")]
     identity = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
     path = Path(home()) / "evidence" / f"discovered-{identity}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        results = results_of(read(name, settings), view)
+        results = results_of(read(name, settings), view, vectors)
         path.write_text(json.dumps(results), encoding="utf-8")
     *others, measured = json.loads(path.read_text(encoding="utf-8"))
     return Results(*others, [Measured(*one) for one in measured])
@@ -188,16 +191,40 @@ def ratio(results: Results, place: int, picks_n: int) -> float:
     return nearest.distances[place] / results.random[place]
 
 
-def sections(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Return the name and the text of each table. The table of the rule needs all pools."""
-    pools, words = sources(), {}
+def sections(names: Sequence[str], vectors: Sequence[VectorView], mixes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Return the name and the text of each table. The table of the rule needs all pools, that of the views other views."""
+    pools = sources()
+    views = [WORDS, *(one.name for one in vectors), *mixes]
+    found: dict[str, dict[str, Results]] = {}
     for name, settings in pools.items():
         if name in names:
-            by_view = {view: stored(name, settings, view) for view in VIEWS}
-            words[name] = by_view["words"]
-            yield name, section(by_view)
-    if len(words) > 1 and len(words) == len(pools):
-        yield "rule", rule_section(words)
+            found[name] = {view: stored(name, settings, view, vectors) for view in views}
+            yield name, section(found[name])
+    if len(found) > 1 and len(found) == len(pools):
+        yield "rule", rule_section({name: by_view[WORDS] for name, by_view in found.items()})
+    if len(views) > 1:
+        yield "views", views_section(found)
+
+
+def views_section(found: Mapping[str, Mapping[str, Results]]) -> str:
+    """Return a table of each view by the default rule: distances divided by that of random choice, by pool and labels."""
+    rows = []
+    for view in next(iter(found.values())):
+        for place, labels_n in enumerate(PICKS[:4]):
+            ratios = [ratio(by_view[view], place, found_tasks.PICKS_A_TASK) for by_view in found.values()]
+            rows.append([view, str(labels_n), *(f"{one:.2f}" for one in [*ratios, np.mean(ratios)])])
+    return table(["view", "labels for each true task", *found, "mean"], rows)
+
+
+def with_kept_lines(text: str, before: str) -> str:
+    """Return the table `text` with the lines of `before`, an earlier version, that are about views that `text` does not have.
+
+    >>> with_kept_lines("| view |\\n| words | 1 |", "| view |\\n| words | 2 |\\n| other | 3 |").splitlines()
+    ['| view |', '| words | 1 |', '| other | 3 |']
+    """
+    views = {line.split("|")[1] for line in text.splitlines() if line.startswith("|")}
+    kept = [line for line in before.splitlines() if line.startswith("| ") and line.split("|")[1] not in views]
+    return "\n".join([text, *kept])
 
 
 def main() -> None:
@@ -205,9 +232,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.evidence.discovered", description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", default=[*sources()], choices=[*sources()], help="pools (default: all)")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to write into (default: docs/DISCOVERY.md)")
+    parser.add_argument(
+        "--base", type=Path, help="folder of a causal language model: views `embeddings` and `template`"
+    )
+    parser.add_argument(
+        "--embedder", type=Path, help="folder of a sentence embedder: this view, and its mix with words"
+    )
+    parser.add_argument(
+        "--embedder-name", default="", help="name of the embedder in the tables (default: its folder's)"
+    )
     arguments = parser.parse_args()
-    for name, text in sections(arguments.only):
-        replace_marked(arguments.page, name, text)
+    vectors, mixes = [], []
+    if arguments.base:
+        vectors += of_base(arguments.base, arguments.base.name)
+    if arguments.embedder:
+        vectors.append(of_embedder(arguments.embedder, arguments.embedder_name or arguments.embedder.name))
+        mixes.append(f"{WORDS} + {vectors[-1].name}")
+    for name, text in sections(arguments.only, vectors, mixes):
+        before = marked(arguments.page.read_text(encoding="utf-8"), name)
+        replace_marked(arguments.page, name, with_kept_lines(text, before) if name != "rule" else text)
         print(f"{name}: written", flush=True)
 
 

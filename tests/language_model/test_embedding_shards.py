@@ -23,7 +23,7 @@ from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.embeddings import embed, is_npy, plan_shards, to_npy
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.services.embedding_shards import read_embeddings, write_embeddings
+from taskdiv_assets.services.embedding_shards import of_base, read_embeddings, write_embeddings
 from taskdiv_assets.storage.identity import identity
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE
@@ -64,7 +64,8 @@ def make_work(root: Path, pooling: str = "mean", wait_s: float = 0.0) -> Any:
 
 
 def write(work: Work, lm: LanguageModel, prompts: list[str] = PROMPTS, shard_rows_n: int = SHARD_ROWS_N) -> None:
-    write_embeddings(work, lm, pa.chunked_array([prompts]), shard_rows_n=shard_rows_n)
+    embedder = of_base(work, lm, work.experiment.embeddings.pooling)
+    write_embeddings(work, embedder, pa.chunked_array([prompts]), shard_rows_n=shard_rows_n)
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -96,7 +97,7 @@ def read_back(
 ) -> np.ndarray:
     work = make_work(root / str(shard_rows_n), pooling)
     write(work, lm, prompts, shard_rows_n)
-    return read_embeddings(work, IDENTITY)
+    return read_embeddings(work.store, IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_shards_of_another_size_are_no_part_of_the_result(miniature, undisturbed
     work.store.remove("folders", IDENTITY, "manifest.json")
     write(work, miniature)
     assert len(content(tmp_path)) > len(undisturbed)  # those of the other cut still lie there
-    assert read_embeddings(work, IDENTITY).tobytes() == embed(miniature, PROMPTS).tobytes()
+    assert read_embeddings(work.store, IDENTITY).tobytes() == embed(miniature, PROMPTS).tobytes()
 
 
 def test_errors_name_the_row_in_the_pool_and_finished_shards_stay(miniature_folder, tmp_path):

@@ -21,7 +21,7 @@ from taskdiv_assets.commands.doctor.dagster_setup import dagster_home, hidden_wo
 from taskdiv_assets.commands.doctor.experiment_checks import judge, read_experiments
 from taskdiv_assets.commands.doctor.findings import Finding, Level
 from taskdiv_assets.commands.doctor.installation import of_package, packages, strategy_plugins
-from taskdiv_assets.commands.doctor.model_checks import TorchBuild, four_bits, graphics, hub, torch_build
+from taskdiv_assets.commands.doctor.model_checks import TorchBuild, embedders, four_bits, graphics, hub, torch_build
 from taskdiv_assets.commands.doctor.storage import local_storage, remote_storage
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.orchestration import instance
@@ -83,6 +83,7 @@ def _examine(set_here: Mapping[str, str], is_offline: bool) -> Iterator[Finding]
         yield from four_bits(read.experiments, build.cards)
     else:
         yield build
+    yield from embedders(read.experiments)
     yield from pool_limits(folder, instance.slots())
     if not is_offline:
         yield from hub(read.experiments)

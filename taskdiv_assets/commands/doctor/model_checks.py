@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 from taskdiv_assets.commands.doctor.findings import GIB, Finding, reason, within
@@ -77,6 +78,24 @@ def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Itera
         yield Finding("look", "4 bits", f"{names} need bitsandbytes", "pip install 'taskdiv-assets[qlora]'")
 
 
+def embedders(experiments: Iterable[Experiment]) -> Iterator[Finding]:
+    """Check the sentence embedders by which experiments find tasks: the library, and the folders of local models."""
+    from taskdiv_assets.language_model import sentence_embedder
+
+    for entry in experiments:
+        source = entry.task_labels.embedder
+        if source is None:
+            continue
+        try:
+            sentence_embedder.require_library()
+            if source.path is not None:
+                sentence_embedder.memory_bytes(Path(source.path))
+        except ValueError as error:
+            yield Finding("look", "embedder", f"{entry.name}: {error}", "or use another `view` in `task_labels`")
+        else:
+            yield Finding("well", "embedder", f"{entry.name} finds tasks by {source.hub or source.path}")
+
+
 def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> Iterator[Finding]:
     """Check that the Hugging Face hub (or $HF_ENDPOINT) answers, and list the experiments that take a model from it.
 
@@ -87,7 +106,8 @@ def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> 
 
     users: dict[str, list[str]] = {}
     for entry in experiments:
-        models = (entry.base_model, entry.confidence.model, *(other.model for other in entry.confidence.alternatives))
+        others = (other.model for other in entry.confidence.alternatives)
+        models = (entry.base_model, entry.confidence.model, entry.task_labels.embedder, *others)
         for name in sorted({model.hub for model in models if model is not None and model.hub}):
             users.setdefault(name, []).append(entry.name)
     taken = "; ".join(f"{name} is taken by {', '.join(names)}" for name, names in users.items())

@@ -10,7 +10,8 @@ import numpy as np
 from taskdiv_assets.pools.discovery import clusters, naming
 from taskdiv_assets.pools.discovery.agreement import Agreement, measured
 from taskdiv_assets.pools.discovery.clusters import Codes
-from taskdiv_assets.pools.discovery.word_views import VIEWS, Rows
+from taskdiv_assets.pools.discovery.vector_views import Vectors, rows_of_views
+from taskdiv_assets.pools.discovery.word_views import Rows
 from taskdiv_assets.selection.streams import keyed_hash, stream_seed
 
 VERSION = 1  # part of the identity of found tasks; increase it when a change of the code changes the tasks
@@ -56,12 +57,14 @@ def discover(
     prompts: Sequence[str],
     prompt_ids: Sequence[str],  # 16 hex digits each; they decide the order of the work and the sample
     tasks_n: int,
-    view: str = "words",
     taken: Collection[str] = (),
+    *,
+    with_words: bool = True,  # whether the view `words` is used
+    vectors: Sequence[Vectors] = (),  # (n, d) each; of other views, which are mixed with the view `words` if it is used
 ) -> Found:
     """Group a pool into at most `tasks_n` tasks. Every prompt gets one task; names in `taken` are not given to a task.
 
-    The same prompts with the same ids get the same tasks, in any order and with any number of threads.
+    The same prompts with the same ids and vectors get the same tasks, in any order and with any number of threads.
     """
     from threadpoolctl import threadpool_limits
 
@@ -71,7 +74,7 @@ def discover(
     order = np.argsort(keyed_hash(0, STREAM, numbers), kind="stable")
     texts = [prompts[i] for i in order]
     with threadpool_limits(1):
-        rows = VIEWS[view](texts, min(len(texts), FITTED_MAX))
+        rows = rows_of_views(texts, order, min(len(texts), FITTED_MAX), with_words=with_words, vectors=vectors)
         codes, again, agreement = _grouped(rows, tasks_n)
         tasks = _described(texts, rows, codes, taken)
     place = np.argsort(order)

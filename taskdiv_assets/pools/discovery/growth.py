@@ -14,20 +14,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskdiv_assets.experiment.pool_settings import TaskLabels
+from taskdiv_assets.experiment.view_settings import WORDS
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.discovery import labelling, task_rules
 from taskdiv_assets.pools.discovery.clusters import nearest, sums_of
 from taskdiv_assets.pools.discovery.found_tasks import FITTED_MAX, STREAM
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.pools.discovery.labelling import NOTE, Labelled
-from taskdiv_assets.pools.discovery.word_views import VIEWS
+from taskdiv_assets.pools.discovery.vector_views import Vectors, rows_of_views
 from taskdiv_assets.pools.labels import How
 from taskdiv_assets.selection.streams import keyed_hash
 
 JOINED = "joined_n"  # in the notes: prompts that got the nearest of the fixed tasks
 
 
-def grown(pool: pa.Table, fixed: Fixed, settings: TaskLabels, budget_n: int, log: Callable[[str], None]) -> Labelled:
+def grown(
+    pool: pa.Table,
+    fixed: Fixed,
+    settings: TaskLabels,
+    budget_n: int,
+    log: Callable[[str], None],
+    vectors: Sequence[Vectors] = (),  # (n, d) each; row i belongs to row i of the pool
+) -> Labelled:
     """Label a pool by fixed tasks. A prompt without one gets a task by the rules of `settings`, or the nearest found task.
 
     If no prompt of the pool has a fixed task that was found, tasks are found among the new prompts as in `labelling.by_texts`.
@@ -44,12 +52,13 @@ def grown(pool: pa.Table, fixed: Fixed, settings: TaskLabels, budget_n: int, log
     log(f"{old.num_rows:,} prompts keep their tasks, which are fixed; {new.num_rows:,} new prompts join them")
     found = old.filter(pc.equal(old["how"].cast(pa.string()), "discovered"))
     if found.num_rows:
-        added = _joined(pool, new, found, settings)
+        added = _joined(pool, new, found, settings, vectors)
         joined_n = added["how"].to_pylist().count("discovered")
         found_note = recounted(fixed.notes[NOTE], pa.concat_tables([found, added]))
         notes: dict[str, Any] = {NOTE: {**found_note, JOINED: joined_n}}
     else:
-        made = labelling.by_texts(new, settings, budget_n, log)
+        is_new = ~is_old.to_numpy(zero_copy_only=False)
+        made = labelling.by_texts(new, settings, budget_n, log, vectors=[one[is_new] for one in vectors])
         added, notes = made.table, made.notes
     table = pa.concat_tables([part.cast(labels.SCHEMA) for part in (old, added)]).unify_dictionaries()
     return Labelled(table.sort_by("prompt_id"), {**notes, "tasks_n": len(table["task"].unique())})
@@ -58,9 +67,11 @@ def grown(pool: pa.Table, fixed: Fixed, settings: TaskLabels, budget_n: int, log
 def nearest_tasks(
     old: Sequence[tuple[str, str, str]],  # (prompt id, prompt, task)
     new: Sequence[str],  # prompts
-    view: str = "words",
+    *,
+    with_words: bool = True,  # whether the view `words` is used
+    vectors: Sequence[Vectors] = (),  # of other views; the rows of `old`, then those of `new`
 ) -> list[str]:
-    """Return for each new prompt the task of `old` whose centre is nearest in a view; the first by name on a tie."""
+    """Return for each new prompt the task of `old` whose centre is nearest in the views; the first by name on a tie."""
     from threadpoolctl import threadpool_limits
 
     if not new:
@@ -69,7 +80,9 @@ def nearest_tasks(
     order = np.argsort(keyed_hash(0, STREAM, numbers), kind="stable")
     names, codes = np.unique([old[i][2] for i in order], return_inverse=True)
     with threadpool_limits(1):
-        rows = VIEWS[view]([*(old[i][1] for i in order), *new], min(len(old), FITTED_MAX))
+        every = np.concatenate([order, np.arange(len(old), len(old) + len(new))])
+        texts = [*(old[i][1] for i in order), *new]
+        rows = rows_of_views(texts, every, min(len(old), FITTED_MAX), with_words=with_words, vectors=vectors)
         sizes = np.bincount(codes)
         centres = sums_of(rows[: len(old)], codes.astype(np.int64)) / sizes[:, None]
         return [str(names[code]) for code in nearest(rows[len(old) :], centres)]
@@ -84,14 +97,26 @@ def joined_sentence(found: Mapping[str, Any]) -> str:
     return said if joined_n else ""
 
 
-def _joined(pool: pa.Table, new: pa.Table, found: pa.Table, settings: TaskLabels) -> pa.Table:
+def _joined(
+    pool: pa.Table, new: pa.Table, found: pa.Table, settings: TaskLabels, vectors: Sequence[Vectors]
+) -> pa.Table:
     """Label the new prompts by rules and, where no rule matches, with the nearest task of the rows `found`."""
     prompts, rules = new["prompt"].to_pylist(), settings.rules or ()
     matches = task_rules.matched(prompts, rules) if rules else [None] * len(prompts)
-    texts = pool["prompt"].take(pc.index_in(found["prompt_id"], pool["prompt_id"].combine_chunks())).to_pylist()
+    place_of_old, place_of_new = (
+        pc.index_in(one["prompt_id"], pool["prompt_id"].combine_chunks()).to_numpy() for one in (found, new)
+    )
+    texts = pool["prompt"].take(pa.array(place_of_old)).to_pylist()
     old = list(zip(found["prompt_id"].to_pylist(), texts, found["task"].to_pylist(), strict=True))
     rest = [i for i, match in enumerate(matches) if match is None]
-    joined = dict(zip(rest, nearest_tasks(old, [prompts[i] for i in rest], settings.view), strict=True))
+    places = np.concatenate([place_of_old, place_of_new[rest]])
+    nearest_of_rest = nearest_tasks(
+        old,
+        [prompts[i] for i in rest],
+        with_words=WORDS in settings.views,
+        vectors=[one[places] for one in vectors],
+    )
+    joined = dict(zip(rest, nearest_of_rest, strict=True))
     tasks = [joined[i] if match is None else rules[match].task for i, match in enumerate(matches)]
     how: list[How] = ["discovered" if match is None else "rules" for match in matches]
     return labels.labelled(new, tasks, how)

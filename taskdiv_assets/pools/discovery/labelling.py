@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from taskdiv_assets.experiment.pool_settings import DISCOVERED, TaskLabels
+from taskdiv_assets.experiment.view_settings import WORDS
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.discovery import found_tasks, task_rules
 from taskdiv_assets.pools.discovery.clusters import Codes
 from taskdiv_assets.pools.discovery.found_tasks import Found
+from taskdiv_assets.pools.discovery.vector_views import Vectors
 from taskdiv_assets.pools.labels import How
 
 NOTE = "found_tasks"  # key in the footer of task_labels
@@ -32,11 +34,17 @@ class Labelled(NamedTuple):
 
 
 def by_texts(
-    pool: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None], known: Collection[str] = ()
+    pool: pa.Table,
+    settings: TaskLabels,
+    budget_n: int,
+    log: Callable[[str], None],
+    known: Collection[str] = (),
+    vectors: Sequence[Vectors] = (),  # (n, d) each; row i belongs to row i of the pool
 ) -> Labelled:
     """Label the prompts of a pool by the rules of `settings`. A prompt without a match gets a found task or `settings.rest`.
 
-    If `settings.tasks` is None, the number of tasks to look for is computed from `budget_n`, usually the smallest budget.
+    `vectors` belong to the views of `settings` other than `words`. If `settings.tasks` is None, the number of tasks to look for
+    is computed from `budget_n`, usually the smallest budget.
     """
     prompts, ids = pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist()
     rules = settings.rules or ()
@@ -51,10 +59,13 @@ def by_texts(
     log(f"looking for {tasks_n:,} tasks among {len(rest):,} prompts")
     texts = [prompts[i] for i in rest]
     taken = [*(rule.task for rule in rules), *known, DISCOVERED]
-    found = found_tasks.discover(texts, [ids[i] for i in rest], tasks_n, settings.view, taken)
+    some = [one if len(rest) == len(tasks) else one[rest] for one in vectors]
+    found = found_tasks.discover(
+        texts, [ids[i] for i in rest], tasks_n, taken, with_words=WORDS in settings.views, vectors=some
+    )
     for i, code in zip(rest, found.codes.tolist(), strict=True):
         tasks[i], how[i] = found.tasks[code].name, "discovered"
-    described = {"budget_n": None if settings.tasks else budget_n, "tasks_n": tasks_n, "view": settings.view}
+    described = {"budget_n": None if settings.tasks else budget_n, "tasks_n": tasks_n, "view": settings.view_name}
     notes[NOTE] = {**described, **_described(found, texts, [ids[i] for i in rest])}
     return Labelled(labels.labelled(pool, tasks, how), {"tasks_n": len(set(tasks)), **notes}, found.again)
 

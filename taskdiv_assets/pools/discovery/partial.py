@@ -5,7 +5,7 @@ With `missing: discovered`, prompts on which the votes are divided form found ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from taskdiv_assets.pools import labels, side_files
 from taskdiv_assets.pools.discovery import growth, label_votes, labelling
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
 from taskdiv_assets.pools.discovery.labelling import Labelled
+from taskdiv_assets.pools.discovery.vector_views import Vectors
 from taskdiv_assets.pools.labels import How
 from taskdiv_assets.pools.side_files import SideFile
 from taskdiv_assets.storage.store import Store
@@ -37,7 +38,12 @@ def confidences(store: Store) -> dict[str, float]:
 
 
 def completed(
-    pool: pa.Table, given: pa.Table, settings: TaskLabels, budget_n: int, log: Callable[[str], None]
+    pool: pa.Table,
+    given: pa.Table,
+    settings: TaskLabels,
+    budget_n: int,
+    log: Callable[[str], None],
+    vectors: Sequence[Vectors] = (),  # (n, d) each, by which tasks are found; row i belongs to row i of the pool
 ) -> Labelled:
     """Give every prompt a task. `given` is a table task_labels in which `how` is "none" for a prompt without a task.
 
@@ -55,15 +61,14 @@ def completed(
         )
     log(f"{len(tasks) - len(missing):,} labelled prompts vote on the tasks of {len(missing):,} others")
     votes = label_votes.voted(pool["prompt"].to_pylist(), pool["prompt_id"].to_pylist(), tasks)
-    is_found = settings.missing == DISCOVERED
-    divided = [i for i in missing if is_found and votes.confidence[i] < SURE_MIN]
+    divided = [i for i in missing if settings.missing == DISCOVERED and votes.confidence[i] < SURE_MIN]
     for i in missing:
         tasks[i], how[i] = votes.tasks[i], "nearest"
-    notes: dict[str, Any] = {}
-    again = None
+    notes, again = dict[str, Any](), None
     if divided:
         known = sorted({task for task in tasks if task is not None})
-        added = labelling.by_texts(pool.take(divided), _finding(settings), budget_n, log, known)
+        part, some = pool.take(divided), [one[divided] for one in vectors]
+        added = labelling.by_texts(part, _finding(settings), budget_n, log, known, some)
         names = dict(zip(added.table["prompt_id"].to_pylist(), added.table["task"].to_pylist(), strict=True))
         for i in divided:
             tasks[i], how[i] = names[pool["prompt_id"][i].as_py()], "discovered"
@@ -103,8 +108,8 @@ def grown(pool: pa.Table, given: pa.Table, fixed: Fixed, settings: TaskLabels, l
 
 
 def _finding(settings: TaskLabels) -> TaskLabels:
-    """Return settings that find tasks among all prompts of a pool by their words, in the same number as `settings`."""
-    return TaskLabels.model_validate({"from": DISCOVERED, "tasks": settings.tasks})
+    """Return settings that find tasks among all prompts of a pool, in the same view and number as `settings`."""
+    return TaskLabels.model_validate({"from": DISCOVERED, "tasks": settings.tasks, "view": settings.view})
 
 
 def stated(notes: Mapping[str, Any]) -> str:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from taskdiv_assets.selection.streams import stream_seed
 
 Rows = NDArray[np.float32]  # (n, d), each of length 1, or 0 for a prompt that shares nothing with other prompts
-View = Callable[[Sequence[str], int], Rows]  # (prompts, number of the first prompts that the view is fitted on) → rows
 
 COMPONENTS_N = 64
 FEATURES_MAX = 50_000
@@ -91,9 +90,6 @@ def words(prompts: Sequence[str], fitted_n: int) -> Rows:
     return np.concatenate(blocks)
 
 
-VIEWS: dict[str, View] = {"words": words}  # name in `task_labels: {view: …}` → view
-
-
 def frequent_min(prompts_n: int) -> int:
     """Return the smallest number of prompts, out of `prompts_n`, that must contain a feature to include it in the vocabulary."""
     return max(2, int(prompts_n * FREQUENT_SHARE))
@@ -147,10 +143,15 @@ def _reducer(weights: Any) -> Callable[[Any], NDArray[np.float64]]:
 
     If `weights` has at most `COMPONENTS_N` rows or columns, the function keeps all columns.
     """
-    from sklearn.decomposition import TruncatedSVD
-
     if min(weights.shape) <= COMPONENTS_N:  # the SVD has no more components than rows or columns
         return lambda some: np.asarray(some.toarray(), np.float64)
+    return components(weights)
+
+
+def components(weights: Any) -> Callable[[Any], NDArray[np.float64]]:
+    """Return a function from rows to rows of `COMPONENTS_N` numbers: a truncated SVD that is fitted on the rows `weights`."""
+    from sklearn.decomposition import TruncatedSVD
+
     seed = stream_seed(0, "pool", "discovery", "svd") & 0xFFFFFFFF
     reduced: Callable[[Any], NDArray[np.float64]] = TruncatedSVD(COMPONENTS_N, random_state=seed).fit(weights).transform
     return reduced
