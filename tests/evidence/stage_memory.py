@@ -2,7 +2,7 @@
 
     python -m tests.evidence.stage_memory [NAME]…
 
-Names are those of MODELS; without names, all models that are there are measured. The table replaces the one in docs/SCALING.md.
+Names are those of MODELS; without names, all models that are there are measured. The lines replace those in docs/SCALING.md.
 Each process imports what a worker of `taskdiv run` imports, uses one thread, and reads Dolly's prompts (../shared/data). Peaks do
 not depend on the number of prompts once a batch is full, so a few prompts are enough.
 """
@@ -181,10 +181,13 @@ def table(found: dict[str, list[Measured]]) -> list[str]:
 
 
 def main(names: tuple[str, ...]) -> None:
-    """Measure, and write the table into the page."""
-    from tests.evidence.marked import replace_marked
+    """Measure, and write the table into the page. Lines of models that are not measured stay."""
+    from tests.evidence.marked import marked, replace_marked
 
-    replace_marked(PAGE, "stage memory", "\n".join(table(compare(names or MODELS))))
+    heads, written = table({}), marked(PAGE.read_text(encoding="utf-8"), "stage memory").splitlines()
+    found = compare(names or MODELS)
+    kept = [line for line in written if line not in heads and line.split("|")[1].strip() not in found]
+    replace_marked(PAGE, "stage memory", "\n".join([*table(found), *kept]))
 
 
 if __name__ == "__main__":
