@@ -107,6 +107,7 @@ def run(
     with plain_errors():
         with stopping.ended_by_sigterm():
             chosen, wanted = _wanted(experiment, budget, strategy, until, with_notes=False)
+            preflight.refuse_other_tasks(REGISTRY.look(chosen, Store(chosen.name)))
             open_experiment(experiment, replace=replace)  # stores the file, after the checks above
             workers_n = workers or min(os.cpu_count() or 1, 4)
             quietly()

@@ -112,9 +112,7 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
     Tasks that depend on the texts (by rules, or found) are not checked, because this can take minutes for a large pool.
     """
     experiment = lineage.experiment
-    fixed_tasks.settled(
-        lineage, label_settings(lineage, min(experiment.budgets)), ""
-    )  # an error if fixed tasks do not fit
+    refuse_other_tasks(lineage)
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     if experiment.labels_from != experiment.given_labels or experiment.task_labels.missing is not None:
@@ -128,6 +126,11 @@ def _tasks(lineage: Lineage, pool: _Pool, errors: list[str], warned: list[Warned
         labels.refuse_unlabelled(table, experiment.by_task)
     found = {"smallest_budget": min(experiment.budgets), "agreement": None, "vote_confidence": None}  # nothing is found
     _validate("task_labels", table, {"pool_prompt_ids": pool.table["prompt_id"], **found}, errors, warned)
+
+
+def refuse_other_tasks(lineage: Lineage) -> None:
+    """Raise StaleInputError if tasks are fixed and the experiment file asks for others. Then the file must not be stored."""
+    fixed_tasks.settled(lineage, label_settings(lineage, min(lineage.experiment.budgets)), "")
 
 
 def _own_order(experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter) -> None:

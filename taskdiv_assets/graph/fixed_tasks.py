@@ -19,7 +19,7 @@ from taskdiv_assets.storage.store import DamagedError, Store
 
 SETTINGS = "task_settings"  # key in the footer of task_labels: the settings in its identity
 FROZEN = "frozen"  # setting in the identity of task_labels: the hash of the fixed tasks that it was made from
-NOT_ASKED = (FROZEN, "discovery", "tasks_for_budget")  # settings that are not in the experiment file
+NOT_ASKED = (FROZEN, "discovery", "votes", "tasks_for_budget")  # settings that are not in the experiment file
 
 
 def is_bought(store: Store) -> bool:
@@ -89,6 +89,7 @@ def settled(lineage: Lineage, settings: Settings, prompts: str) -> Settings:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the keys of `task_labels` whose values differ."""
+    """Return the keys of `task_labels` whose values differ; only `from` if this key does, since it decides which others count."""
     keys = sorted({*before, *now}.difference(NOT_ASKED))
-    return [key for key in keys if before.get(key) != now.get(key)]
+    changed = [key for key in keys if before.get(key) != now.get(key)]
+    return ["from"] if "from" in changed else changed
