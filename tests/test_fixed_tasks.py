@@ -135,14 +135,18 @@ def test_the_tasks_survive_a_lost_table_and_changed_settings_are_refused(campaig
     assert first.items() <= campaign.make().items()
     for name, change in {
         "tasks": "discovered, tasks: 3",
-        "from` and `rest` and `rules": "rules, rules: [{task: a, keywords: [poem]}]",
+        "from": "rules, rules: [{task: a, keywords: [poem]}]",
     }.items():
         campaign.write(("from: discovered", f"from: {change}"))
         state = campaign.state()
         assert state.status == "blocked"
         assert f"another `{name}` than when annotations of found were bought" in state.reason
         assert "set it back, or run `taskdiv tasks find-anew` with this file" in state.reason
-    assert "find-anew" in campaign.home.say("plan", "found.yaml").stderr
+    stored = campaign.store.get("experiment.yaml")
+    for command in (("plan", "found.yaml"), ("run", "found.yaml", "--replace")):
+        said = campaign.home.say(*command)
+        assert said.returncode == 2 and "taskdiv tasks find-anew" in said.stderr
+    assert campaign.store.get("experiment.yaml") == stored, "the file must not be stored, or later commands fail, too"
     ids = campaign.store.read_table("raw_pool").table["prompt_id"].to_pylist()
     campaign.write(("{from: discovered}", "{from: mapping, path: mine.csv}"))
     rows = [("prompt_id", "task"), *((one, "mine") for one in ids)]
