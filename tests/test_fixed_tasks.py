@@ -195,7 +195,7 @@ def test_an_import_fixes_tasks_too_and_a_broken_record_is_one_sentence(campaign:
     assert fixed_tasks.is_bought(campaign.store)
     path = campaign.home.folder / "results/found/frozen_tasks/000001.json"
     whole = path.read_text()
-    for broken in ("", "[]", "[" * 100_000, "{}"):
+    for broken in ("", "[]", "[" * 100_000, "{}", '{"labels": "a", "prompts": "b", "settings": 5}'):
         path.write_text(broken)
         state = campaign.state()
         assert state.status == "blocked" and "000001.json is damaged" in state.reason
@@ -205,6 +205,33 @@ def test_an_import_fixes_tasks_too_and_a_broken_record_is_one_sentence(campaign:
     campaign.grow(PROMPTS)
     with pytest.raises(ValueError, match="the file is missing"):
         campaign.make()
+
+
+def test_an_import_before_the_next_run_does_not_undo_find_anew(campaign: Campaign) -> None:
+    first = campaign.make()
+    campaign.export()
+    campaign.write(("{from: discovered}", "{from: discovered, tasks: 2}"))
+    assert campaign.home.say("tasks", "find-anew", "found.yaml", "--yes").returncode == 0
+    path = campaign.home.folder / "answers.jsonl"
+    path.write_text("".join(json.dumps({"prompt_id": one, "response": "yes"}) + "\n" for one in [*first][:2]))
+    lineage = REGISTRY.look(experiment_file.load("found.yaml"), campaign.store)
+    importing.import_answers(lineage, read_answers(path), None)
+    assert campaign.records() == ["000001.json", "000002.json"] and campaign.state().status == "stale"
+    assert len({*campaign.make().values()}) == 2
+
+
+def test_a_new_version_of_the_search_or_of_the_votes_is_not_a_changed_setting() -> None:
+    before = {
+        "from": "column",
+        "missing": "discovered",
+        "votes": 1,
+        "discovery": 1,
+        "tasks": None,
+        "tasks_for_budget": 8,
+    }
+    now = {**before, "votes": 2, "discovery": 2, "tasks_for_budget": 9}
+    assert fixed_tasks.changes(before, now) == []
+    assert fixed_tasks.changes(before, {**now, "missing": "nearest"}) == ["missing"]
 
 
 @pytest.mark.full  # the fast tests fix tasks at the export

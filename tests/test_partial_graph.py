@@ -6,6 +6,7 @@ import csv
 import io
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from taskdiv_assets.commands.checking import check_stored
@@ -51,6 +52,18 @@ def made() -> dict[str, str]:
     return {row["prompt_id"]: row["task"] for row in rows}
 
 
+def store() -> Store:
+    return Store("partly")
+
+
+def sure(home: Home) -> dict[str, str]:
+    """Return the confidence of each prompt with a voted task, as `taskdiv tasks export` writes it."""
+    assert home.say("tasks", "export", "partly.yaml", "-o", "all.csv").returncode == 0
+    rows = [*csv.DictReader(io.StringIO(Path("all.csv").read_text("utf-8-sig")))]
+    Path("all.csv").unlink()
+    return {row["prompt"]: row["confidence"] for row in rows if row["confidence"]}
+
+
 def test_from_a_partly_labelled_file_to_a_list(home: Home) -> None:
     Path("partly.yaml").write_text(EXPERIMENT.replace("task_labels: {missing: nearest}\n", ""))
     with pytest.raises(
@@ -76,6 +89,13 @@ def test_from_a_partly_labelled_file_to_a_list(home: Home) -> None:
     refused = home.say("tasks", "find-anew", "partly.yaml")
     assert "of 6 bought labels would move to another task" in " ".join(refused.stdout.split())
     assert "the file has" not in refused.stderr and "add --yes" in refused.stderr
+    assert sure(home).keys() == {text for text, topic in ROWS if not topic}, "old votes keep their confidence"
+    shown = home.say("tasks", "show", "partly.yaml").stderr + home.say("tasks", "show", "partly").stdout
+    assert "The tasks of 40 of them are fixed" in " ".join(shown.split())
+    assert home.say("tasks", "find-anew", "partly.yaml", "--yes").returncode == 0
+    made()
+    found = store().read_table("task_labels").table.filter(pc.field("how").cast("string") == "nearest").num_rows
+    assert len(sure(home)) == found
 
 
 @pytest.mark.full  # imports Great Expectations

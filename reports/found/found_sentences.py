@@ -38,7 +38,9 @@ def lead(results: Results, found: Found) -> str:
     ends = f"The largest has {words.count(sizes[-1], 'prompt')}, the smallest {sizes[0]:,}.{middle}" if not few else ""
     others_n = (results.pool_n or prompts_n) - prompts_n
     others = (
-        f" The tasks of another {words.count(others_n, 'prompt')} come from rules or labels." if others_n > 0 else ""
+        f" The tasks of another {words.count(others_n, 'prompt')} come from rules, labels or votes."
+        if others_n > 0
+        else ""
     )
     if note.joined_n:
         ends += (

@@ -18,10 +18,11 @@ from taskdiv_assets.graph.known_answers import newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
-from taskdiv_assets.pools.discovery import frozen_tasks
+from taskdiv_assets.pools.discovery import frozen_tasks, partial
 from taskdiv_assets.pools.discovery.agreement import matched
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed, Record
 from taskdiv_assets.pools.discovery.labelling import Labelled
+from taskdiv_assets.pools.side_files import SideFile
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store
 
@@ -42,6 +43,7 @@ class NewTasks(NamedTuple):
 
     before: Record  # the fixed tasks that they would replace
     fixed: Fixed
+    votes: SideFile | None  # of the confidences of voted tasks; None if no prompts voted
     settings: Settings  # of task_labels, for the identity of the new table
     prompts: str  # hash of the prompts of the pool
     moves: Moves
@@ -76,7 +78,9 @@ def find(lineage: Lineage, settings: Settings, label: Callable[[pa.Table], Label
     made = {**settings, fixed_tasks.FROZEN: frozen_tasks.digest_of(found.table)}
     prompts = lineage.fresh(Unit("raw_pool")).parts["prompts"]
     moves = moves_of(old.table, found.table, _bought(store))
-    return NewTasks(before, Fixed(found.table, found.notes), made, prompts, moves)
+    votes = None if found.votes is None else partial.serialised(found.votes)
+    notes = found.notes if votes is None else {**found.notes, partial.FILE_NOTE: votes.path}
+    return NewTasks(before, Fixed(found.table, notes), votes, made, prompts, moves)
 
 
 def moves_of(old: pa.Table, new: pa.Table, bought: Collection[str]) -> Moves:
@@ -114,6 +118,8 @@ def replace(store: Store, new: NewTasks) -> None:
         now = frozen_tasks.newest(store)
         if now != new.before:
             raise ValueError(f"an export or import fixed other tasks of {store.experiment} meanwhile; try again")
+        if new.votes is not None:
+            store.put(new.votes.content, *new.votes.path.split("/"))
         frozen_tasks.fix(store, new.fixed, new.prompts, new.settings)
 
 

@@ -65,7 +65,8 @@ def _grown(lineage: Lineage, pool: pa.Table, fixed: Fixed, log: Callable[[str], 
     settings, budget_n = lineage.experiment.task_labels, _budget_of_rule(lineage)
     if settings.missing is None:
         return growth.grown(pool, fixed, settings, budget_n, log, vectors_of(lineage, pool))
-    return partial.grown(pool, given(lineage, pool), fixed, settings, log)
+    before = partial.confidences(lineage.store, fixed.notes)
+    return partial.grown(pool, given(lineage, pool), fixed, settings, log, before)
 
 
 def _from_texts(work: Work) -> Product:

@@ -77,7 +77,7 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
         pool = store.read_table("raw_pool", columns=["prompt_id", "prompt"]).table
         prompts = pool["prompt"].take(pc.index_in(table["prompt_id"], pool["prompt_id"].combine_chunks()))
         rows = sorted(zip(table["task"].to_pylist(), table["prompt_id"].to_pylist(), prompts.to_pylist(), strict=True))
-        sure = votes.confidences(store) if votes.FILE_NOTE in footer.notes else None
+        sure = votes.confidences(store, footer.notes) if votes.FILE_NOTE in footer.notes else None
         columns = ("prompt_id", "task", *(() if sure is None else ("confidence",)), "prompt")
         cells = (
             (id_cell(prompt_id), task, *(() if sure is None else (_number(sure.get(prompt_id)),)), prompt)
@@ -128,9 +128,10 @@ def _moves(moves: Moves) -> str:
 
 
 def _fixed(experiment: Experiment, footer: Footer) -> Iterator[str]:
-    """Yield sentences about fixed tasks, if `footer` belongs to a table of found tasks that are fixed."""
-    found = footer.notes.get(NOTE)
-    if not found or fixed_tasks.in_force(REGISTRY.look(experiment, Store(experiment.name))) is None:
+    """Yield sentences about fixed tasks, if `footer` belongs to a table of found or voted tasks that are fixed."""
+    found = footer.notes.get(NOTE, {})
+    is_fixed = fixed_tasks.in_force(REGISTRY.look(experiment, Store(experiment.name))) is not None
+    if not is_fixed or not (found or votes.NOTE in footer.notes):
         return
     if said := growth.joined_sentence(found).strip():
         yield said

@@ -28,7 +28,11 @@ def is_bought(store: Store) -> bool:
 
 
 def fix(store: Store) -> bool:
-    """Fix found and voted tasks of the stored table task_labels. Return False without any, or if they are fixed already."""
+    """Fix found and voted tasks of the stored table task_labels. Return False without any, or if they are fixed already.
+
+    Return False, too, if annotations were bought and other tasks were fixed since the table was made (`taskdiv tasks find-anew`):
+    the table is stale then, and the newer tasks stay fixed.
+    """
     try:
         stored = store.read_table("task_labels")
     except (DamagedError, FileNotFoundError):  # the run makes the table again, from the tasks that were fixed before
@@ -37,8 +41,16 @@ def fix(store: Store) -> bool:
     if NOTE not in notes and partial.NOTE not in notes:
         return False
     prompts, settings = stored.footer.inputs["raw_pool.prompts"], notes.get(SETTINGS)
+    record = frozen_tasks.newest(store)
+    if record is not None and is_bought(store) and not _is_made_from(record, settings):
+        return False
     table = stored.table.replace_schema_metadata(None)
     return frozen_tasks.fix(store, Fixed(table, notes), prompts, settings) is not None
+
+
+def _is_made_from(record: Record, settings: Mapping[str, Any] | None) -> bool:
+    """Return True if a table task_labels with these settings was made from the tasks of a record, or is what it fixes."""
+    return settings == record.settings or (settings or {}).get(FROZEN) == record.labels
 
 
 def in_force(lineage: Lineage) -> Record | None:

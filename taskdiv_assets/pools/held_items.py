@@ -95,10 +95,14 @@ def _tasks(
     If a mapping file lacks some prompts, all prompts get the same task. Such a file comes from `taskdiv tasks export`, after
     items were drawn without tasks. The same items are then drawn again, so the file names exactly the prompts that are left.
     """
-    whole = task_labels.model_copy(update={"missing": None})  # a file that lacks prompts is handled below
     try:
-        labelled = labels.of_source(labels_from, whole, table, left_out)
+        labelled = labels.of_source(labels_from, task_labels, table, left_out)
     except labels.MissingTasksError:
+        labels_from = "none"
+    else:
+        is_whole = "none" not in labelled["how"].to_pylist()
+        labels_from = "none" if labels_from == "mapping" and not is_whole else labels_from
+    if labels_from == "none":
         labelled = labels.of_source("none", task_labels, table, left_out)
     tasks: list[str] = labelled["task"].to_pylist()
     return tasks

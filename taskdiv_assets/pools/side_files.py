@@ -43,7 +43,12 @@ def read(store: Store, note: str, schema: pa.Schema, what: str, asset: str = "ra
     path = None if footer is None else footer.notes.get(note)
     if not path:
         return schema.empty_table()
-    parts = str(path).split("/")
+    return read_at(store, str(path), schema, what, asset)
+
+
+def read_at(store: Store, path: str, schema: pa.Schema, what: str, asset: str) -> pa.Table:
+    """Return the table in the side file `path` of the table `asset`. For errors, see `read`."""
+    parts = path.split("/")
     content = store.get(*parts)
     advice = f"remove tables/{asset}.parquet beside it and run `taskdiv run {store.experiment}`"
     if content is None:

@@ -127,6 +127,13 @@ def test_tiny_groups_join_the_nearest_mean() -> None:
     assert clusters.without_tiny(rows[:4], np.arange(4)).tolist() == [0] * 4
 
 
+def test_many_tasks_that_no_seed_changes_are_matched_without_a_matrix_of_all() -> None:
+    codes = np.repeat(np.arange(100_000), 2)  # a matrix of all would need 75 GiB
+    others = np.where(codes < 99_990, 100_000 - codes, np.arange(200_000) % 7)
+    found = agreement.matched(codes, others)
+    assert found[:199_980].tolist() == codes[:199_980].tolist()
+
+
 def test_the_moved_share_is_that_of_the_best_matching_of_all() -> None:
     draw = np.random.default_rng(0)
     for _ in range(20):

@@ -88,6 +88,18 @@ def test_any_first_items_of_a_sheet_have_several_tasks() -> None:
     assert len(set(items["task"].to_pylist()[:4])) == 2
 
 
+@pytest.mark.parametrize("rows", [[""] * 2, []])
+def test_a_mapping_file_that_lacks_tasks_draws_as_from_one_task(tmp_path: Path, rows: list[str]) -> None:
+    pool = make_pool()
+    ids = pool.table["prompt_id"].to_pylist()
+    path = tmp_path / "tasks.csv"
+    cells = [*((one, "mine") for one in ids[2:]), *zip(ids, rows, strict=False)]
+    path.write_text("\n".join(["prompt_id,task", *map(",".join, cells)]))
+    mapping = TaskLabels.model_validate({"from": "mapping", "path": str(path), "missing": "nearest"})
+    _, items = held_items.without_items(pool, held(per_task=3), "mapping", mapping)
+    assert by_task(items) == {labels.ONE_TASK: 3}
+
+
 def test_a_mapping_file_gives_the_tasks_and_may_keep_the_held_out_ids(tmp_path: Path) -> None:
     pool = make_pool()
     ids = pool.table["prompt_id"].to_pylist()

@@ -24,8 +24,9 @@ from tests.pools.test_discovery import ids_of, mixed
 
 PROMPTS, KINDS = mixed(160, kinds=("reset", "refund", "poem", "chinese"))
 IDS = ids_of(PROMPTS)
-# Of two kinds, every fourth prompt is labelled. Nobody labelled a poem or a Chinese prompt.
-TASKS = [kind if kind in ("reset", "refund") and i % 4 == 0 else None for i, kind in enumerate(KINDS)]
+# Of three kinds, every fourth prompt is labelled. Nobody labelled a Chinese prompt.
+LABELLED = ("reset", "refund", "poem")
+TASKS = [kind if kind in LABELLED and i % 4 == 0 else None for i, kind in enumerate(KINDS)]
 NEAREST = TaskLabels.model_validate({"missing": "nearest"})
 FOUND = TaskLabels.model_validate({"missing": "discovered", "tasks": 2})
 
@@ -51,7 +52,7 @@ def test_labelled_prompts_keep_their_task_and_similar_prompts_get_it() -> None:
     tasks, how = by_id(WHOLE.table), by_id(WHOLE.table, "how")
     for i, task in enumerate(TASKS):
         assert how[IDS[i]] == ("nearest" if task is None else "column")
-        if KINDS[i] in ("reset", "refund"):
+        if KINDS[i] in LABELLED:
             assert tasks[IDS[i]] == KINDS[i]
     told = WHOLE.notes[partial.NOTE]
     assert (told["labelled_n"], told["assigned_n"], told["found_n"]) == (sum(map(bool, TASKS)), TASKS.count(None), 0)
@@ -98,7 +99,7 @@ def test_divided_votes_form_found_tasks_with_names_of_their_own(monkeypatch: pyt
     found = done(EVERY, FOUND)
     tasks, how = by_id(found.table), by_id(found.table, "how")
     assert {how[IDS[i]] for i in EVERY if TASKS[i] is None} == {"discovered"}
-    assert {tasks[IDS[i]] for i in EVERY if TASKS[i] is None}.isdisjoint({"reset", "refund"})
+    assert {tasks[IDS[i]] for i in EVERY if TASKS[i] is None}.isdisjoint(LABELLED)
     assert (
         found.notes[partial.NOTE]["found_n"] == TASKS.count(None)
         and found.notes[partial.NOTE]["mean_confidence"] is None
@@ -114,13 +115,53 @@ def test_a_grown_pool_keeps_voted_tasks_and_a_given_label_wins() -> None:
     unsure = next(i for i in EVERY[:100] if TASKS[i] is None)
     rows = [{**row, "task": "new", "how": "column"} if row["prompt_id"] == IDS[unsure] else row for row in given]
     table = pa.Table.from_pylist(rows, schema=labels.SCHEMA)
-    grown = partial.grown(pool(EVERY), table, fixed, FOUND, str)
+    grown = partial.grown(pool(EVERY), table, fixed, FOUND, str, {})
     old, now = by_id(first.table), by_id(grown.table)
     assert {one: now[one] for one in old if one != IDS[unsure]} == {one: old[one] for one in old if one != IDS[unsure]}
     assert now[IDS[unsure]] == "new" and {*now.values()} <= {*old.values(), "new"}
     if labelling.NOTE in first.notes:
         sizes = {one["task"]: one["prompts_n"] for one in grown.notes[labelling.NOTE]["tasks"]}
         assert sizes == {task: [*now.values()].count(task) for task in sizes}
+
+
+def test_fixed_votes_of_a_grown_pool_are_not_counted_as_labels_and_keep_their_confidence() -> None:
+    first = done(EVERY[:100], NEAREST)
+    before = by_id(first.votes, "confidence")
+    given = labels.from_column(pool(EVERY))
+    grown = partial.grown(pool(EVERY), given, Fixed(first.table, first.notes), NEAREST, str, before)
+    told = grown.notes[partial.NOTE]
+    assert (told["labelled_n"], told["kept_n"]) == (sum(map(bool, TASKS)), len(before))
+    assert told["assigned_n"] == TASKS.count(None)
+    sure = by_id(grown.votes, "confidence")
+    assert before.items() <= sure.items() and len(sure) == TASKS.count(None)
+    assert told["mean_confidence"] == pytest.approx(np.mean([*sure.values()]), abs=1e-4)
+    assert f"The tasks of {len(before)} of them are fixed" in partial.stated(grown.notes)
+    given = labels.from_column(pool(EVERY[:100]))
+    same = partial.grown(pool(EVERY[:100]), given, Fixed(first.table, first.notes), NEAREST, str, before)
+    assert by_id(same.votes, "confidence") == before and by_id(same.table, "how") == by_id(first.table, "how")
+    assert same.notes[partial.NOTE]["accuracy"] == first.notes[partial.NOTE]["accuracy"]
+
+
+def test_only_given_labels_are_judged_and_judge() -> None:
+    given = [("a", "b")[i % 2] for i in range(8)]
+    alone = label_votes.voted(PROMPTS[:20], IDS[:20], [*given, *[None] * 12])
+    helped = label_votes.voted(PROMPTS[:20], IDS[:20], [*given, *["a"] * 12], [i < 8 for i in range(20)])
+    assert (helped.accuracy, helped.judged_n) == (alone.accuracy, 8)
+
+
+def test_given_labels_vote_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_votes, "VOTERS_MAX", 3)
+    tasks = [None, *["given"] * 3, *["voted"] * 150]
+    votes = label_votes.voted(PROMPTS[:154], IDS[:154], tasks, [0 < i < 4 for i in range(154)])
+    assert (votes.tasks[0], votes.confidence[0], votes.judged_n) == ("given", 1, 3)
+
+
+def test_too_few_labelled_tasks_for_divided_votes_are_refused() -> None:
+    for tasks_n, why in ((1, "1 task, so one always gets 100%"), (2, "2 tasks, so one always gets 60%")):
+        rows = [i for i in EVERY if TASKS[i] is None or TASKS[i] in LABELLED[:tasks_n]]
+        with pytest.raises(ValueError, match=why):
+            done(rows, FOUND)
+        assert "discovered" not in by_id(done(rows, NEAREST).table, "how").values()
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,16 @@ def matched(codes: Codes, others: Codes) -> Codes:
     from scipy.optimize import linear_sum_assignment
 
     own_n, others_n = int(codes.max()) + 1, int(others.max()) + 1
-    counts = np.bincount(codes * others_n + others, minlength=own_n * others_n).reshape(own_n, others_n)
-    own, other = linear_sum_assignment(counts, maximize=True)
+    pairs, sizes = np.unique(codes * others_n + others, return_counts=True)
+    own, other = np.divmod(pairs, others_n)
+    # Equal groups match. Without them, the matrix stays small where most tasks are labels, which no seed changes.
+    is_equal = (np.bincount(own)[own] == 1) & (np.bincount(other)[other] == 1)
     numbers = own_n + np.arange(others_n)
-    numbers[other] = own
+    numbers[other[is_equal]] = own[is_equal]
+    rows, row = np.unique(own[~is_equal], return_inverse=True)
+    columns, column = np.unique(other[~is_equal], return_inverse=True)
+    counts = np.zeros((len(rows), len(columns)), np.int64)
+    counts[row, column] = sizes[~is_equal]
+    best = linear_sum_assignment(counts, maximize=True)
+    numbers[columns[best[1]]] = rows[best[0]]
     return numbers[others].astype(np.int64)

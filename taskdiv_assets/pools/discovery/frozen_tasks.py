@@ -45,7 +45,8 @@ def newest(store: Store) -> Record | None:
         return None
     try:
         raw = json.loads(store.get(FOLDER, names[-1]) or b"")
-        return Record(int(names[-1][:-5]), str(raw["labels"]), str(raw["prompts"]), raw["settings"])
+        settings = None if raw["settings"] is None else dict(raw["settings"])
+        return Record(int(names[-1][:-5]), str(raw["labels"]), str(raw["prompts"]), settings)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(store.locate(FOLDER, names[-1]), repr(error)[:200], _advice(store)) from None
 
@@ -58,9 +59,9 @@ def read(store: Store, record: Record) -> Fixed:
         raise DamagedError(path, "the file is missing", _advice(store))
     table = parquet_table(content, path, _advice(store))
     try:
-        notes = json.loads((table.schema.metadata or {})[NOTES_KEY])
+        notes = dict(json.loads((table.schema.metadata or {})[NOTES_KEY]))
         return Fixed(table.select(labels.SCHEMA.names).cast(labels.SCHEMA), notes)
-    except (ValueError, KeyError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(path, repr(error)[:200], _advice(store)) from None
 
 

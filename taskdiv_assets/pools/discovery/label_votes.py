@@ -31,12 +31,21 @@ class Votes(NamedTuple):
     confidence: NDArray[np.float64]  # (n,) share of the voters for the winner, in (0, 1]; NaN for a labelled prompt
     accuracy: (
         float | None
-    )  # share of judged labelled prompts whose other labelled prompts vote for its task; None without any
+    )  # share of the judged prompts for whose given task the other given ones vote; None without any
     judged_n: int
 
 
-def voted(prompts: Sequence[str], prompt_ids: Sequence[str], tasks: Sequence[str | None]) -> Votes:
-    """Let labelled prompts vote on the tasks of the others. `tasks` has None for a prompt without a task; one must have a task.
+def voted(
+    prompts: Sequence[str],
+    prompt_ids: Sequence[str],
+    tasks: Sequence[str | None],  # None for a prompt without a task; at least one prompt must have a task
+    is_given: Sequence[bool]
+    | None = None,  # False for a task that comes from votes or was found; by default, all are given
+) -> Votes:
+    """Let labelled prompts vote on the tasks of the others.
+
+    A task that is not given votes, too, but it is not judged and judges no other. If there are too many voters, given ones come
+    first.
 
     The task with most votes among the `NEIGHBOURS_N` nearest labelled prompts wins; on a tie, the one with the nearest voter.
     Similarity is the cosine in the view `words`, fitted on all prompts. A tie goes to the voter with the smaller hash of its id.
@@ -48,17 +57,21 @@ def voted(prompts: Sequence[str], prompt_ids: Sequence[str], tasks: Sequence[str
     with threadpool_limits(1):
         rows = words([prompts[i] for i in order], min(len(order), FITTED_MAX))
     is_labelled = np.array([tasks[i] is not None for i in order])
-    voters = np.flatnonzero(is_labelled)[:VOTERS_MAX]
+    is_sure = is_labelled if is_given is None else is_labelled & np.array([is_given[i] for i in order])
+    others = np.flatnonzero(is_labelled & ~is_sure)
+    sure = np.flatnonzero(is_sure)[:VOTERS_MAX]
+    voters = np.sort(np.concatenate([sure, others[: VOTERS_MAX - len(sure)]]))
     names, codes = np.unique([str(tasks[order[i]]) for i in voters], return_inverse=True)
     asking = np.flatnonzero(~is_labelled)
     winners, shares = _count(rows[asking], rows[voters], codes)
-    judged_n = min(JUDGED_MAX, len(voters)) if len(voters) > 1 else 0
-    again, _ = _count(rows[voters[:judged_n]], rows[voters], codes, is_without_self=True)
+    judges = codes[np.isin(voters, sure)]
+    judged_n = min(JUDGED_MAX, len(sure)) if len(sure) > 1 else 0
+    again = _count(rows[sure[:judged_n]], rows[sure], judges, is_without_self=True)[0] if judged_n else judges[:0]
     found: list[str | None] = [None] * len(order)
     confidence = np.full(len(order), np.nan)
     for place, winner, share in zip(order[asking].tolist(), winners.tolist(), shares.tolist(), strict=True):
         found[place], confidence[place] = str(names[winner]), share
-    accuracy = float(np.mean(again == codes[:judged_n])) if judged_n else None
+    accuracy = float(np.mean(again == judges[:judged_n])) if judged_n else None
     return Votes(found, confidence, accuracy, judged_n)
 
 
