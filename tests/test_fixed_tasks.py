@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.units import State, Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.discovery import agreement, growth, labelling
 from taskdiv_assets.pools.discovery.frozen_tasks import Fixed
@@ -234,10 +236,29 @@ def test_a_new_version_of_the_search_or_of_the_votes_is_not_a_changed_setting() 
     assert fixed_tasks.changes(before, {**now, "missing": "nearest"}) == ["missing"]
 
 
+def test_settings_of_a_table_from_an_earlier_version_are_fixed_too(campaign: Campaign) -> None:
+    from taskdiv_assets.assets.task_labels import make_task_labels
+
+    campaign.make()
+    experiment, store = experiment_file.load("found.yaml"), campaign.store
+    stored = store.read_table("task_labels")
+    settled = stored.footer.notes[fixed_tasks.SETTINGS]
+    bare = {name: value for name, value in stored.footer.notes.items() if name != fixed_tasks.SETTINGS}
+    table = stored.table.replace_schema_metadata(None)
+    store.write_table(table, replace(stored.footer, notes=bare))
+    campaign.export()  # before a run of this version
+    lineage = REGISTRY.look(experiment, store)
+    made = make_task_labels(Work(experiment, store, lineage, LABELS, lineage.expect(LABELS), str))
+    assert made.notes == {**bare, fixed_tasks.SETTINGS: settled} and made.table.equals(table)
+    store.write_table(table, replace(stored.footer, notes=made.notes))
+    assert fixed_tasks.fix(store) and campaign.records() == ["000001.json", "000002.json"]
+    campaign.write(("{from: discovered}", "{from: discovered, tasks: 3}"))
+    assert campaign.state().status == "blocked"
+
+
 @pytest.mark.full  # the fast tests fix tasks at the export
 def test_tasks_that_an_earlier_version_did_not_fix_are_fixed_by_the_next_run(campaign: Campaign) -> None:
     from taskdiv_assets.assets.task_labels import prepare_task_labels
-    from taskdiv_assets.graph.work import Work
 
     first = campaign.make()
     campaign.export()

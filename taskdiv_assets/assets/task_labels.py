@@ -79,7 +79,9 @@ def _from_texts(work: Work) -> Product:
     files: dict[str, bytes] = {}
     if work.lineage.is_fresh(work.unit):
         stored = work.store.read_table("task_labels")
-        table, notes = stored.table.replace_schema_metadata(None), stored.footer.notes
+        table = stored.table.replace_schema_metadata(None)
+        # A table of an earlier version lacks this note. It is fresh, so today's settings are those that it was made with.
+        notes = {**stored.footer.notes, fixed_tasks.SETTINGS: _settled(work.lineage)}
     else:
         lineage, fixed = work.lineage, fixed_tasks.fixed(work.lineage)
         found = (

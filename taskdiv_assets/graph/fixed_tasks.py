@@ -49,8 +49,11 @@ def fix(store: Store) -> bool:
 
 
 def _is_made_from(record: Record, settings: Mapping[str, Any] | None) -> bool:
-    """Return True if a table task_labels with these settings was made from the tasks of a record, or is what it fixes."""
-    return settings == record.settings or (settings or {}).get(FROZEN) == record.labels
+    """Return True if a table task_labels with these settings was made from the tasks of a record, or is what it fixes.
+
+    A record without settings is of a table from an earlier version; no later search has replaced its tasks.
+    """
+    return record.settings in (None, settings) or (settings or {}).get(FROZEN) == record.labels
 
 
 def in_force(lineage: Lineage) -> Record | None:
