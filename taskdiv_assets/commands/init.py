@@ -141,6 +141,7 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
         own_id=None if own_id == NONE else own_id,
         base_model=None if model == NONE else model,
         finds_tasks=task == NONE and proposal.finds_tasks(found, prompt),
+        votes_tasks=task != NONE and found.column(task).filled_n < found.rows_n,
     )
 
 
@@ -190,7 +191,13 @@ def say_next(found: FileLook, answers: Answers, target: Path) -> None:
     columns = {key: ", ".join(value) if isinstance(value, list) else value for key, value in answers.columns.items()}
     others = [name for name in proposal.task_columns(found, columns.values()) if answers.task is None]
     say(f"columns: {'; '.join(f'{key} {on_one_line(value)}' for key, value in columns.items())}")
-    if answers.finds_tasks:
+    if answers.votes_tasks and answers.task is not None:
+        empty_n = found.rows_n - found.column(answers.task).filled_n
+        say(
+            f"tasks: {empty_n:,} rows have no {on_one_line(answers.task)}; each gets that of the nearest labelled prompts "
+            "(`task_labels: {missing: nearest}`)"
+        )
+    elif answers.finds_tasks:
         either = f"; to choose by {' or '.join(map(on_one_line, others))} instead, use --task" if others else ""
         say(f"tasks: no column, so the run looks for groups of prompts with similar wording (`task_labels`){either}")
     elif others:
@@ -200,7 +207,7 @@ def say_next(found: FileLook, answers: Answers, target: Path) -> None:
         )
     until = "" if answers.base_model is None else " --until annotation_batch"
     say(f"next: taskdiv run {near(target)}{until}")
-    if answers.finds_tasks:
+    if answers.finds_tasks or answers.votes_tasks:
         say(f"see the tasks: taskdiv tasks show {answers.name}")
     say(
         f"then: taskdiv annotations export {answers.name} --budget {answers.budget_n} --strategy {answers.strategies[0]}"

@@ -1,7 +1,8 @@
 """Guesses of the settings of an experiment file from the file of prompts (see `pools.look`), and the experiment file's text.
 
-A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
-row that was read has a task. Without a column of tasks, the run finds tasks in the texts, unless the pool is small.
+A guess must not make a run fail. A column is guessed as ids only if every row has a different id. A column of tasks may be filled
+in only some rows: the prompts of these rows then vote on the tasks of the others. Without a column of tasks, the run finds tasks
+in the texts, unless the pool is small.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ BUDGET = 200
 POOL_SHARE = 5  # one fifth of a small pool is annotated
 TASKS_MAX = 200
 TASK_LENGTH_MAX = 60
+PARTIAL_SHARE = 0.05  # smallest share of rows with a task: votes from fewer labelled prompts were not measured
+PARTIAL_REPEATS = 5  # rows for each task of such a column, on average
 ID_LENGTH_MAX = 80
 NAME_LENGTH_MAX = 40
 FOUND_MIN = TASKS_MIN * PROMPTS_A_TASK  # with fewer prompts, found tasks are mostly chance
@@ -54,6 +57,7 @@ class Answers:
     own_id: str | None = None  # column of the user's own ids
     base_model: str | None = None  # folder or URL of a model
     finds_tasks: bool = False  # True if tasks are found in the texts, because `task` is None
+    votes_tasks: bool = False  # True if some rows have no `task`, and get that of the nearest labelled prompts
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -128,25 +132,38 @@ def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
-    """Return the columns that may contain the kind of each prompt: few different and short values, and a value in every row."""
+    """Return the columns that may contain the kind of each prompt: few different and short values.
+
+    The columns with a value in every row come first. In the others, at least 5% of the rows have a value, and a value is in at
+    least five rows on average.
+    """
     most_n = min(TASKS_MAX, max(2, look.rows_n // 5))
-    return [
-        column.name
+
+    def is_repeated(column: ColumnLook) -> bool:
+        is_enough = column.filled_n >= PARTIAL_SHARE * look.rows_n
+        return is_enough and column.distinct_n * PARTIAL_REPEATS <= column.filled_n
+
+    fit = [
+        column
         for column in look.columns
         if column.kind == "text"
         and column.name not in taken
         and 2 <= column.distinct_n <= most_n
-        and column.filled_n == look.rows_n
+        and (column.filled_n == look.rows_n or is_repeated(column))
         and column.median_length <= TASK_LENGTH_MAX
     ]
+    return [column.name for column in sorted(fit, key=lambda column: column.filled_n < look.rows_n)]
 
 
 def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
     """Return the column of `task_columns` with the most likely word of `TASK_WORDS` in its name; None if no name has such a word.
 
-    Other columns, such as a channel or a language, are not guessed, because a task column adds a strategy and so another list.
+    A column with a value in every row is preferred. Other columns, such as a channel or a language, are not guessed, because a
+    task column adds a strategy and so another list.
     """
-    return _by_name([look.column(name) for name in task_columns(look, taken)], TASK_WORDS, taken)
+    fit = [look.column(name) for name in task_columns(look, taken)]
+    whole = [column for column in fit if column.filled_n == look.rows_n]
+    return _by_name(whole, TASK_WORDS, taken) or _by_name(fit, TASK_WORDS, taken)
 
 
 def budget(look: FileLook, prompt: ColumnLook) -> int:
@@ -229,6 +246,8 @@ def _reading(look: FileLook) -> Mapping[str, object]:
 
 
 def _about_tasks(answers: Answers) -> list[str]:
+    if answers.votes_tasks:
+        return ["task_labels: {missing: nearest}  # a row without a task gets that of the nearest labelled prompts"]
     if answers.task:
         return []
     key = answers.columns.get("id", "prompt_id")
@@ -251,9 +270,10 @@ def _about_benchmark(look: FileLook, answers: Answers) -> list[str]:
     if answers.response is None:
         return []
     answered_n = look.column(answers.response).filled_n
-    tasks_n = 1 if answers.task is None else look.column(answers.task).distinct_n
+    has_tasks = answers.task is not None and not answers.votes_tasks  # held-out prompts are chosen before the votes
+    tasks_n = look.column(answers.task).distinct_n if answers.task is not None and has_tasks else 1
     prompts_n = look.column(answers.prompt).distinct_n if isinstance(answers.prompt, str) else look.rows_n
     if answered_n < max(ANSWERED_MIN, 2 * tasks_n) or answers.budget_n + answered_n // 2 > prompts_n:
         return []
-    settings = {"name": "held_out", **({"per_task": HELD_PER_TASK} if answers.task else {"share": HELD_SHARE})}
+    settings = {"name": "held_out", **({"per_task": HELD_PER_TASK} if has_tasks else {"share": HELD_SHARE})}
     return [f"benchmarks: {written([settings])}  # answered prompts that no list and no training sees"]

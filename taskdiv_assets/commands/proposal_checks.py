@@ -20,11 +20,15 @@ def column_problem(found: FileLook, answer: str, *, with_none: bool = True) -> s
 
 
 def task_problem(found: FileLook, answer: str) -> str | None:
-    """Check that a column has a task in every row. `none` is accepted too."""
+    """Check that a column has a task in at least one row. `none` is accepted too."""
     if (problem := column_problem(found, answer)) or answer == NONE:
         return problem
-    empty_n = found.rows_n - found.column(answer).filled_n
-    return f"{empty_n:,} rows have no {answer!r}; expected a column that is filled in every row" if empty_n else None
+    is_empty = not found.column(answer).filled_n
+    return (
+        f"no row has a {answer!r}; expected a column with the task of at least some rows, or {NONE}"
+        if is_empty
+        else None
+    )
 
 
 def id_problem(found: FileLook, answer: str) -> str | None:

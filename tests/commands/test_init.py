@@ -252,9 +252,44 @@ def test_an_id_is_a_column_that_no_run_would_refuse(column: tuple[object, ...], 
 def test_a_task_is_guessed_by_name_and_offered_by_its_few_values() -> None:
     columns = [(name, "text", 100, 5, 6, ("x",)) for name in ("channel", "category")]
     found = look_of(100, *columns, ("topic", "text", 90, 5, 6, ("x",)), ("question", "text", 100, 100, 80, ("a b",)))
-    assert proposal.task_columns(found, ["question"]) == ["channel", "category"]
+    assert proposal.task_columns(found, ["question"]) == ["channel", "category", "topic"]
     assert proposal.task_column(found, ["question"]) == "category"
-    assert proposal.task_column(found, ["question", "category"]) is None
+    assert proposal.task_column(found, ["question", "category"]) == "topic"
+    assert proposal.task_column(found, ["question", "category", "topic"]) is None
+
+
+@pytest.mark.parametrize(
+    ("filled_n", "distinct_n", "is_task"), [(1000, 200, True), (200, 8, True), (200, 41, False), (40, 8, False)]
+)
+def test_a_column_filled_in_some_rows_is_of_tasks_if_values_repeat(
+    filled_n: int, distinct_n: int, is_task: bool
+) -> None:
+    topic = ("topic", "text", filled_n, distinct_n, 6, ("x",))
+    found = look_of(1000, topic, ("question", "text", 1000, 1000, 80, ("a b",)))
+    assert (proposal.task_column(found, ["question"]) == "topic") is is_task
+
+
+def test_rows_without_a_task_get_that_of_the_nearest_prompts(here: Path) -> None:
+    rows = [
+        f"Why is thing {i} {'late' if i % 2 else 'dear'}?,{('price', 'delivery')[i % 2] if i < 20 else ''},yes"
+        for i in range(100)
+    ]
+    (here / "asked.csv").write_text("\n".join(["question,topic,answer", *rows, "Why?,,"]) + "\n")
+    for options in (["--yes"], ["--task", "topic"]):
+        result = init("asked.csv", *options, "--budget", "30")
+        assert result.exit_code == 0, result.output
+        said = " ".join(result.stdout.split())
+        assert (
+            "tasks: 81 rows have no topic; each gets that of the nearest labelled prompts (`task_labels: {missing: nearest}`)"
+            in said
+        )
+        assert "see the tasks: taskdiv tasks show asked" in said and "no column" not in said
+        made = experiment_file.load(str(here / "asked.yaml"))
+        assert made.pool.columns is not None and made.pool.columns.task == "topic"
+        assert made.task_labels.missing == "nearest" and made.labels_from == "column"
+        assert made.strategies == ["task_diversity", "random"]
+        assert made.held_out is not None and made.held_out.share == 0.1
+        (here / "asked.yaml").unlink()
 
 
 @pytest.mark.parametrize(
