@@ -68,9 +68,15 @@ def id_cell(prompt_id: str) -> str:
     return f"'{prompt_id}" if _NUMBER_LIKE.fullmatch(prompt_id) else prompt_id
 
 
+def own_id_cell(own_id: str) -> str:
+    """Return an own id without U+0000, with an apostrophe in front if a spreadsheet program would change the id's digits."""
+    shown = own_id.replace("\0", "")
+    return f"'{shown}" if _CHANGING_NUMBER.fullmatch(shown) else shown
+
+
 def _cell(column: str, value: str | int | None, layout: Layout) -> str | int:
     if not isinstance(value, str):
         return "" if value is None else value
     if column == "prompt_id":
         return id_cell(value)
-    return f"'{value}" if column == layout.own_id and _CHANGING_NUMBER.fullmatch(value) else value
+    return own_id_cell(value) if column == layout.own_id else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,10 @@ from rich.markup import escape
 from data_contracts.footer import Footer
 from taskdiv_assets.annotating import new_tasks
 from taskdiv_assets.annotating.delivery import check_target, write_whole
-from taskdiv_assets.annotating.formats import csv_bytes, id_cell
+from taskdiv_assets.annotating.formats import csv_bytes, id_cell, own_id_cell
+from taskdiv_assets.annotating.layout import OWN_ID
+from taskdiv_assets.annotating.layout import folded as folded_name
+from taskdiv_assets.annotating.lists import layout_of
 from taskdiv_assets.annotating.new_tasks import Moves
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.task_labels import by_texts, label_settings
@@ -33,6 +37,7 @@ from taskdiv_assets.storage.store import Store
 
 tasks_app = typer.Typer(help="Show the tasks of a pool, and export them for editing.", no_args_is_help=True)
 SHOWN_LENGTH_MAX = 70  # characters of a central prompt in the table
+POOL_COLUMNS = ("prompt_id", "source_id", "prompt")
 OUT = Annotated[Path, typer.Option("--output", "--out", "-o", metavar="FILE.csv", help="File to write.")]
 
 
@@ -64,6 +69,7 @@ def tasks_show(experiment: EXPERIMENT) -> None:
 def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
     """Write a mapping file with the task of each prompt. Rename, merge or split tasks there, and use it as `from: mapping`.
 
+    If your file has a column of ids (`columns: {id: …}`), the mapping file has it too, and can be joined with yours.
     If labelled prompts voted on the tasks of others, the column `confidence` holds the share of the votes for the task.
 
     Example: taskdiv tasks export questions --out tasks.csv
@@ -74,17 +80,8 @@ def tasks_export(experiment: EXPERIMENT, output: OUT) -> None:
         target = output.expanduser().absolute()
         check_target(target)
         store = Store(chosen.name)
-        pool = store.read_table("raw_pool", columns=["prompt_id", "prompt"]).table
-        prompts = pool["prompt"].take(pc.index_in(table["prompt_id"], pool["prompt_id"].combine_chunks()))
-        rows = sorted(zip(table["task"].to_pylist(), table["prompt_id"].to_pylist(), prompts.to_pylist(), strict=True))
-        sure = votes.confidences(store, footer.notes) if votes.FILE_NOTE in footer.notes else None
-        columns = ("prompt_id", "task", *(() if sure is None else ("confidence",)), "prompt")
-        cells = (
-            (id_cell(prompt_id), task, *(() if sure is None else (_number(sure.get(prompt_id)),)), prompt)
-            for task, prompt_id, prompt in rows
-        )
-        write_whole(target, csv_bytes(columns, cells))
-        say(f"wrote {near(target)}: {len(rows):,} prompts in {len(table['task'].unique()):,} tasks")
+        write_whole(target, _mapping_file(chosen, table, footer))
+        say(f"wrote {near(target)}: {table.num_rows:,} prompts in {len(table['task'].unique()):,} tasks")
         if held_n := held_items.read(store).num_rows:
             note(f"note: {held_n:,} held-out prompts are not in the file, and stay held out when it is used")
         note(*(f"note: {line}" for line in _fixed(chosen, footer)))
@@ -166,6 +163,25 @@ def _finer(experiment: Experiment, table: pa.Table) -> dict[str, int]:
         row["task"]: row["source_task_count_distinct"]
         for row in both.aggregate([("source_task", "count_distinct")]).to_pylist()
     }
+
+
+def _mapping_file(experiment: Experiment, table: pa.Table, footer: Footer) -> bytes:
+    """Return the CSV of `taskdiv tasks export`, sorted by task and prompt_id. `table` and `footer` are those of task_labels."""
+    store = Store(experiment.name)
+    pool = store.read_table("raw_pool", columns=POOL_COLUMNS).table
+    pool = pool.take(pc.index_in(table["prompt_id"], pool["prompt_id"].combine_chunks()))
+    sure = votes.confidences(store, footer.notes) if votes.FILE_NOTE in footer.notes else None
+    own_id = layout_of(experiment, store).own_id
+    own_id = OWN_ID if own_id is not None and folded_name(own_id) in ("confidence", "source_task") else own_id
+    with_own, with_sure = own_id is not None, sure is not None
+    columns = (own_id or "", "prompt_id", "task", "confidence", "prompt")
+    has = (with_own, True, True, with_sure, True)
+    rows = sorted(zip(table["task"].to_pylist(), *(pool[name].to_pylist() for name in POOL_COLUMNS), strict=True))
+    cells = (
+        (own_id_cell(own or ""), id_cell(prompt_id), task, _number((sure or {}).get(prompt_id)), prompt)
+        for task, prompt_id, own, prompt in rows
+    )
+    return csv_bytes([*compress(columns, has)], (tuple(compress(row, has)) for row in cells))
 
 
 def _number(confidence: float | None) -> str:

@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
 )
 # An export puts an apostrophe before ids and names that a spreadsheet program would read as a number or a formula.
 _ADDED = re.compile(r"'(?=\s*[=+\-@＝＋－＠]|[\t\r\n]|\d[\de]{15}$)")
+_ADDED_TO_ID = re.compile(r"'(?=(0\d+|\d{16,}|\d+(\.\d+)?e[+-]?\d+)$)", re.ASCII | re.IGNORECASE)  # before an own id
 BY_NAME = ("prompt_id", "source_task")  # names of the key column if `key` is not set
 _HOW: tuple[How, ...] = ("column", "mapping", "discovered", "none", "rules", "nearest")
 
@@ -87,7 +88,8 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, left_out: Collection[str]
     task = settings.task or "task"
     source = read_file(path, partial(_choose, key=settings.key, task=task), Options(is_pool=False))
     column = next(name for name in source.columns if name != task)
-    mapping = _mapping(source, column, task, skips_blank=settings.missing is not None)
+    names = frozenset(pool["source_id"].to_pylist()) | frozenset(pool["source_task"].to_pylist())
+    mapping = _mapping(source, column, task, names, skips_blank=settings.missing is not None)
     held = _held(pool, mapping, column, source.name)
     keys = pool.column(held).to_pylist()
     if held == "prompt_id":
@@ -143,7 +145,10 @@ def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place:
     return best
 
 
-def _mapping(source: Source, key: str, task_column: str, *, skips_blank: bool = False) -> dict[str | None, str]:
+def _mapping(
+    source: Source, key: str, task_column: str, names: Collection[str | None], *, skips_blank: bool = False
+) -> dict[str | None, str]:
+    """Return the task of each key. An added apostrophe is removed from a key that is not in `names`, the names in the pool."""
     mapping: dict[str | None, str] = {}
     for row, (name, task) in enumerate(zip(source.columns[key], source.columns[task_column], strict=True), start=1):
         if skips_blank and (task is None or is_blank(task)):
@@ -151,6 +156,7 @@ def _mapping(source: Source, key: str, task_column: str, *, skips_blank: bool = 
         if name is None or is_blank(name) or task is None or is_blank(task):
             raise ValueError(f"{source.name}, row {row}: {key} is {name!r} and {task_column} {task!r}; expected both.")
         name, task = (_ADDED.sub("", text, count=1) if text.startswith("'") else text for text in (name, task))
+        name = name if name in names else _ADDED_TO_ID.sub("", name, count=1)
         if mapping.setdefault(name, task) != task:
             twice = f"{source.name}, row {row}: {key} {name!r}"
             raise ValueError(f"{twice} has the tasks {mapping[name]!r} and {task!r}; keep one.")

@@ -18,7 +18,9 @@ from taskdiv_assets.annotating.layout import Layout, Row, check_extras, own_id_c
 from taskdiv_assets.annotating.lists import ListName, gather
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.cli import app
+from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.pools import labels
 from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import TICKETS, opened
 from tests.home import Home
@@ -70,6 +72,22 @@ def test_the_users_own_id_comes_first_and_columns_on_request(own: Home, file_for
 def test_ids_that_would_turn_into_numbers_are_kept_from_it(own: Home) -> None:
     said("export", "tickets", "-o", "list.csv")  # the format by the ending
     assert {row["ticket"] for row in rows_in(Path("list.csv"))} == {"8", "T-2", "'1e5", "'00123"}
+
+
+def test_exported_tasks_have_the_users_own_ids_and_go_back_in(own: Home) -> None:
+    result = CliRunner().invoke(app, ["tasks", "export", "tickets", "-o", "tasks.csv"])
+    assert result.exit_code == 0, result.output
+    rows = rows_in(Path("tasks.csv"))
+    assert list(rows[0]) == ["ticket", "prompt_id", "task", "prompt"]
+    tasks = {ticket: topic for ticket, _, _, topic in TICKETS if ticket not in ("T-3", "T-7")}  # copies of T-2
+    assert {row["ticket"].removeprefix("'"): row["task"] for row in rows} == tasks
+    pool, stored = (Store("tickets").read_table(name).table for name in ("raw_pool", "task_labels"))
+    for key in ("prompt_id", "ticket"):
+        mapping = TaskLabels.model_validate(
+            {"from": "mapping", "path": "tasks.csv"} | ({"key": key} if key == "ticket" else {})
+        )
+        again = labels.from_mapping(pool, mapping).select(["prompt_id", "task"])
+        assert sorted(map(str, again.to_pylist())) == sorted(map(str, stored.select(["prompt_id", "task"]).to_pylist()))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
