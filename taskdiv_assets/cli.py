@@ -14,6 +14,7 @@ from rich.table import Table
 
 import reports
 from taskdiv_assets import __version__
+from taskdiv_assets.annotating import gone
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import planning, preflight, running, stopping
 from taskdiv_assets.commands.adapter_commands import adapters_app
@@ -150,7 +151,13 @@ def _wanted(
 
 def _say_next(experiment: Experiment, wanted: Filter, called: str) -> None:
     found = planning.plan(experiment, Store(experiment.name), wanted._replace(until=None))
+    _say_gone(found)
     say(*next_lines(called, wanted.options, found.standing))
+
+
+def _say_gone(found: planning.Plan) -> None:
+    if gone_n := found.standing.gone_n:
+        note(f"note: {gone.sentence(gone_n)}")
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
@@ -186,6 +193,7 @@ def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = No
         found = planning.plan(chosen, store, wanted, looked.pool, looked.texts)
         steps = next_lines(experiment, wanted.options, found.standing)
         print_plan(out, chosen, found, steps)
+        _say_gone(found)
         if found.standing.is_done:
             say_where(chosen)
 

@@ -23,6 +23,7 @@ import data_contracts
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
+from taskdiv_assets.annotating.gone import sent_ids
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import fixed_tasks
@@ -117,10 +118,10 @@ def import_answers(
     store = lineage.store
     lineage.fresh(Unit("raw_pool"))
     items = held_items.read(store) if lineage.experiment.has_later_answers else None
-    ids = pool_ids(store, items)
+    ids = pool_ids(store, items)._replace(sent_ids=sent_ids(store))
     resolved, unresolved = resolve([*file.answers, *file.unanswered], ids)
-    valid, unusable = judge([answer for answer in resolved if answer.response], ids.prompt_ids)
-    blank = judge([answer for answer in resolved if not answer.response], ids.prompt_ids)
+    valid, unusable = judge([answer for answer in resolved if answer.response], ids.prompt_ids, ids.sent_ids)
+    blank = judge([answer for answer in resolved if not answer.response], ids.prompt_ids, ids.sent_ids)
     unusable = sorted([*file.problems, *unresolved, *unusable, *blank.problems])
     if unusable and not (is_accepting_valid and valid):
         raise ValueError(_refusal(file, unusable, len(valid)))

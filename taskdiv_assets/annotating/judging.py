@@ -8,7 +8,7 @@ functions reject a row that contains other rows because of a wrong quote.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from taskdiv_assets.annotating.answer_files import Answer
@@ -19,6 +19,10 @@ SHOWN = 60  # characters of an id in a message
 # Forms to which spreadsheet programs change an id that looks like a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
 _NUMBER = re.compile(r"\d([.,]\d+)?e[+]?\d+|\d{1,16}", re.IGNORECASE | re.ASCII)
 _CONTINUES = "the row continues to line {} of the file, which"
+GONE = (
+    "was sent out, but the row of this prompt is no longer in the pool: put the row back into your file with its text, and run "
+    "`taskdiv run` before you import again"
+)
 QUOTE = "a quote is missing, or one too many. That row and the others inside were not read"
 
 
@@ -28,6 +32,9 @@ class PoolIds(NamedTuple):
     prompt_ids: Mapping[str, str]  # prompt_id of an answer → prompt_id in the pool; they differ for a dropped copy
     own_ids: Mapping[str, str | None]  # own id → prompt_id of the pool; None if several prompts have the own id
     own_of: Mapping[str, str]  # prompt_id → own id
+    sent_ids: Set[str] = (
+        frozenset()
+    )  # prompt ids and own ids of prompts that were sent out; the pool may no longer have them
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str | None]], dropped: Mapping[str, str]) -> PoolIds:
@@ -96,6 +103,8 @@ def _disagreement(answer: Answer, ids: PoolIds) -> str:
     if not answer.own_ids and prompt is None and bare(answer.prompt_id) in ids.own_ids:
         return f"prompt_id {shown!r} is one of your own ids; use --columns id=COLUMN to read a column of own ids"
     for name, own in answer.own_ids:
+        if answer.prompt_id in ids.sent_ids and prompt is None and bare(own) not in ids.own_ids:
+            return f"prompt_id {shown!r} ({name} {own[:SHOWN]!r}) {GONE}"
         if answer.prompt_id and not _agrees(own, prompt, ids):
             own_of = "is not in the pool of this experiment"
             if prompt is not None:
@@ -105,6 +114,8 @@ def _disagreement(answer: Answer, ids: PoolIds) -> str:
                 f"remove the column that is wrong"
             )
         if not answer.prompt_id and bare(own) not in ids.own_ids:
+            if bare(own) in ids.sent_ids:
+                return f"{name} {own[:SHOWN]!r} {GONE}"
             return f"{name} {own[:SHOWN]!r} is not in the pool of this experiment; expected an id of your file, or a prompt_id"
         if not answer.prompt_id and ids.own_ids[bare(own)] is None:
             return f"{name} {own[:SHOWN]!r} is the id of several prompts; add the column prompt_id from the list"
@@ -130,12 +141,13 @@ class Judged(NamedTuple):
     problems: list[Problem]
 
 
-def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
+def judge(answers: Sequence[Answer], known: Collection[str], sent_ids: Set[str] = frozenset()) -> Judged:
     """Return those answers of one file that can be stored, and a problem for each of the others.
 
     An answer is rejected if its prompt is unknown or its row contains another row. Equal answers to a prompt are accepted. If the
     answers to a prompt differ and one of them has no time, all of them are rejected. If each of them has a time, all are kept and
     the latest counts. `known` contains the ids of the pool's prompts, and of held-out items whose answers are imported.
+    `sent_ids` contains the ids of prompts that were sent out.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []
@@ -146,7 +158,7 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
             groups.setdefault(answer.prompt_id, []).append(answer)
     valid: list[Answer] = []
     for prompt_id, group in groups.items():
-        reasons = _reasons(prompt_id, group, known)
+        reasons = _reasons(prompt_id, group, known, sent_ids)
         problems += [Problem(answer.row, prompt_id, reason) for answer, reason in zip(group, reasons, strict=False)]
         valid += group if not reasons else []
     valid.sort(key=lambda answer: (answer.answered_at.timestamp() if answer.answered_at else 0.0, answer.row))
@@ -161,9 +173,11 @@ def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
     return ""
 
 
-def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str]) -> list[str]:
+def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str], sent_ids: Set[str]) -> list[str]:
     """Return for each answer to a prompt why it is rejected; an empty list if all the answers can be used."""
     if prompt_id not in known:
+        if prompt_id in sent_ids:
+            return [f"prompt_id {prompt_id[:SHOWN]!r} {GONE}"] * len(group)
         is_number = _NUMBER.fullmatch(prompt_id) is not None
         hint = "; a spreadsheet program may have made it a number: copy it from the list again" if is_number else ""
         return [f"prompt_id {prompt_id[:60]!r} is not in the pool of this experiment{hint}"] * len(group)

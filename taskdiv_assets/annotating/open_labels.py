@@ -17,8 +17,8 @@ class OpenLabels:
 
     def __init__(self, store: Store, lineage: Lineage) -> None:
         self.store, self.lineage = store, lineage
-        every = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
-        self.entries, self.went_out = ledger.sent(every), ledger.sent_prompt_ids(every)
+        self.every = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
+        self.entries, self.went_out = ledger.sent(self.every), ledger.sent_prompt_ids(self.every)
         self.sent = {prompt_id for entry in self.entries for prompt_id in entry.prompt_ids}
         self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
 

@@ -21,6 +21,7 @@ class Standing(NamedTuple):
     is_done: bool  # every result is fresh, except `tuning_choice` and scores that wait for answers
     items_to_send_n: int = 0  # held-out items that need an answer and were not sent
     items_out_n: int = 0  # held-out items that were sent and have no answer yet
+    gone_n: int = 0  # prompts that were sent, have no answer, and are no longer in the pool
 
 
 def next_lines(name: str, options: str, standing: Standing) -> list[str]:

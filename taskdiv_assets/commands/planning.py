@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from data_contracts.footer import Footer
+from taskdiv_assets.annotating.gone import sent_but_gone
 from taskdiv_assets.annotating.lists import Gathered, gather_held_out
 from taskdiv_assets.annotating.open_labels import OpenLabels
 from taskdiv_assets.assets import REGISTRY
@@ -165,6 +166,7 @@ def _standing(
         is_done=is_rest_done and not any(set(entry.missing) - waiting for entry in cells),
         items_to_send_n=len(items.batch),
         items_out_n=items.out_n,
+        gone_n=len(sent_but_gone(labels.store, labels.every)) if lineage.is_fresh(Unit("raw_pool")) else 0,
     )
 
 

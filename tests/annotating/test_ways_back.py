@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from taskdiv_assets.annotating.answer_files import AnswerFile, Reading, read_answers
 from taskdiv_assets.annotating.columns import Names
@@ -17,10 +19,14 @@ from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import find_experiment, import_answers, imports, own_id_columns, pool_ids
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.cli import app
 from taskdiv_assets.commands.consoles import escaped, visible
+from taskdiv_assets.commands.planning import plan
 from taskdiv_assets.graph.known_answers import known_answers
-from tests.annotating.conftest import opened
-from tests.annotating.test_lists import BOTH, refused, said
+from taskdiv_assets.graph.units import Unit
+from tests.annotating.conftest import TICKETS, opened
+from tests.annotating.test_lists import BOTH, refused, rows_in, said
+from tests.graph import make_unit
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("annotating")
@@ -129,6 +135,37 @@ def test_two_ids_have_to_agree(own: Home) -> None:
     assert "that prompt_id is not in the pool" in problems[2].reason
     with pytest.raises(ValueError, match="3 row"):
         import_answers(REGISTRY.look(experiment, store), file, None)
+
+
+def test_rows_that_were_removed_after_they_were_sent_are_noted_and_named(own: Home) -> None:
+    said("export", "tickets", "--strategy", "random", "--budget", "4", "-o", "list.csv")
+    (first, second, *_), answered = (rows := rows_in(Path("list.csv"))), own.folder / "answered.csv"
+    tickets, settings = own.folder / "tickets.csv", own.folder / "results/tickets/experiment.yaml"
+    gone = {row["ticket"].removeprefix("'") for row in (first, second)}
+    gone |= {"T-2", "T-3", "T-7"} if "T-2" in gone else set()  # the copies of one prompt
+    with tickets.open("w", newline="", encoding="utf-8") as file:
+        kept = [one for one in TICKETS if one[0] not in gone]
+        csv.writer(file).writerows([("ticket", "question", "channel", "topic"), *kept])
+    settings.write_text(settings.read_text().replace("path: tickets.csv", f"path: {tickets}"))
+    experiment, store = opened(own, "tickets")
+    assert plan(experiment, store).standing.gone_n == 0  # the stored pool is stale
+    make_unit(experiment, store, Unit("raw_pool"))
+    assert plan(experiment, store).standing.gone_n == 2
+    shown = CliRunner().invoke(app, ["plan", "tickets"])
+    assert "note: 2 prompts that were sent out are no longer in the pool: put their rows back to import" in shown.stderr
+    for columns, name in (
+        (("ticket", "prompt_id"), "prompt_id"),
+        (("prompt_id",), "prompt_id"),
+        (("ticket",), "ticket"),
+    ):
+        with answered.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(
+                [(*columns, "response"), *((*(row[one] for one in columns), "ok") for row in rows)]
+            )
+        found = refused("import", "tickets", answered.name)
+        shown_id = first[name].removeprefix("'")
+        assert "2 row(s)" in found and f"{name} {shown_id!r}" in found.replace('"', "'").replace("''", "'"), found
+        assert "was sent out, but the row of this prompt is no longer in the pool" in found and "disagree" not in found
 
 
 def test_an_own_id_that_is_unknown_or_of_several_prompts_is_refused() -> None:
