@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from taskdiv_assets.selection.smart import PART_PROMPTS
 from tests.evidence import sizing
 from tests.evidence.sizing import ModelShape, Rate, Rates, Workload
 
@@ -165,16 +166,17 @@ def order_s(strategy: str, width: int, work: Workload, host: HostRates, needs: f
 
     Coverage is counted by its products. facility_location compares each pair of prompts once: n² · d operations. k_center and
     dpp compare each prompt with each pick: at most 2 · n · k · d operations, because they skip a part. dpp uses float64 at half
-    the rate.
+    the rate. smart compares each pair of prompts of a task, in parts of at most PART_PROMPTS prompts.
     """
     n, d = work.prompts_n, width
     if "embeddings" not in needs:
         return work.seeds_n * n * host.order_s.value, 1
     picks_n = min(n, work.ranking_depth)
-    operations = {"facility_location": n * n * d, "dpp": 4 * n * picks_n * d}.get(strategy, 2 * n * picks_n * d)
+    pairs_n = n * min(n // work.tasks_n, PART_PROMPTS)
+    operations = {"facility_location": n * n * d, "dpp": 4 * n * picks_n * d, "smart": pairs_n * d}
     turns_n = work.seeds_n if strategy == "k_center" else 1
     rate = host.products.value * host.product_share.value * host.coverage_cores * host.coverage_share.value
-    return turns_n * operations / rate, host.coverage_cores
+    return turns_n * operations.get(strategy, 2 * n * picks_n * d) / rate, host.coverage_cores
 
 
 def tasks_of(

@@ -28,6 +28,7 @@ from tests.evidence.marked import replace_marked
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "SCALING.md"
 MACHINE = "2 cores (one used), 24 GB, no GPU"
+ELSEWHERE = ("smart",)  # not measured here, but at a million prompts (docs/SELECTION.md)
 GREEDY = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_greedy)
 TABLES = ("random", "weighted_task_diversity_min_margin")
 MEASURED = "measured at ten million"
