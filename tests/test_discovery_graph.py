@@ -176,6 +176,8 @@ def test_tasks_go_out_as_a_file_and_come_back_renamed_and_merged(campaign: Campa
     assert shown.returncode == 0, shown.stderr
     assert "central prompts" in shown.stdout and "How do I reset my" in shown.stdout
     assert "found: 4 tasks by their words; under another seed, 0% of the prompts" in shown.stdout
+    before, _, after = shown.stdout.partition("found: ")
+    assert len(before.splitlines()) == 4 * 4 and "taskdiv tasks export found.yaml --out tasks.csv" in after
     assert say("tasks", "export", "found.yaml", "--out", "tasks.csv").returncode == 0
     assert "already exists" in say("tasks", "export", "found.yaml", "--out", "tasks.csv").stderr
 

@@ -25,6 +25,7 @@ from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.task_labels import by_texts, label_settings
 from taskdiv_assets.commands.consoles import folded, is_interactive, near, note, out, plain_errors, say, visible
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
+from taskdiv_assets.commands.task_lines import CENTRAL_N, lines_of
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.drawings import counted
@@ -36,7 +37,6 @@ from taskdiv_assets.pools.discovery.labelling import NOTE
 from taskdiv_assets.storage.store import Store
 
 tasks_app = typer.Typer(help="Show the tasks of a pool, and export them for editing.", no_args_is_help=True)
-SHOWN_LENGTH_MAX = 70  # characters of a central prompt in the table
 POOL_COLUMNS = ("prompt_id", "source_id", "prompt")
 OUT = Annotated[Path, typer.Option("--output", "--out", "-o", metavar="FILE.csv", help="File to write.")]
 
@@ -53,16 +53,22 @@ def tasks_show(experiment: EXPERIMENT) -> None:
         found = footer.notes.get(NOTE)
         by_name = {one["task"]: one for one in found["tasks"]} if found else {}
         below = _finer(chosen, table)
-        shown = folded(
-            "task", "prompts", *(("finer tasks",) if below else ()), *(("terms", "central prompts") if found else ())
-        )
+        shown = folded("task", "prompts", *(("finer tasks",) if below else ()))
         for task, prompts_n in counted(table["task"]).items():
+            if found:
+                say(*lines_of(task, prompts_n, by_name.get(task), out.width, below.get(task)))
+                continue
             finer = (f"{below.get(task, 0):,}",) if below else ()
-            about = _about(by_name.get(task)) if found else ()
-            shown.add_row(*map(escape, (_line(task), f"{prompts_n:,}", *finer, *about)))
-        out.print(shown)
+            shown.add_row(*map(escape, (_line(task), f"{prompts_n:,}", *finer)))
+        if not found:
+            out.print(shown)
         for line in [*(_summary(found) if found else ()), votes.stated(footer.notes), *_fixed(chosen, footer)]:
             say(*([line] if line else []))
+        if found:
+            say(
+                f"a found task is shown with its terms and {CENTRAL_N} central prompts; all prompts: "
+                f"taskdiv tasks export {experiment} --out tasks.csv"
+            )
 
 
 @tasks_app.command("export")
@@ -186,14 +192,6 @@ def _mapping_file(experiment: Experiment, table: pa.Table, footer: Footer) -> by
 
 def _number(confidence: float | None) -> str:
     return "" if confidence is None else f"{confidence:.2f}"
-
-
-def _about(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    if found is None:  # a task that a rule gives
-        return "", ""
-    prompts = (_line(one["prompt"]) for one in found["central"])
-    cut = (one if len(one) <= SHOWN_LENGTH_MAX else f"{one[:SHOWN_LENGTH_MAX]}…" for one in prompts)
-    return _line(", ".join(found["terms"])), "\n".join(cut)
 
 
 def _summary(found: Mapping[str, Any]) -> Iterator[str]:

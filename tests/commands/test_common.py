@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from taskdiv_assets import __version__
 from taskdiv_assets.cli import app
 from taskdiv_assets.commands import ui
+from taskdiv_assets.commands.task_lines import lines_of
 from tests.home import Home
 
 NEW = (
@@ -40,6 +42,18 @@ def test_every_command_helps_under_both_names(command: str) -> None:
 @pytest.mark.parametrize("command", NEW)
 def test_a_new_command_shows_an_example(command: str) -> None:
     assert "Example: " in CliRunner().invoke(app, [*command.split(), "--help"]).output
+
+
+@pytest.mark.parametrize("width_n", [40, 80, 400])
+def test_a_found_task_is_shown_in_four_lines_that_fit(width_n: int) -> None:
+    prompts = ["How do I\nreset [bold]my[/] password? " * 9, "パスワードを忘れました。" * 20, "a third one"]
+    found = {"terms": [f"term {i}" for i in range(40)], "central": [{"prompt": one} for one in prompts]}
+    name = "reset, password, \x1b[2J, " * 10
+    shown = [*lines_of(name, 1234, found, width_n)]
+    assert len(shown) == 4 and all(cell_len(line) <= width_n and line.isprintable() for line in shown)
+    assert shown[0].startswith("reset, password") and shown[0].endswith("…: 1,234 prompts")
+    assert shown[1].startswith("    terms: term 0, term 1") and "How do I reset [bold]my[/]" in shown[2]
+    assert [*lines_of("other", 1, None, 80, 3)] == ["other: 1 prompt, 3 finer tasks"]
 
 
 def test_the_version_is_printed() -> None:
