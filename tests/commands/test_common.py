@@ -48,7 +48,7 @@ def test_a_new_command_shows_an_example(command: str) -> None:
 def test_a_found_task_is_shown_in_four_lines_that_fit(width_n: int) -> None:
     prompts = ["How do I\nreset [bold]my[/] password? " * 9, "パスワードを忘れました。" * 20, "a third one"]
     found = {"terms": [f"term {i}" for i in range(40)], "central": [{"prompt": one} for one in prompts]}
-    name = "reset, password, \x1b[2J, " * 10
+    name = "reset, password, \x1b[2J, " * 20
     shown = [*lines_of(name, 1234, found, width_n)]
     assert len(shown) == 4 and all(cell_len(line) <= width_n and line.isprintable() for line in shown)
     assert shown[0].startswith("reset, password") and shown[0].endswith("…: 1,234 prompts")
