@@ -23,7 +23,7 @@ class Budgets(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One strategy at one budget, with the expected seeds and the seeds that have scores."""
+    """One strategy at one budget, with the expected seeds, and the seeds that have scores by every metric that the cell has."""
 
     strategy: str
     budget_n: int

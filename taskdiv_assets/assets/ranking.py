@@ -210,7 +210,10 @@ def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
 
 
 def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: int) -> dict[str, object]:
-    """Return the settings in the identity of a strategy's order over `pool_n` prompts."""
+    """Return the settings of a strategy's order over `pool_n` prompts for its identity, without those of `cost_settings`.
+
+    `depth` is the number of ranked prompts. Raise KeyError for a plug-in that is not installed, ValueError for a broken one.
+    """
     seeds = sorted(experiment.selection_seeds)
     settings: dict[str, object] = {"strategy": strategy, "selection_seeds": seeds, "depth": depth}
     if strategy == "facility_location":

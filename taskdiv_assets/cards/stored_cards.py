@@ -156,7 +156,10 @@ def _means(scores: Footer | None, seed: int | None) -> tuple[MeanScore, ...]:
 
 
 def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[MeanScore, ...]:
-    """Return the base model's means; () if they belong to another base model, or to other benchmark settings than `scores`."""
+    """Return the base model's means.
+
+    Return () if they or `scores` are missing, if they belong to another base model, or if `scores` has other benchmark settings.
+    """
     found = lineage.footer(Unit("base_scores"))
     if found is None or scores is None or found.inputs != {"base_model": base}:
         return ()

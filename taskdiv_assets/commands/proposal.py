@@ -234,7 +234,10 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
 
 
 def _reading(look: FileLook) -> Mapping[str, object]:
-    """Return the settings of the file reader that differ from the defaults."""
+    """Return the settings that the file reader needs, or that the user should see.
+
+    The user should see the sheet if there are several, and a separator that is no comma or is uncertain.
+    """
     found: dict[str, object] = {"encoding": look.encoding, "escape": look.escape}
     if look.separator not in (None, USUAL_SEPARATOR) or not look.has_clear_separator:
         found["separator"] = look.separator

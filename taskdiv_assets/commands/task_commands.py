@@ -160,7 +160,10 @@ def _stored(experiment: Experiment) -> tuple[pa.Table, Footer]:
 
 
 def _finer(experiment: Experiment, table: pa.Table) -> dict[str, int]:
-    """Return for each task, a value of the column `level`, the number of tasks of the source below it; {} without `level`."""
+    """Return, for each task, the number of distinct source tasks of its prompts. Return {} if `level` is not set.
+
+    A task is here a value of the column `level`.
+    """
     if experiment.task_labels.level is None:
         return {}
     pool = Store(experiment.name).read_table("raw_pool", columns=["prompt_id", "source_task"]).table

@@ -81,15 +81,17 @@ class Generated(Settings):
 class HeldOutBenchmark(Settings):
     """Items that are held out of the user's pool before any selection, or come from a file, and the scores of their answers.
 
-    The likelihood of each known answer is scored, and by option also an answer that the model writes. Exactly one of `per_task`,
-    `share` and `path` must be set. `path` requires `columns`, and excludes `answers: later`.
+    The likelihood of each known answer is scored. If `generated` is set, the model also writes an answer, which is scored, too.
+    Exactly one of `per_task`, `share` and `path` must be set. `path` requires `columns`, and excludes `answers: later`.
 
     Attributes:
-        per_task: number of items of each task, drawn by hash; at most half of the task's prompts.
-        share: share of each task's prompts, instead of `per_task`.
+        per_task: number of items of each task, drawn by hash among its answered prompts (with `answers: later`, among all its
+            prompts); at most half of them.
+        share: share of the same prompts, at least one item, instead of `per_task`.
         answers: with `known`, items are drawn from the answered prompts. With `later`, they are drawn from all prompts, and
             their answers are imported by `taskdiv annotations import`. Only answered items are scored.
-        path: file of items with their answers, instead of prompts of the pool. All its rows are items.
+        path: file of items, each with an answer, instead of prompts of the pool. Repeated prompts count once. Prompts of the
+            pool with the text of an item are taken out.
         columns: columns of that file: at least `prompt` and `response`, or `messages`.
         drop_duplicates: drop prompts from the pool that are near-duplicates of an item.
         generated: let the model also write an answer to each item, and compare it with the known answer.

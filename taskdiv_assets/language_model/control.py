@@ -94,7 +94,7 @@ def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int
 
 
 class _Reader:
-    """The special tokens of one tokenizer, and a copy of the tokenizer in which these tokens have other names."""
+    """The special tokens of one tokenizer. A fast tokenizer also gets a copy, if needed, in which they have other names."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in control_names(tokenizer)}

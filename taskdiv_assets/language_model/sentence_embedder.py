@@ -128,12 +128,21 @@ def _checked_names(folder: Path) -> list[str]:
 def memory_bytes(folder: Path) -> int:
     """Predict the memory of a sentence embedder in a local folder: its weights in float32, and a batch of the longest texts.
 
+    A batch counts as 0 if the folder does not say how long a text may be.
+
     Raises:
-        ValueError: the folder cannot be used (see `fingerprint`).
+        ValueError: the folder cannot be used (see `fingerprint`), or a weight file is damaged.
     """
+    from safetensors import SafetensorError
+
     names = _checked_names(folder)
     folders = {(folder / name).parent for name in names if name.endswith(".safetensors")}
-    weights_n = sum(map(model_folder.count_parameters, folders))
+    try:
+        weights_n = sum(map(model_folder.count_parameters, folders))
+    except SafetensorError as error:
+        raise ValueError(
+            f"{KIND} {folder}: a weight file is damaged or was cut short ({error}); copy it again"
+        ) from None
     sizes: dict[str, int] = {}
     for name in names:
         if PurePosixPath(name).name in ("config.json", "sentence_bert_config.json"):

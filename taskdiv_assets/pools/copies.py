@@ -41,7 +41,10 @@ def read(store: Store) -> pa.Table:
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
-    """Return the map of `kept_by_id` for the table of copies in the store; {} if there are no copies."""
+    """Return a map from the ids of each dropped copy (prompt id and own id) to the kept prompt id; {} if there are no copies.
+
+    For errors, see `side_files.read`.
+    """
     return kept_by_id(read(store))
 
 

@@ -40,7 +40,10 @@ TASK = "alpaca_eval"  # the only task, so the win rate is the plain mean over in
 def chosen_instructions(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction] | None = None
 ) -> list[Instruction]:
-    """Return the instructions that `sample` and `limit` select. `every` contains all instructions if they were read before."""
+    """Return the instructions that `sample` and `limit` select. `every` contains all instructions if they were read before.
+
+    If `every` is None, the source is read. Raise ValueError if the source cannot be used (see `read_instructions`).
+    """
     found = list(read_instructions(benchmark.source) if every is None else every)
     if benchmark.sample is not None:
         found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]

@@ -86,6 +86,8 @@ def test_modules_that_could_run_code_or_leave_the_folder_are_refused(
 def test_a_damaged_folder_is_refused_in_one_sentence(static: Path, tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     (static / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="a weight file is damaged or was cut short"):
+        sentence_embedder.memory_bytes(static)
     with pytest.raises(ValueError, match=r"static: the model cannot be used \(.*\); copy its folder again$"):
         load_encoder(EmbedderSource(path=str(static)))
     (static / "modules.json").write_text("[1")

@@ -107,10 +107,11 @@ def read_letter(text: str) -> tuple[float | None, str]:
 
 
 def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
-    """Return p(m) / (p(m) + p(M)). p(m) is the probability that the first token is m. None if neither letter is in `tokens`.
+    """Return p(m) / (p(m) + p(M)), where p(m) is the probability that the first token is m. None if both are 0.
 
-    A letter that is not in `tokens` counts as 0, because it is less likely than all tokens there. Spaces, quotes and brackets
-    around a letter are ignored; the source, logprob_parser of alpaca-eval 0.6.6, accepts only the bare tokens.
+    `tokens` has each token with the natural logarithm of its probability. A letter that is not in `tokens` counts as 0, as it
+    is less likely than all tokens there. Spaces, quotes and brackets around a letter are ignored; the source, logprob_parser of
+    alpaca-eval 0.6.6, accepts only the bare tokens.
     """
     chances = {FIRST: 0.0, SECOND: 0.0}
     for token, nats in tokens:
