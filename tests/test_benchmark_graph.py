@@ -454,6 +454,7 @@ def test_the_base_is_scored_by_the_same_questions(bench: Bench) -> None:
     }
 
 
+@pytest.mark.full
 def test_the_reports_answer_and_curve_stand_in_its_metadata(bench: Bench) -> None:
     graph = bench.variant(BBH)
     succeed(graph.run("cells", "benchmark_scores", key=CELL))

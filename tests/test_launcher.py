@@ -212,6 +212,7 @@ def test_a_process_that_ended_and_was_not_collected_is_gone() -> None:
     assert zombie.wait() == 0
 
 
+@pytest.mark.full
 def test_a_run_that_ends_between_two_looks_keeps_its_verdict(
     instance: dg.DagsterInstance, sleeper: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +232,7 @@ def test_a_run_that_ends_between_two_looks_keeps_its_verdict(
     assert the_run(instance).status == DagsterRunStatus.SUCCESS
 
 
+@pytest.mark.full
 def test_a_cancelled_run_whose_process_is_gone_is_cancelled_and_not_tried_again(
     instance: dg.DagsterInstance, sleeper: subprocess.Popen[str]
 ) -> None:

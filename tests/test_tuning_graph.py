@@ -135,6 +135,7 @@ class TestChoice:
 
 
 class TestWholeModels:
+    @pytest.mark.full
     def test_they_are_trained_scored_and_held_to_their_hash(self, bench: Bench) -> None:
         graph = bench.variant(("method: lora", "method: full"))
         succeed(graph.run("pool", "base_scores"))
@@ -162,6 +163,7 @@ class TestDivergence:
 
 
 class TestCheckpoints:
+    @pytest.mark.full
     def test_a_stopped_seed_goes_on_from_the_store_and_leaves_nothing_behind(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -204,6 +206,7 @@ class _Stopping:
             raise ValueError("stopped")
 
 
+@pytest.mark.full
 def test_other_versions_are_told_and_change_nothing(bench: Bench) -> None:
     graph = bench.variant()
     succeed(graph.run("cells", "adapter", key=CELL))

@@ -33,7 +33,11 @@ FOUND = TaskLabels.model_validate({"missing": "discovered", "tasks": 2})
 
 def pool(rows: list[int]) -> pa.Table:
     columns = {"prompt_id": [IDS[i] for i in rows], "prompt": [PROMPTS[i] for i in rows]}
-    return pa.table({**columns, "source_task": pa.array([TASKS[i] for i in rows], pa.string())})
+    sources = {
+        "source_id": pa.nulls(len(rows), pa.string()),
+        "source_task": pa.array([TASKS[i] for i in rows], pa.string()),
+    }
+    return pa.table({**columns, **sources})
 
 
 def done(rows: list[int], wanted: TaskLabels) -> labelling.Labelled:
