@@ -74,7 +74,7 @@ def _moved(results: Results, found: Found) -> Table:
 
 
 def _distances(results: Results, found: Found) -> Table:
-    """Return the table of distances from an even spread over the source's tasks: one row for each budget."""
+    """Return the table of distances from an even spread over the source's tasks: one row for each budget that has one."""
     names = [name for name in results.experiment.strategies if any(name == strategy for strategy, _ in found.distances)]
     rows = []
     for budget_n in results.budgets:

@@ -184,7 +184,10 @@ def no_tasks(results: Results) -> str:
 
 
 def lengths(lists: Lists) -> str:
-    """Return the caption of the figure of lengths, with the median length of the pool and of each list."""
+    """Return the caption of the figure of lengths, with the median length of the pool and of each strategy's largest list.
+
+    At most `NAMES_LISTED_N` lists are named; for more, the number of the others.
+    """
     lengths = {name: values for name, values in lists.lengths.items() if len(values)}
     medians = {name: float(np.quantile(own, 0.5, method="inverted_cdf")) for name, own in lengths.items()}
     named = [f"{median:,.0f} characters for {name}" for name, median in medians.items() if name]

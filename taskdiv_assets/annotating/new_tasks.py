@@ -113,7 +113,10 @@ def moved(old: list[str], new: list[str]) -> NDArray[np.bool_]:  # (n,)
 
 
 def replace(store: Store, new: NewTasks) -> None:
-    """Fix the new tasks instead of the old ones. Raise ValueError if other tasks were fixed since `new` was made."""
+    """Store `new` as the fixed tasks of the experiment, in place of the present ones.
+
+    Raise ValueError if other tasks were fixed since `new` was made.
+    """
     with hold(store, LOCK):
         now = frozen_tasks.newest(store)
         if now != new.before:

@@ -138,15 +138,26 @@ def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
     """Raise ValueError if an inline member of a group has relative data paths: no YAML file is generated for inline members."""
     inside = cfg.get("task")
     for item in inside if isinstance(inside, list) else []:
-        kwargs = item.get("dataset_kwargs") if isinstance(item, dict) else None
-        files = kwargs.get("data_files") if isinstance(kwargs, dict) else None
-        texts = files.values() if isinstance(files, dict) else files if isinstance(files, list) else [files]
-        relative = [one for one in texts if isinstance(one, str) and "://" not in one and not Path(one).is_absolute()]
-        if relative:
+        if not isinstance(item, dict):
+            continue
+        kwargs, source = item.get("dataset_kwargs"), item.get("dataset_path")
+        data = [kwargs.get(key) for key in ("data_files", "data_dir")] if isinstance(kwargs, dict) else []
+        is_here = isinstance(source, str) and source not in FILE_READERS and path.parent.joinpath(source).exists()
+        relative = next(_relative([*data, source if is_here else None]), None)
+        if relative is not None:
             raise ValueError(
-                f"group {name!r} ({path}) names the data {relative[0]!r} of its member {_name_of(item)!r}; give that task a YAML "
+                f"group {name!r} ({path}) names the data {relative!r} of its member {_name_of(item)!r}; give that task a YAML "
                 "file of its own, or state the path in full"
             )
+
+
+def _relative(value: Any) -> Iterator[str]:
+    """Yield the relative paths in a value, which may contain dicts and lists."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _relative(one)
+    elif isinstance(value, str) and "://" not in value and not Path(value).is_absolute():
+        yield value
 
 
 def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:

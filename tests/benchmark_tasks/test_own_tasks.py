@@ -418,9 +418,18 @@ def test_a_file_that_lm_eval_does_not_look_at_is_named(tmp_path: Path) -> None:
         suite(settings)
 
 
-def test_data_of_a_group_s_members_are_stated_in_files_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"dataset_kwargs": {"data_files": {"test": "data/own_near.jsonl"}}},
+        {"dataset_kwargs": {"data_files": {"test": ["data/own_near.jsonl"]}}},
+        {"dataset_kwargs": {"data_dir": "data"}},
+        {"dataset_path": "./data"},
+    ],
+)
+def test_data_of_a_group_s_members_are_stated_in_files_of_their_own(tmp_path: Path, data: dict[str, Any]) -> None:
     relative(tmp_path, "own_near")
-    member = {"task": "own_near", "dataset_kwargs": {"data_files": {"test": "data/own_near.jsonl"}}}
+    member = {"task": "own_near", **data}
     (tmp_path / "group.yaml").write_text(yaml.safe_dump({"group": "own_inline", "task": [member]}))
     with pytest.raises(ValueError, match=r"group 'own_inline' .* of its member 'own_near'; give that task a YAML file"):
         suite(benchmark(tmp_path, name="own_inline"))

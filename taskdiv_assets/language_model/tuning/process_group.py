@@ -51,10 +51,11 @@ def tune_in_processes(
     """Train as `tune` does, in several processes.
 
     Raises:
-        ValueError: a ValueError of `tune` in the first process. If memory ran out there, it is no FullMemoryError.
-        DivergedError: the loss or the trained weights are not finite.
-        RuntimeError: the processes ended without a result, for example because memory ran out in another process. The message
-            has the last lines of their output.
+        ValueError: `tune` raised a ValueError in the first process, or there are fewer GPUs than processes. If memory ran out,
+            this is a plain ValueError, not its subclass FullMemoryError.
+        DivergedError: in the first process, the loss or the trained weights are not finite.
+        RuntimeError: the processes ended without a result, for example because another process failed. The message has the last
+            lines of their output.
     """
     from taskdiv_assets.language_model.tuning import TuningResult
 

@@ -1,7 +1,8 @@
-"""Tasks for prompts that come later: each one gets the nearest of the old tasks, and the old prompts keep their tasks.
+"""Tasks for prompts that come later. The old prompts keep their tasks.
 
-The view is fitted on the old prompts alone, and the centre of a task is the mean of its old prompts. So the task of a new prompt
-depends neither on the other new prompts nor on the order of the rows.
+A new prompt gets its task by a rule, or else the nearest of the old found tasks. The view is fitted on the old prompts alone, and
+the centre of a task is the mean of its old prompts. So the task of a new prompt depends neither on the other new prompts nor on
+the order of the rows. Without old found tasks, tasks are found among the new prompts.
 """
 
 from __future__ import annotations

@@ -39,7 +39,10 @@ def notes_on(
     budgets: Sequence[int],
     seeds: Sequence[int],
 ) -> dict[str, Any]:
-    """Return the notes on found tasks that this module defines. `WITH_TRUE` is left out if a prompt has no task in the source."""
+    """Return this module's notes on the found tasks: `MOVED_LABELS` and `WITH_TRUE`.
+
+    `WITH_TRUE` is left out if a prompt has no task in the source, or if all prompts have the same one.
+    """
     names, tasks = np.unique(labels["task"].to_pylist(), return_inverse=True)
     is_found = np.array(labels["how"].cast(pa.string()).to_pylist()) == "discovered"
     others = tasks.astype(np.int64)
