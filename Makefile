@@ -66,7 +66,7 @@ demo: $(VENV)/.run  ## Run the main job on the embedded default, and print the r
 ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhost:3000
 	@exec $(BIN)/taskdiv ui --port $(PORT)
 
-test: $(VENV)/.dev  ## The fast tests (six minutes on two cores)
+test: $(VENV)/.dev  ## The fast tests (six to seven minutes on two cores)
 	$(BIN)/python -m pytest -m "not full and not ui and not cluster and not evidence" -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder --doctest-modules tests taskdiv_assets reports data_contracts
 
 test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, families of models
