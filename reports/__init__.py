@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from reports.svg import Picture
+
 __all__ = ["Rendered", "build", "render"]
 
 
@@ -20,6 +22,7 @@ class Rendered(NamedTuple):
     claims: list[dict[str, str]]  # main results: topic, text, verdict
     first: list[str]  # benchmark and metric of the first section; empty if nothing is scored
     full_pool_n: int | None  # labels of the full pool; None if it has no cell
+    pictures: "tuple[Picture, ...]" = ()  # the figures of the page
 
 
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
@@ -46,7 +49,9 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None, referenc
     claims = [claim._asdict() for claim in sentences.answer(found, sections)]
     first = [sections[0].scores.benchmark, sections[0].scores.metric] if sections else []
     full_pool_n = sections[0].full_pool_n if sections else None
-    return Rendered(page.render(found, sections), numbers.results_table(found, sections), claims, first, full_pool_n)
+    table = numbers.results_table(found, sections)
+    made = page.render(found, sections, table)
+    return Rendered(made.html, table, claims, first, full_pool_n, made.pictures)
 
 
 def build(
@@ -55,14 +60,18 @@ def build(
     footer: Mapping[str, object] | None = None,
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
+    *,
+    has_figures: bool = False,
 ) -> str:
     """Render the report, write its files, and return the path of index.html, which is written last.
 
-    The other files are results.parquet and results.csv. All files are written to the folder `out_dir` (default:
-    `<results_dir>/report`). If given, `footer` is stored in the metadata of results.parquet under the key `taskdiv`. `render`
-    describes the other arguments.
+    The other files are results.parquet, results.csv and, with `has_figures`, each figure in `figures/` as SVG and PNG. All files
+    are written to the folder `out_dir` (default: `<results_dir>/report`). If given, `footer` is stored in the metadata of
+    results.parquet under the key `taskdiv`. `render` describes the other arguments.
     """
     from reports import writing
 
     rendered = render(str(results_dir), excluded, reference)
+    if not has_figures:
+        rendered = rendered._replace(pictures=())
     return writing.write(rendered, str(out_dir or f"{str(results_dir).rstrip('/')}/report"), footer)

@@ -15,6 +15,10 @@ from markupsafe import Markup
 
 from reports import words
 
+SCRIPTS = (
+    "report.js",
+    "take_away.js",
+)  # joined to one script; every file but the first is a block with names of its own
 _NONCHARACTERS = "".join(chr(plane + end) for plane in range(0, 0x110000, 0x10000) for end in (0xFFFE, 0xFFFF))
 _REFUSED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{_NONCHARACTERS}]")
 
@@ -34,7 +38,8 @@ def envelope() -> Envelope:
     SVG attributes (`fill="…"`), not in `style="…"`.
     """
     folder = resources.files("reports") / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", "report.js"))
+    style, *scripts = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", *SCRIPTS))
+    script = "\n".join(scripts)
     policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
     return Envelope(Markup(style), Markup(script), policy)
 

@@ -5,7 +5,9 @@ Numbers come from `analysis`, sentences from `sentences` and `notes`, tables fro
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import (
@@ -19,6 +21,7 @@ from reports import (
     records,
     sentences,
     tables,
+    take_away,
     words,
 )
 from reports.analysis import Section
@@ -33,9 +36,19 @@ from reports.tables import Table
 SHOWN_LENGTH = 400  # characters of the question and of the expectation
 
 
-def render(results: Results, found: tuple[Section, ...]) -> str:
-    """Return the page as HTML that is also well-formed XML. Equal results give equal text."""
-    return envelope.environment().get_template("report.html.j2").render(_context(results, found)).strip() + "\n"
+class Page(NamedTuple):
+    """The page as HTML that is also well-formed XML, and its figures."""
+
+    html: str
+    pictures: tuple[Picture, ...]
+
+
+def render(results: Results, found: tuple[Section, ...], table: pa.Table | None = None) -> Page:
+    """Return the page. Equal results give equal text. If the results table `table` is given, the page contains it as a link."""
+    context = _context(results, found)
+    context |= {"take": take_away.part(results, table, context), "contents": _contents(context)}
+    html = envelope.environment().get_template("report.html.j2").render(context).strip() + "\n"
+    return Page(html, take_away.pictures(context))
 
 
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
@@ -82,7 +95,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "contamination": contamination_texts.part(results),
         "paper_claims": sentences.paper_claims(results, found),
     }
-    return context | {"contents": _contents(context)}
+    return context
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -105,6 +118,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("contracts", "Data contracts", True),
             ("provenance", "Provenance", True),
             ("reproduce", "Reproduce", True),
+            ("take", "Take away", True),
             ("methods", "Methods and limits", True),
             ("effects", "Appendix: confidence", is_scored or context["effects"].comparison),
         )

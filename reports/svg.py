@@ -7,8 +7,8 @@ dark mode and print. Text is not converted to outlines, and has the page's font.
 import io
 import re
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
@@ -61,18 +61,29 @@ class Picture(NamedTuple):
 
     svg: Markup
     caption: str
+    name: str  # all ids in the SVG start with it
+    title: str
+    figure: Figure
 
 
 def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
     """Convert a figure to a picture of the page. All ids in the SVG start with `name`."""
-    return Picture(Markup(to_svg(figure, name, words.clean(title), words.clean(caption, 600))), caption)
+    title = words.clean(title)
+    return Picture(Markup(to_svg(figure, name, title, words.clean(caption, 600))), caption, name, title, figure)
+
+
+@contextmanager
+def drawn(name: str, **settings: Any) -> Iterator[None]:
+    """Set the style of all figures while one is written. The ids in an SVG depend on `name`; `settings` are matplotlib's."""
+    with style(), mpl.rc_context({"svg.hashsalt": name, **settings}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
+        yield
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     """Convert a figure to an `<svg>` element. Equal figures give equal text, and all ids start with `name`."""
     buffer = io.StringIO()
-    with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
+    with drawn(name):
         FigureCanvasSVG(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -17,10 +17,16 @@ from data_contracts.footer import FOOTER_KEY
 
 if TYPE_CHECKING:
     from reports import Rendered
+    from reports.svg import Picture
+
+CAPTIONS = "captions.txt"
 
 
 def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | None = None) -> str:
-    """Write the tables, then the page, and return the path of the page. A `footer` is stored in the Parquet metadata."""
+    """Write the tables, then the figures, then the page, and return the path of the page.
+
+    A `footer` is stored in the Parquet metadata. Figures of an earlier report in the same folder are removed.
+    """
     table = rendered.table
     if footer is not None:
         table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
@@ -28,13 +34,28 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
     pq.write_table(table, parquet)
     fs, root = fsspec.core.url_to_fs(out_dir)
     fs.makedirs(root, exist_ok=True)
-    for name, raw in (
-        ("results.parquet", parquet.getvalue()),
-        ("results.csv", as_csv(table)),
-        ("index.html", rendered.html.encode()),
-    ):
-        _put(fs, posixpath.join(str(root), name), raw)
+    root = str(root)
+    for name, raw in (("results.parquet", parquet.getvalue()), ("results.csv", as_csv(table))):
+        _put(fs, posixpath.join(root, name), raw)
+    _put_figures(fs, posixpath.join(root, "figures"), rendered.pictures)
+    _put(fs, posixpath.join(root, "index.html"), rendered.html.encode())
     return posixpath.join(out_dir, "index.html")
+
+
+def _put_figures(fs: Any, folder: str, pictures: "tuple[Picture, ...]") -> None:
+    from reports import figure_files
+
+    names = {CAPTIONS} if pictures else set()
+    if pictures:
+        fs.makedirs(folder, exist_ok=True)
+        _put(fs, posixpath.join(folder, CAPTIONS), figure_files.captions(pictures))
+    for name, raw in figure_files.files(pictures):
+        _put(fs, posixpath.join(folder, name), raw)
+        names.add(name)
+    for path in fs.ls(folder, detail=False) if fs.isdir(folder) else ():
+        name = posixpath.basename(path)
+        if name not in names and (name == CAPTIONS or name.endswith((".svg", ".png"))):
+            fs.rm_file(path)
 
 
 def as_csv(table: pa.Table) -> bytes:

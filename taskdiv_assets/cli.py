@@ -216,7 +216,8 @@ def report(
             raise ValueError("--reference needs --output: the stored report has the reference of the experiment file")
         if output:
             stale = REGISTRY.look(chosen, store).stale_units()
-            say(f"report: {reports.build(store.url, output, excluded=stale, reference=reference)}")
+            path = reports.build(store.url, output, excluded=stale, reference=reference, has_figures=True)
+            say(f"report: {path}")
             return
         quietly()
         with instance.open_instance():

@@ -5,7 +5,10 @@ The page is that of a simulated run, and at the end that of a real run.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import reports
+from reports import envelope, take_away, words
+from reports.tables import Table
 from tests.browser import Tab, chromium, tab
 from tests.home import Home
 from tests.reports.make_campaign import Campaign, make_campaign
@@ -258,6 +263,78 @@ def test_without_scripts_everything_is_there(browser: Browser, page: Path, width
         folded.locator("summary").nth(0).click()
         assert folded.locator("table").nth(0).is_visible()
         assert plain.messages == []
+
+
+HOSTILE = (
+    "=1+1", "+cmd|' /C calc'!A0", "−0.031", "+1,200", "007", 'a "b", c', "pipe | and \\ and `code`", "<img src=x>&amp;",
+    "50% of $5 #1 _a_ {b} ~^ [x] *y*", "= after", "@SUM(1)", "≤ 3 × 10 – … ₂",
+)  # fmt: skip
+
+
+def copied(opened: Tab, name: str, form: str) -> str:
+    """Return what a keyboard user gets on the clipboard: open the menu below a table, and choose a form."""
+    menu = opened.page.locator(f".scroll:has(#{name}-caption) + .copy")
+    opener = menu.get_by_role("button", name="Copy table")
+    if opener.get_attribute("aria-expanded") == "false":
+        opener.press("Enter")
+    menu.get_by_role("button", name=f"as {form}").press("Enter")
+    menu.get_by_text(f"copied as {form}").wait_for()
+    assert menu.get_by_role("status").inner_text() == f"copied as {form}"
+    text: str = opened.page.evaluate("navigator.clipboard.readText()")
+    return text
+
+
+@simulated
+def test_a_copied_table_is_the_one_in_the_zip_file_in_the_order_on_the_screen(opened: Tab) -> None:
+    opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    with opened.page.expect_download() as download:
+        opened.page.locator("#take a[download]").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        stored = archive.read("tables/b0-areas.csv").decode("utf-8-sig").splitlines()
+    assert copied(opened, "b0-areas", "CSV").splitlines() == stored
+    table(opened, "b0-areas").locator("thead button").nth(0).click()
+    head, *rows = stored
+    by_name = sorted(rows, key=lambda row: row.split(",")[0])
+    assert by_name != rows and copied(opened, "b0-areas", "CSV").splitlines() == [head, *by_name]
+    opened.page.keyboard.press("Escape")
+    assert opened.page.locator(".copy button[aria-expanded=true]").count() == 0
+    assert opened.page.evaluate("document.activeElement.textContent") == "Copy table"
+    assert opened.messages == []
+
+
+@simulated
+def test_hostile_cells_stay_text(opened: Tab, tmp_path: Path) -> None:
+    shown = Table(
+        "t", "A 100% safe caption", ("name", "value"), tuple((text, text) for text in HOSTILE), frozenset({1})
+    )
+    form = '{% from "macros.html.j2" import grid %}<!DOCTYPE html><meta charset="utf-8"/><nav><ol><li><a href="#a">a</a></li></ol></nav>'
+    form += '<main><section id="a">{{ grid(table) }}</section></main><script>{{ envelope.script }}</script>'
+    page = tmp_path / "hostile.html"
+    page.write_text(envelope.environment().from_string(form).render(table=shown), encoding="utf-8")
+    opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.page.goto(page.as_uri())
+    as_csv = copied(opened, "t", "CSV")
+    assert as_csv == take_away.as_csv(shown).decode("utf-8-sig")  # a second definition, in another language
+    cells = [cell for row in csv.reader(io.StringIO(as_csv, newline="")) for cell in row]
+    assert not [
+        cell
+        for cell in cells
+        if re.match(r"\s*[=+@]", cell) or (cell.startswith("-") and not re.fullmatch(r"-[\d.]+", cell))
+    ]
+    lines = copied(opened, "t", "Markdown").splitlines()
+    assert lines[1] == "| --- | ---: |" and len(lines) == 2 + len(HOSTILE)
+    for line, text in zip(lines[2:], HOSTILE, strict=True):
+        [*_, value, end] = re.split(r"(?<!\\)\|", line.replace("\\\\", "\0"))
+        assert end == "" and re.sub(r"\\(.)", r"\1", value).replace("\0", "\\").strip() == words.clean(text)
+        assert not re.search(r"(?<!\\)[<`*_&\[\]]", value)
+    latex = copied(opened, "t", "LaTeX")
+    assert latex.startswith("% A 100% safe caption\n\\begin{tabular}{lr}\n\\hline\nname & value \\\\\n\\hline\n")
+    rows = latex.split("\\hline\n")[2].splitlines()
+    assert len(rows) == len(HOSTILE)
+    for row in rows:
+        assert row.endswith(" \\\\") and len(re.findall(r"(?<!\\)&", row)) == 1
+        assert not re.search(r"(?<!\\)[%#_](?![2])|(?<!\\)[\^~]", row)
+        assert row.count("{") - row.count("\\{") == row.count("}") - row.count("\\}")
 
 
 FIRST_FORMS = {

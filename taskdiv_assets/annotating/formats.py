@@ -2,10 +2,9 @@ r"""Writer of lists of prompts as JSON lines, as CSV for a spreadsheet program, 
 
 The CSV is written for Excel and LibreOffice, which change plain CSV in several ways:
 
-- Excel reads UTF-8 as the local code page, unless the file starts with a byte order mark. So the CSV starts with this mark.
-- A text that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection). With some settings, the full-width
-  forms of these signs also begin a formula. Such a text gets an apostrophe in front. The import removes the apostrophe from
-  column names and ids; it does not read the other texts of the list.
+- The file starts with a byte order mark, and a text that would become a formula gets an apostrophe in front
+  (`data_contracts.spreadsheet_cells`). The import removes the apostrophe from column names and ids; it does not read the other
+  texts of the list.
 - A prompt_id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits. One in 800 ids has such a form.
   The id gets an apostrophe, which the import removes. An id of the user's own file gets an apostrophe if it has a form that a
   spreadsheet program changes (`00123`, `1e5`, 16 digits).
@@ -14,17 +13,15 @@ The CSV is written for Excel and LibreOffice, which change plain CSV in several 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from data_contracts.spreadsheet_cells import csv_bytes
 from taskdiv_assets.annotating import label_studio
 from taskdiv_assets.annotating.layout import Layout, Row
 
 ENDINGS = {"jsonl": "jsonl", "csv": "csv", "label-studio": "json"}  # format → file name's ending
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _NUMBER_LIKE = re.compile(r"\d+(e\d+)?", re.ASCII)
 _CHANGING_NUMBER = re.compile(r"0\d+|\d{16,}|\d+(\.\d+)?e[+-]?\d+", re.ASCII | re.IGNORECASE)
 
@@ -43,24 +40,6 @@ def render(rows: Sequence[Row], file_format: str, layout: Layout) -> bytes:
         return "".join(json.dumps({**row, "response": ""}, ensure_ascii=False) + "\n" for row in values).encode()
     header = [*values[0], "response"]
     return csv_bytes(header, ([_cell(name, value, layout) for name, value in row.items()] + [""] for row in values))
-
-
-def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return CSV for spreadsheet programs. It has a byte order mark, and `text_cell` prevents formulas."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow([text_cell(name) for name in header])
-    writer.writerows([text_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    return buffer.getvalue().encode("utf-8-sig")
-
-
-def text_cell(text: str) -> str:
-    """Return a text, with an apostrophe in front if a spreadsheet program would read the text as a formula.
-
-    >>> text_cell("=HYPERLINK(…)"), text_cell("Why = and not ==?")
-    ("'=HYPERLINK(…)", 'Why = and not ==?')
-    """
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def id_cell(prompt_id: str) -> str:

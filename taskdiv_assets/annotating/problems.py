@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from taskdiv_assets.annotating.formats import csv_bytes
+from data_contracts.spreadsheet_cells import csv_bytes
 
 HEADER = ("row", "prompt_id", "reason")
 SHOWN_N = 10

@@ -14,9 +14,10 @@ import typer
 from rich.markup import escape
 
 from data_contracts.footer import Footer
+from data_contracts.spreadsheet_cells import csv_bytes
 from taskdiv_assets.annotating import new_tasks
 from taskdiv_assets.annotating.delivery import check_target, write_whole
-from taskdiv_assets.annotating.formats import csv_bytes, id_cell, own_id_cell
+from taskdiv_assets.annotating.formats import id_cell, own_id_cell
 from taskdiv_assets.annotating.layout import OWN_ID
 from taskdiv_assets.annotating.layout import folded as folded_name
 from taskdiv_assets.annotating.lists import layout_of

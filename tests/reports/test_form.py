@@ -73,7 +73,7 @@ class TestClosed:
     def test_no_style_stands_at_an_element(self, html: str) -> None:
         assert [one.tag for one in parsed(html).iter(etree.Element) if one.get("style")] == []
 
-    @pytest.mark.parametrize("name", ["style.css", "report.js"])
+    @pytest.mark.parametrize("name", ["style.css", *envelope.SCRIPTS])
     def test_style_and_script_need_no_escaping(self, name: str) -> None:
         text = (TEMPLATES / name).read_text()
         assert not set("&<\r") & set(text)

@@ -144,7 +144,7 @@ def test_a_campaign_pays_for_what_the_pool_does_not_answer(tmp_path: Path) -> No
         assert (back, spent) == (str(len(bought & set(chosen))), f"{len(bought & set(chosen)) / 4:.2f}")
         assert found.money is not None and found.money.listed(strategy, int(labels)) == cost
     assert {row[4] for row in table.rows if row[0] == "random"} == {"16"}
-    text = text_of(page.render(found, analysis.sections(found)))
+    text = text_of(page.render(found, analysis.sections(found)).html)
     assert "What the labels cost" in text and "would cost" not in text
     (folder / "tables/annotations.parquet").unlink()
     without = tables.costs(results.load(str(folder)))

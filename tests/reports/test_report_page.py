@@ -312,7 +312,7 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert len(found.problems) == 3 and found.budgets == (32, 64)
     cell = next(cell for cell in found.cells if (cell.strategy, cell.budget_n) == ("random", 32))
     assert (cell.status, cell.reason) == ("missing", "no benchmark_scores is stored")
-    assert "budgets/060 was not written by" in page.render(found, analysis.sections(found))
+    assert "budgets/060 was not written by" in page.render(found, analysis.sections(found)).html
 
 
 def test_the_full_pool_is_an_expected_cell_of_random_alone(pages: dict[str, tuple[Path, str]]) -> None:
