@@ -117,8 +117,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("examples", "Examples" if is_scored else "First prompts", is_scored or context["firsts"]),
             ("contracts", "Data contracts", True),
             ("provenance", "Provenance", True),
-            ("reproduce", "Reproduce", True),
-            ("take", "Take away", True),
+            ("reproduce", "Reproduce, take away", True),
             ("methods", "Methods and limits", True),
             ("effects", "Appendix: confidence", is_scored or context["effects"].comparison),
         )

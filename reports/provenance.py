@@ -177,6 +177,7 @@ def commands(results: Results) -> list[tuple[str, str]]:
         (f"taskdiv run {name}", "produces what is missing; finished cells are kept"),
         (f"taskdiv contracts check {name}", "checks every stored table again"),
         (f"taskdiv report {name}", "rebuilds this page from what is stored"),
+        (f"taskdiv report {name} --output FOLDER", "writes this page, its tables, and its figures as SVG and PNG"),
     ]
 
 

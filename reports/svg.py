@@ -75,7 +75,8 @@ def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
 @contextmanager
 def drawn(name: str, **settings: Any) -> Iterator[None]:
     """Set the style of all figures while one is written. The ids in an SVG depend on `name`; `settings` are matplotlib's."""
-    with style(), mpl.rc_context({"svg.hashsalt": name, **settings}), warnings.catch_warnings():
+    chosen: dict[Any, Any] = {"svg.hashsalt": name, **settings}
+    with style(), mpl.rc_context(chosen), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
         yield
 

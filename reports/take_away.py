@@ -37,7 +37,7 @@ _FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest one of the format, so that e
 
 
 class Part(NamedTuple):
-    """The template's values of the section "Take away"."""
+    """The template's values of the part of the page on its numbers and its citation."""
 
     file: str  # name of the zip file
     link: str  # the zip file as an address; empty if it is too large
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
 
 def part(results: Results, table: pa.Table | None, context: Mapping[str, object]) -> Part:
-    """Return the section's values. `table` is the results table, and `context` holds the tables that the page shows."""
+    """Return the values. `table` is the results table, and `context` holds the tables that the page shows."""
     file = f"{results.experiment.name}-numbers.zip"
     shown = {one.name: one for one in found(context, Table) if one.rows}
     raw, which = numbers_zip(table, shown), _which(table)

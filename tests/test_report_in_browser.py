@@ -288,7 +288,7 @@ def copied(opened: Tab, name: str, form: str) -> str:
 def test_a_copied_table_is_the_one_in_the_zip_file_in_the_order_on_the_screen(opened: Tab) -> None:
     opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     with opened.page.expect_download() as download:
-        opened.page.locator("#take a[download]").click()
+        opened.page.locator("#reproduce a[download]").click()
     with zipfile.ZipFile(download.value.path()) as archive:
         stored = archive.read("tables/b0-areas.csv").decode("utf-8-sig").splitlines()
     assert copied(opened, "b0-areas", "CSV").splitlines() == stored
