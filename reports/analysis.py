@@ -11,9 +11,10 @@ import numpy as np
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import statistics
 from reports.bills import Money
+from reports.power import detectable
 from reports.results import Results
 from reports.scores import ScoreSet
-from reports.statistics import Arm, Best, CurvePoint, Difference, Savings, Verdict
+from reports.statistics import Arm, CurvePoint, Difference, Leader, Savings, Verdict
 from reports.variance import FloatArray
 
 WEIGHTED, PLAIN = "weighted_task_diversity", "task_diversity"
@@ -31,6 +32,7 @@ class Comparison(NamedTuple):
     difference: Difference
     p_adjusted: float | None  # None for the primary comparison, which is not corrected
     verdict: Verdict
+    detectable: float  # true difference that a repetition would show with 80% probability; NaN without a verdict
 
 
 class TaskDifferences(NamedTuple):
@@ -59,7 +61,7 @@ class Section(NamedTuple):
     primary_problem: str  # why the named primary comparison cannot be made; else empty
     areas: tuple[Comparison, ...]  # with the reference, and `WEIGHTED` with `PLAIN`; Holm-corrected together
     by_budget: tuple[Comparison, ...]  # with the reference; Holm-corrected together
-    best: dict[int, Best]
+    leaders: dict[int, Leader]
     savings_budget_n: int | None
     savings: dict[str, Savings]
     full_pool_savings: dict[str, Savings]
@@ -129,7 +131,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         primary_problem=problem,
         areas=_areas(scores, curves_of, reference, primary),
         by_budget=_by_budget(scores, curves_of, reference),
-        best={budget: statistics.not_separable_from_best(_at(curves_of, budget), tasks) for budget in budgets},
+        leaders={budget: statistics.tied_with_leader(_at(curves_of, budget), tasks) for budget in budgets},
         savings_budget_n=target_n,
         savings=_savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
         full_pool_savings=_savings(scores, curves_of, full_arm) if full_arm and gain and gain.low > 0 else {},
@@ -209,7 +211,7 @@ def _compared(
     strategy: str, reference: str, budgets: tuple[int, ...], own: Arm, other: Arm, scores: ScoreSet
 ) -> Comparison:
     gap = statistics.compare(own, other, scores.task_of_item)
-    return Comparison(strategy, reference, budgets, gap, None, gap.verdict)
+    return Comparison(strategy, reference, budgets, gap, None, gap.verdict, detectable(gap))
 
 
 def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
@@ -218,8 +220,13 @@ def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
 
 def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
     adjusted = statistics.holm([one.difference.p_value_cautious for one in comparisons])
+    corrected_n = int(np.isfinite(adjusted).sum())
     return tuple(
-        one._replace(p_adjusted=float(p_value), verdict=statistics.verdict(one.difference, float(p_value)))
+        one._replace(
+            p_adjusted=float(p_value),
+            verdict=statistics.verdict(one.difference, float(p_value)),
+            detectable=detectable(one.difference, corrected_n),
+        )
         for one, p_value in zip(comparisons, adjusted, strict=True)
     )
 

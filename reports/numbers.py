@@ -52,7 +52,7 @@ def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
     if not results.is_scored:
         rows += _came_back(results)
     for section in sections:
-        rows += [*_means(section), *_differences(section), *_labels(section)]
+        rows += [*_means(section), *_differences(section), *_detectable(section), *_labels(section)]
     rows.sort(key=lambda row: (*row[:6], -1 if row.training_seed is None else row.training_seed, row.task))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
@@ -143,16 +143,27 @@ def _differences(section: Section) -> Iterator[Number]:
         yield _of_comparison("difference", section, one, "budgets")
     for one in section.against_full_pool:
         yield _of_comparison("difference", section, one, "full pool")
-    for budget_n, best in section.best.items():
-        for first, second, gap, p_adjusted in best.pairs:
-            made = _of_difference("pair", section, first, second, budget_n, gap)
-            yield _compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "pairs")
+    for budget_n, leader in section.leaders.items():
+        for other, gap, p_adjusted in leader.pairs:
+            made = _of_difference("pair", section, leader.name, other, budget_n, gap)
+            yield _compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "leader")
     for one in [*([section.primary] if section.primary else []), *section.areas]:
         yield _of_comparison("area", section, one, "areas")
     if section.full_pool_gain is not None:
         gain = section.full_pool_gain
         made = _of_difference("gain", section, FULL_POOL_STRATEGY, "base", section.full_pool_n or 0, gain)
         yield _compared(made, gain, gain.verdict)
+
+
+def _detectable(section: Section) -> Iterator[Number]:
+    """Yield the detectable difference of each comparison that is not separable from noise."""
+    found = [("difference", one) for one in (*section.by_budget, *section.against_full_pool)]
+    found += [("area", one) for one in (section.primary, *section.areas) if one is not None]
+    for quantity, one in found:
+        if one.verdict == "not separable from noise":
+            name = f"detectable_{quantity}"
+            made = _of_difference(name, section, one.strategy, one.reference, max(one.budgets), one.difference)
+            yield made._replace(estimate=one.detectable, low=None, high=None, standard_error=None, df=None)
 
 
 def _labels(section: Section) -> Iterator[Number]:

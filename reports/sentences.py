@@ -13,7 +13,7 @@ from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.lists import list_sentences as lists_sentences
 from reports.provenance import made_by
 from reports.results import Results
-from reports.statistics import Best, Savings
+from reports.statistics import Leader, Savings
 
 NOT_TESTABLE = "Not testable here"
 PAPERS_SHARE = 0.2  # share of the full data that is enough by the paper's claim of 80% less
@@ -172,38 +172,38 @@ def other_strategies(section: Section) -> Claim | None:
 
 
 def best_by_budget(section: Section) -> str:
-    """Return a sentence on the best strategy at each budget; empty with fewer than two strategies."""
+    """Return a sentence on the leader and its tied set at each budget; empty with fewer than two strategies."""
     if len(section.strategies) < 2:
         return ""
-    if not any(best.can_tell for best in section.best.values()):
+    if not any(leader.can_tell for leader in section.leaders.values()):
         return (
             "No strategy can be called best at any budget: too few seeds, or items, for an interval that counts both."
         )
     parts = []
-    for budget, best in sorted(section.best.items()):
-        if not best.pairs:
-            parts.append(f"at {budget:,} labels only {best.best} is scored")
+    for budget, leader in sorted(section.leaders.items()):
+        if not leader.pairs:
+            parts.append(f"at {budget:,} labels only {leader.name} is scored")
             continue
-        mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
+        mean = next(point.mean for point in section.curves[leader.name] if point.budget_n == budget)
         level = f"{words.score(mean.estimate)} [{words.interval(mean, words.score)}]"
         among = _among(section, budget)
-        if best.is_single:
+        if leader.is_single:
             others = "the others of them" if among else "every other strategy"
-            parts.append(f"at {budget:,} labels {best.best} is best{among} ({level}) and separates from {others}")
-        elif not best.can_tell:
+            parts.append(f"at {budget:,} labels {leader.name} is best{among} ({level}) and separates from {others}")
+        elif not leader.can_tell:
             parts.append(f"at {budget:,} labels there are too few seeds to say")
         else:
-            parts.append(f"at {budget:,} labels {_highest(best, among, level)}")
+            parts.append(f"at {budget:,} labels {_highest(leader, among, level)}")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
 
-def _highest(best: Best, among: str, level: str) -> str:
-    gaps = {second: gap.estimate for first, second, gap, _ in best.pairs if first == best.best}
-    tied = [name for name in best.not_separable if abs(gaps[name]) < TIED]
-    others = [name for name in best.not_separable if name not in tied]
-    who = f"{words.listing([best.best, *tied], most_n=NAMES_LISTED_N)} {'share' if tied else 'has'} the highest mean"
-    rest = f", not separable from {words.listing(others, 'or', NAMES_LISTED_N)}" if others else ""
+def _highest(leader: Leader, among: str, level: str) -> str:
+    gaps = {name: gap.estimate for name, gap, _ in leader.pairs}
+    equal = [name for name in leader.tied if abs(gaps[name]) < TIED]
+    others = [name for name in leader.tied if name not in equal]
+    who = f"{words.listing([leader.name, *equal], most_n=NAMES_LISTED_N)} {'share' if equal else 'has'} the highest mean"
+    rest = f"; not shown to differ from it: {words.listing(others, most_n=NAMES_LISTED_N)}" if others else ""
     return f"{who}{among} ({level}){rest}"
 
 
@@ -214,12 +214,12 @@ def _among(section: Section, budget: int) -> str:
 
 
 def best_verdict(section: Section) -> str:
-    """Return one verdict on the best strategy for all budgets together."""
-    found = [best for best in section.best.values() if best.pairs]
-    if not any(best.can_tell for best in found):
+    """Return one verdict on the leaders at all budgets together."""
+    found = [leader for leader in section.leaders.values() if leader.pairs]
+    if not any(leader.can_tell for leader in found):
         return "too few seeds to say"
-    singles = sum(best.is_single for best in found)
-    return f"best at {singles} of {words.count(len(found), 'budget')}" if singles else "not separable from the best"
+    singles = sum(leader.is_single for leader in found)
+    return f"best at {singles} of {words.count(len(found), 'budget')}" if singles else "not shown to differ"
 
 
 def saved(name: str, one: Savings, section: Section) -> str:

@@ -6,7 +6,6 @@ coverage and error rates.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +29,10 @@ from reports.variance import FloatArray, IntArray, strata
 __all__ = [
     "EQUIVALENCE_MARGIN",
     "Arm",
-    "Best",
     "CurvePoint",
     "Difference",
     "Equivalence",
+    "Leader",
     "Pairing",
     "Savings",
     "Verdict",
@@ -43,11 +42,11 @@ __all__ = [
     "holm",
     "learning_curve",
     "mean_score",
-    "not_separable_from_best",
     "paired_difference",
     "savings",
     "seed_means",
     "task_means",
+    "tied_with_leader",
     "verdict",
 ]
 
@@ -60,18 +59,18 @@ class CurvePoint(NamedTuple):
     seed_means: FloatArray  # (S,)
 
 
-class Best(NamedTuple):
-    """The arm with the highest mean, and all arms that are not separable from it."""
+class Leader(NamedTuple):
+    """The arm with the highest mean at one budget, and its tied set: all arms that are not shown to differ from the leader."""
 
-    best: str
-    not_separable: tuple[str, ...]  # without `best`, highest mean first
+    name: str
+    tied: tuple[str, ...]  # without the leader, highest mean first
     can_tell: bool  # False: too few seeds, or only one arm
-    pairs: tuple[tuple[str, str, Difference, float], ...] = ()  # higher mean, other, difference, Holm's p
+    pairs: tuple[tuple[str, Difference, float], ...] = ()  # other arm, leader minus other arm, corrected p; highest mean first
 
     @property
     def is_single(self) -> bool:
-        """Whether the best arm is separable from all other arms. The page calls only such an arm best."""
-        return self.can_tell and not self.not_separable
+        """Whether the leader is separable from all other arms. The page calls only such an arm best."""
+        return self.can_tell and not self.tied
 
 
 def seed_means(arm: Arm, tasks: IntArray) -> FloatArray:
@@ -133,13 +132,15 @@ def holm(p_values: Sequence[float]) -> FloatArray:
     return adjusted
 
 
-def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float = 0.05) -> Best:
-    """Return the arm with the highest mean, and the arms that are not separable from it.
+def tied_with_leader(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float = 0.05) -> Leader:
+    """Return the leader (the arm with the highest mean), and the arms that are not shown to differ from it.
 
-    The same data select the highest arm, so Holm's correction is over all pairs of arms. If several arms are truly equal at the
-    top, one is called best in at most `alpha` of the cases. Source: Holm (1979), with Banerjee's p-values (`cautious_p_values`).
-    The rule is ours. It is stricter than multiple comparisons with the best (Hsu 1981), which need one common variance. Arms with
-    exactly equal means are ordered by name.
+    The same data select the leader. So its K − 1 comparisons are corrected as if each other arm were compared with all K − 1 arms:
+    p-values are multiplied by K − 1 (Bonferroni). An arm that is truly best is then left out in at most `alpha` / 2 of the cases,
+    and of two arms that are truly equal at the top, one is called best in at most `alpha`. The tests may depend on each other in
+    any way. Source: subset selection (Gupta, Technometrics 7 (1965) 225). Our changes: paired tests with p-values by Banerjee
+    (`cautious_p_values`), because multiple comparisons with the best (Hsu 1981) need one common variance. Arms with exactly
+    equal means are ordered by name.
 
     Raises:
         ValueError: there is no arm.
@@ -147,15 +148,14 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
     if not arms:
         raise ValueError("no arm to compare; expected at least one")
     means = {name: float(seed_means(arm, tasks).mean()) for name, arm in arms.items()}
-    ranked = sorted(arms, key=lambda name: (-means[name], name))
-    pairs = list(combinations(ranked, 2))
-    differences = [compare(arms[first], arms[second], tasks) for first, second in pairs]
-    adjusted = holm([difference.p_value_cautious for difference in differences])
-    found = tuple((*pair, gap, float(p)) for pair, gap, p in zip(pairs, differences, adjusted, strict=True))
-    verdicts = {second: verdict(gap, p, alpha) for first, second, gap, p in found if first == ranked[0]}
-    others = tuple(name for name in ranked[1:] if verdicts[name] != "better")
+    leader, *others = sorted(arms, key=lambda name: (-means[name], name))
+    gaps = [compare(arms[leader], arms[name], tasks) for name in others]
+    pairs = tuple(
+        (name, gap, float(np.minimum(1.0, gap.p_value_cautious * len(others)))) for name, gap in zip(others, gaps, strict=True)
+    )
+    verdicts = {name: verdict(gap, p, alpha) for name, gap, p in pairs}
     can_tell = bool(verdicts) and "too few seeds to say" not in verdicts.values()
-    return Best(ranked[0], others, can_tell, found)
+    return Leader(leader, tuple(name for name in others if verdicts[name] != "better"), can_tell, pairs)
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:
