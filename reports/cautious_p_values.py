@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from reports.variance import FloatArray, Part, with_unseen
+from reports.variance import Part, with_unseen
 
 SMALLEST_P = 1e-15  # smaller p-values have no use, and their quantiles lose precision
 
@@ -22,29 +22,17 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the lower bound of the result, and the subtraction of the residual from
     the part of the items. After this subtraction, the part is not a single mean square.
     """
-    df, variances = _known(items, seeds, residual, unseen)
+    parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
+    known = [part for part in parts if part.variance > 0 and part.df > 0]
     whole = with_unseen(items, unseen)
     alone = float(2 * stdtr(max(1.0, whole.df), -abs(estimate) / math.sqrt(whole.variance)))
-    if not len(df) or estimate == 0.0:
+    if not known or estimate == 0.0:
         return alone
+    df = np.array([part.df for part in known])
+    variances = np.array([part.variance for part in known])
     low, high = math.log(SMALLEST_P), 0.0
     while high - low > 1e-6:
         middle = (low + high) / 2
         is_beyond = float((stdtrit(df, math.exp(middle) / 2) ** 2 * variances).sum()) < estimate**2
         low, high = (low, middle) if is_beyond else (middle, high)
     return max(math.exp(high), alone)
-
-
-def cautious_threshold(p_value: float, items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> float:
-    """Return the smallest absolute estimate whose cautious p-value is at most `p_value`: the inverse of `cautious_p_value`."""
-    df, variances = _known(items, seeds, residual, unseen)
-    whole = with_unseen(items, unseen)
-    alone = -float(stdtrit(max(1.0, whole.df), p_value / 2)) * math.sqrt(whole.variance)
-    return max(alone, math.sqrt(float((stdtrit(df, p_value / 2) ** 2 * variances).sum())))
-
-
-def _known(items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> tuple[FloatArray, FloatArray]:
-    """Return the degrees of freedom and the variances of the independent parts that have both."""
-    parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
-    known = [part for part in parts if part.variance > 0 and part.df > 0]
-    return np.array([part.df for part in known]), np.array([part.variance for part in known])

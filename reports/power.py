@@ -2,102 +2,166 @@
 
 A power of 80% means: of many repetitions of the experiment with this true difference, 80% give the verdict "better" or "worse".
 docs/STATISTICS.md has the power that was measured in simulations.
+
+One run knows its variances only roughly, and a repetition estimates them anew. So the power is a mean over draws of both: of true
+variances that fit the estimates of this run, and of the estimates of a repetition with these true variances. The draws are fixed,
+so equal inputs give equal results.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import chdtri, ndtr, stdtrit
+from scipy.special import chdtri, ndtr, ndtri, stdtridf, stdtrit
 
-from reports import variance
-from reports.cautious_p_values import cautious_threshold
-from reports.difference import Difference
-from reports.variance import FloatArray, Part
+from reports.difference import Difference, Parts
+from reports.variance import HELD_BACK, SEEDS_DF_TO_LEAVE_OUT, FloatArray, Part
 
 POWER = 0.8  # Cohen, Statistical Power Analysis (1988), ch. 2
 ALPHA = 0.05
-QUANTILES_N = 48  # grid of the standard error's distribution; the factor changes by less than 0.001 with more
+DRAWS_N = 400  # results change by about 1% with another set of draws
+DF_EXACT = 30  # below, quantiles of χ² are exact; above, by Wilson and Hilferty (1931)
 COUNTS_MAX = 10_000_000  # of seeds or items, when a needed number is looked for
 
 
-def detectable(difference: Difference, comparisons_n: int = 0, *, power: float = POWER, alpha: float = ALPHA) -> float:
+def detectable(difference: Difference, comparisons_n: int = 0, *, power: float = POWER) -> float:
     """Return the true difference that a repetition of this experiment would show with probability `power`.
 
     The result is in units of the score, above 0, and NaN if the experiment gives no verdict (one seed, or one item).
 
     Args:
         difference: The comparison, whose own variance is used.
-        comparisons_n: Number of comparisons that are corrected together. The difference must then be shown at `alpha` divided by
-            this number, which Holm's first step demands. 0: the comparison is not corrected, such as the primary one.
-        power: Probability of the verdict "better" or "worse", 0.5 to 1, both excluded.
-        alpha: Level of the two-sided test.
+        comparisons_n: Number of comparisons that are corrected together. The difference must then be shown at 5% divided by this
+            number, which Holm's first step demands. 0: the comparison is not corrected, such as the primary one.
+        power: Probability of the verdict "better" or "worse"; above 0.5 and below 1.
 
-    Source: the power of a t test (Cohen 1988). Our addition: the result uses an estimated standard error, and a repetition has
-    another estimate. Both vary with the degrees of freedom of the estimate, so the stated power is an average over both.
+    Source: the power of a t test (Cohen 1988). Our addition: the mean over true variances, by the fiducial distribution of a
+    mean square, df · MS / χ² (Fisher 1935).
     """
-    error = difference.standard_error
-    if not difference.has_seed_uncertainty or not np.isfinite(error):
+    if difference.parts is None or not np.isfinite(difference.standard_error):
         return float("nan")
-    return _factor(round(difference.df, 2), round(_needed(difference, comparisons_n, alpha) / error, 4), power) * error
+    return _detectable(difference.parts, comparisons_n, power)
 
 
-def _needed(difference: Difference, comparisons_n: int, alpha: float) -> float:
-    """Return the smallest absolute estimate that is separable from 0 with the variance of `difference`."""
-    reach = float(stdtrit(difference.df, 1 - alpha / 2)) * difference.standard_error
-    if comparisons_n == 0 or difference.parts is None:
-        return reach
-    level = alpha / comparisons_n
-    alone = float(stdtrit(difference.df, 1 - level / 2)) * difference.standard_error
-    return max(alone, cautious_threshold(level, *difference.parts))
+@lru_cache(maxsize=1024)
+def _detectable(parts: Parts, comparisons_n: int, power: float) -> float:
+    own = [_chances(place)[0] for place in range(len(parts.seeds) + 2)]
+    squares = (parts.items, parts.residual, *parts.seeds)
+    true = [part.variance * part.df / _chi_squares(part.df, chance) for part, chance in zip(squares, own, strict=True)]
+    return _reached(true, [part.df for part in squares], parts.unseen, comparisons_n, power)
 
 
-@lru_cache(maxsize=4096)
-def _factor(df: float, needed: float, power: float) -> float:
-    """Return the detectable difference in standard errors. `needed` is the smallest separable estimate in standard errors.
+def _reached(true: list[FloatArray], df: list[float], unseen: Part, comparisons_n: int, power: float) -> float:
+    """Return the difference with the wanted power. `true` has the expected variances of items, residual and seeds: (D,) each."""
+    drawn = [
+        Repeated(one * _chi_squares(free, _chances(place)[1]) / free, free)
+        for place, (one, free) in enumerate(zip(true, df, strict=True))
+    ]
+    items, residual, *seeds = drawn
+    limits = threshold(items, residual, tuple(seeds), unseen, comparisons_n)
+    of_seeds = np.sum(true[2:], axis=0)
+    # Without the lower bounds of `variance.total`: they would state too large a difference where seeds have no effect.
+    errors = np.sqrt(np.maximum(true[0] + of_seeds - true[1], 1e-3 * (true[0] + of_seeds)))
+    low, high = 0.0, float(limits.max() + errors.max())
+    while ndtr((high - limits) / errors).mean() < power:
+        high *= 2
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if ndtr((middle - limits) / errors).mean() < power else (low, middle)
+    return high
 
-    With true standard error 1, the stated difference is f · a, and a repetition shows it if f · a + Z > needed · b. Z is
-    standard normal. a and b are independent estimates of the standard error: √(χ² / df).
+
+class Repeated(NamedTuple):
+    """A variance of the mean in many repetitions of an experiment, and the degrees of freedom (df) of its estimate."""
+
+    variance: FloatArray  # (D,)
+    df: float
+
+
+def threshold(
+    items: Repeated, residual: Repeated, seeds: tuple[Repeated, ...], unseen: Part, comparisons_n: int = 0
+) -> FloatArray:
+    """Return the smallest absolute estimate that gives a verdict in each repetition: (D,).
+
+    These are the rules of `variance.total`, `variance.with_unseen` and `cautious_p_value`, for many repetitions at once.
     """
-    at = (np.arange(QUANTILES_N) + 0.5) / QUANTILES_N
-    estimates: FloatArray = np.sqrt(chdtri(df, at) / df)
+    of_seeds = np.sum([one.variance for one in seeds], axis=0)
+    squares_of_seeds = np.sum([one.variance**2 / one.df for one in seeds], axis=0)
+    seeds_df = np.where(squares_of_seeds > 0, of_seeds**2 / np.maximum(squares_of_seeds, 1e-300), seeds[0].df)
+    known = np.maximum.reduce([items.variance + of_seeds - residual.variance, items.variance, of_seeds])
+    below = of_seeds**2 / seeds_df + sum(one.variance**2 / one.df for one in (items, residual) if one.df > 0)
+    df = np.maximum(known**2 / np.maximum(below, 1e-300), 1e-9)
+    is_small = of_seeds <= np.minimum(residual.variance, items.variance)
+    held_back = 1 / ((1 - HELD_BACK) / df + HELD_BACK / seeds_df)
+    df = np.where(seeds_df < SEEDS_DF_TO_LEAVE_OUT - 1e-9, held_back, np.where(is_small, items.df, df))
+    limit = _reach(known, np.maximum(1.0, df), unseen, ALPHA / max(1, comparisons_n))
+    if comparisons_n == 0:
+        return limit
+    level = ALPHA / comparisons_n / 2
+    rest = np.maximum(0.0, items.variance - residual.variance)
+    parts = [(rest, items.df), (unseen.variance, unseen.df), *((one.variance, one.df) for one in seeds)]
+    squares = sum(stdtrit(free, level) ** 2 * one for one, free in parts if free > 0)
+    alone = _reach(items.variance, np.full(len(known), max(1.0, items.df)), unseen, 2 * level)
+    return np.asarray(np.maximum.reduce([limit, np.sqrt(squares), alone]), dtype=np.float64)
 
-    def missing(factor: float) -> float:
-        return float(ndtr(factor * estimates[:, None] - needed * estimates).mean()) - power
 
-    return float(brentq(missing, 0.0, 2 * needed + 20, xtol=1e-4))
+def _reach(known: FloatArray, df: FloatArray, unseen: Part, level: float) -> FloatArray:
+    """Return half of the width of the interval at 1 − `level`, with the degrees of freedom of `variance.with_unseen`."""
+    whole, unseen_df = known + unseen.variance, max(1.0, unseen.df)
+    squares = stdtrit(df, 0.975) ** 2 * known + stdtrit(unseen_df, 0.975) ** 2 * unseen.variance
+    joint = np.clip(stdtridf(0.975, np.sqrt(squares / whole)), np.minimum(df, unseen_df), np.maximum(df, unseen_df))
+    return np.asarray(-stdtrit(joint, level / 2) * np.sqrt(whole), dtype=np.float64)
+
+
+@cache
+def _chances(place: int) -> tuple[FloatArray, FloatArray]:
+    """Return two fixed sets of chances in 0..1 for one variance, evenly spread and in random order: (D,) each."""
+    generator = np.random.default_rng(place)
+    even = (np.arange(DRAWS_N) + 0.5) / DRAWS_N
+    return generator.permutation(even), generator.permutation(even)
+
+
+def _chi_squares(df: float, chances: FloatArray) -> FloatArray:
+    """Return the quantiles of χ² with `df` degrees of freedom, for upper-tail chances."""
+    if df < DF_EXACT:
+        return np.asarray(chdtri(max(df, 1e-9), chances), dtype=np.float64)
+    share = 2 / (9 * df)
+    return np.asarray(df * (1 - share - ndtri(chances) * np.sqrt(share)) ** 3, dtype=np.float64)
 
 
 class Design(NamedTuple):
-    """Variances of one comparison for a single item, seed and answer, from which other numbers of seeds and items follow."""
+    """The variances of one comparison by source, from which the variance with other numbers of seeds and items follows."""
 
-    item: float  # variance of the mean from one item for each task, of many seeds
-    seed: float  # variance of the mean from one seed, of many items
-    rest: float  # variance of the mean from the answers of one seed to one item for each task, beside both
+    item: float  # times tasks / items: the variance of the mean that comes from items
+    seed: float  # divided by seeds: the variance that comes from seeds
+    rest: float  # times tasks / items, divided by seeds: the variance that comes from both together
     tasks_n: int
+    seeds_n: int  # of the run that was measured
+    items_n: int
 
 
 def design_of(difference: Difference) -> Design | None:
-    """Split the variance of a comparison by seeds and items; None if the comparison has no seeds in pairs.
+    """Split the variance of a comparison by items and seeds; None if its arms have no seeds in common.
 
-    The items of all tasks are counted as equal in number. A component below 0 is set to 0.
+    Tasks are taken to have the same number of items. A negative estimate becomes 0.
     """
     parts = difference.parts
     if parts is None or len(parts.seeds) != 1:
         return None
-    items_n, seeds_n = difference.items_n / difference.tasks_n, difference.seeds_n
+    each, seeds_n = difference.items_n / difference.tasks_n, difference.seeds_n
     return Design(
-        item=max(0.0, parts.items.variance - parts.residual.variance) * items_n,
+        item=max(0.0, parts.items.variance - parts.residual.variance) * each,
         seed=max(0.0, parts.seeds[0].variance - parts.residual.variance) * seeds_n,
-        rest=parts.residual.variance * items_n * seeds_n,
+        rest=parts.residual.variance * each * seeds_n,
         tasks_n=difference.tasks_n,
+        seeds_n=seeds_n,
+        items_n=difference.items_n,
     )
 
 
-def detectable_with(design: Design, seeds_n: int, items_n: int, *, power: float = POWER, alpha: float = ALPHA) -> float:
-    """Return the difference that `seeds_n` (at least 2) seeds and `items_n` items would show in an uncorrected comparison.
+def detectable_with(design: Design, seeds_n: int, items_n: int, *, power: float = POWER) -> float:
+    """Return the detectable difference of an uncorrected comparison with `seeds_n` seeds and `items_n` items in all.
 
     Raises:
         ValueError: `seeds_n` is below 2, or `items_n` is not above the number of tasks.
@@ -106,18 +170,16 @@ def detectable_with(design: Design, seeds_n: int, items_n: int, *, power: float 
         raise ValueError(
             f"{seeds_n} seeds and {items_n} items; expected at least 2 seeds and more than {design.tasks_n} items"
         )
-    whole = _total(design, seeds_n, items_n)
-    error = float(np.sqrt(whole.variance))
-    return _factor(round(whole.df, 2), round(float(stdtrit(whole.df, 1 - alpha / 2)), 4), power) * error
-
-
-def _total(design: Design, seeds_n: int, items_n: int) -> Part:
-    """Return the expected variance of the difference, by the rules of `variance.total`."""
-    by_task = items_n / design.tasks_n
-    rest = design.rest / by_task / seeds_n
-    residual = Part(rest, float((items_n - design.tasks_n) * (seeds_n - 1)))
-    items = Part(design.item / by_task + rest, float(items_n - design.tasks_n))
-    return variance.total(items, Part(design.seed / seeds_n + rest, seeds_n - 1.0), residual)
+    each = items_n / design.tasks_n
+    free = float(items_n - design.tasks_n)
+    # The true variance of the seeds is as uncertain as in the run that was measured.
+    measured_df = design.seeds_n - 1.0
+    of_seed = design.seed + design.rest / (design.items_n / design.tasks_n)
+    uncertain = of_seed * measured_df / _chi_squares(measured_df, _chances(2)[0])
+    seed = np.maximum(0.0, uncertain - design.rest / (design.items_n / design.tasks_n))
+    rest = np.full(DRAWS_N, design.rest / each / seeds_n)
+    true = [design.item / each + rest, rest, seed / seeds_n + rest]
+    return _reached(true, [free, free * (seeds_n - 1), seeds_n - 1.0], Part(0.0, free), 0, power)
 
 
 def needed_seeds(design: Design, wanted: float, items_n: int) -> int | None:
@@ -140,5 +202,3 @@ def _smallest(is_enough: Callable[[int], bool], low: int) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
     return high
-
-

@@ -202,7 +202,9 @@ def _highest(leader: Leader, among: str, level: str) -> str:
     gaps = {name: gap.estimate for name, gap, _ in leader.pairs}
     equal = [name for name in leader.tied if abs(gaps[name]) < TIED]
     others = [name for name in leader.tied if name not in equal]
-    who = f"{words.listing([leader.name, *equal], most_n=NAMES_LISTED_N)} {'share' if equal else 'has'} the highest mean"
+    who = (
+        f"{words.listing([leader.name, *equal], most_n=NAMES_LISTED_N)} {'share' if equal else 'has'} the highest mean"
+    )
     rest = f"; not shown to differ from it: {words.listing(others, most_n=NAMES_LISTED_N)}" if others else ""
     return f"{who}{among} ({level}){rest}"
 

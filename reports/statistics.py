@@ -65,7 +65,9 @@ class Leader(NamedTuple):
     name: str
     tied: tuple[str, ...]  # without the leader, highest mean first
     can_tell: bool  # False: too few seeds, or only one arm
-    pairs: tuple[tuple[str, Difference, float], ...] = ()  # other arm, leader minus other arm, corrected p; highest mean first
+    pairs: tuple[
+        tuple[str, Difference, float], ...
+    ] = ()  # other arm, leader minus other arm, corrected p; highest mean first
 
     @property
     def is_single(self) -> bool:
@@ -135,9 +137,9 @@ def holm(p_values: Sequence[float]) -> FloatArray:
 def tied_with_leader(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float = 0.05) -> Leader:
     """Return the leader (the arm with the highest mean), and the arms that are not shown to differ from it.
 
-    The same data select the leader. So its K − 1 comparisons are corrected as if each other arm were compared with all K − 1 arms:
-    p-values are multiplied by K − 1 (Bonferroni). An arm that is truly best is then left out in at most `alpha` / 2 of the cases,
-    and of two arms that are truly equal at the top, one is called best in at most `alpha`. The tests may depend on each other in
+    The same data select the leader, so its p-values are multiplied by the number of other arms (Bonferroni). An arm that is truly
+    best is then left out in at most `alpha` / 2 of the cases, because any of the others could be the leader that excludes it. If
+    two arms are truly equal at the top, one is called best in at most `alpha` of the cases. The tests may depend on each other in
     any way. Source: subset selection (Gupta, Technometrics 7 (1965) 225). Our changes: paired tests with p-values by Banerjee
     (`cautious_p_values`), because multiple comparisons with the best (Hsu 1981) need one common variance. Arms with exactly
     equal means are ordered by name.
@@ -151,7 +153,8 @@ def tied_with_leader(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float =
     leader, *others = sorted(arms, key=lambda name: (-means[name], name))
     gaps = [compare(arms[leader], arms[name], tasks) for name in others]
     pairs = tuple(
-        (name, gap, float(np.minimum(1.0, gap.p_value_cautious * len(others)))) for name, gap in zip(others, gaps, strict=True)
+        (name, gap, float(np.minimum(1.0, gap.p_value_cautious * len(others))))
+        for name, gap in zip(others, gaps, strict=True)
     )
     verdicts = {name: verdict(gap, p, alpha) for name, gap, p in pairs}
     can_tell = bool(verdicts) and "too few seeds to say" not in verdicts.values()

@@ -167,7 +167,7 @@ def null(
         )
         if number < crowned_n:
             crowned += [
-                statistics.not_separable_from_best(
+                statistics.tied_with_leader(
                     {str(s): arms[s][budget] for s in range(strategies_n)}, tasks
                 ).is_single
                 for budget in arms[0]
@@ -220,27 +220,30 @@ def _null_scores(
 
 
 class Crowned(NamedTuple):
-    """How often `not_separable_from_best` calls one arm best, wrongly and rightly."""
+    """How often `tied_with_leader` calls one arm best, wrongly and rightly."""
 
     levels: tuple[float, ...]  # true mean of each arm above the lowest
     seeds_n: int
     wrongly: Share  # an arm that is not above all others
     rightly: Share
+    held: Share  # the leader and its tied set have every arm at the highest level
 
 
 def crowned(levels: tuple[float, ...], seeds_n: int, draws_n: int, generator: np.random.Generator) -> Crowned:
     """Measure at one budget. An arm that shares the highest level is crowned wrongly."""
     tasks, highest = np.repeat(np.arange(24), 40), max(levels)
-    wrongly, rightly = [], []
+    wrongly, rightly, held = [], [], []
+    top = [arm for arm, level in enumerate(levels) if level == highest]
     for _ in range(draws_n):
         scores = _null_scores(len(levels), 1, seeds_n, tasks, generator)[:, 0] + np.array(levels)[:, None, None]
-        best = statistics.not_separable_from_best(
+        leader = statistics.tied_with_leader(
             {str(arm): Arm(rows, tuple(range(seeds_n))) for arm, rows in enumerate(scores)}, tasks
         )
-        is_right = levels.count(highest) == 1 and levels[int(best.best)] == highest
-        wrongly.append(best.is_single and not is_right)
-        rightly.append(best.is_single and is_right)
-    return Crowned(levels, seeds_n, share(wrongly), share(rightly))
+        is_right = levels.count(highest) == 1 and levels[int(leader.name)] == highest
+        wrongly.append(leader.is_single and not is_right)
+        rightly.append(leader.is_single and is_right)
+        held.append(all(int(leader.name) == arm or str(arm) in leader.tied for arm in top))
+    return Crowned(levels, seeds_n, share(wrongly), share(rightly), share(held))
 
 
 def wilson_coverage(items_n: int) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import reports
 from reports import analysis, results, sentences, statistics, words, writing
 from reports.confidence import confidence_sentences as of_confidence
 from reports.reader import ComparedTask, TaskAccuracy
-from reports.statistics import Arm, Best
+from reports.statistics import Arm, Leader
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_limits import changed, every
 from tests.reports.test_report_page import parsed
@@ -64,8 +64,8 @@ def test_the_best_is_counted_among_the_scored(tmp_path: Path) -> None:
                     missing=missing, full_pool_seeds=())  # fmt: skip
     section = analysis.sections(results.load(str(make_results(tmp_path, recipe))))[0]
     assert "of the 2 of 5 scored strategies" in sentences.best_by_budget(section)
-    clear = Best("random", (), True, section.best[32].pairs)
-    said = sentences.best_by_budget(section._replace(best={32: clear}))
+    clear = Leader("random", (), True, section.leaders[32].pairs)
+    said = sentences.best_by_budget(section._replace(leaders={32: clear}))
     assert "is best of the 2 of 5 scored strategies" in said and said.endswith("separates from the others of them.")
 
 

@@ -247,7 +247,7 @@ def test_every_number_of_the_page_is_in_the_table_with_its_interval(pages: dict[
         }
         assert len(by_kind["mean"]) == sum(map(len, section.curves.values())) + 2  # base and full pool
         assert len(by_kind["difference"]) == len(section.by_budget) + len(section.against_full_pool)
-        assert len(by_kind["pair"]) == sum(len(best.pairs) for best in section.best.values())
+        assert len(by_kind["pair"]) == sum(len(leader.pairs) for leader in section.leaders.values())
         assert len(by_kind["area"]) == len(section.areas) + (section.primary is not None)
         for one in section.by_budget:
             (row,) = [

@@ -276,10 +276,10 @@ def test_the_reference_needs_its_own_largest_budget() -> None:
 def test_nobody_is_crowned_inside_overlapping_intervals() -> None:
     tasks = np.repeat(np.arange(4), 10)
     high, _ = straight_curve({1: 0.8, 2: 0.795, 3: 0.3}, noise=0.1)
-    best = statistics.not_separable_from_best({"a": high[1], "b": high[2], "c": high[3]}, tasks)
-    assert best.best == "a" and best.not_separable == ("b",) and not best.is_single
-    assert statistics.not_separable_from_best({"a": high[1], "c": high[3]}, tasks).is_single
-    alone = statistics.not_separable_from_best({"a": high[1].at((0,)), "c": high[3].at((0,))}, tasks)
+    best = statistics.tied_with_leader({"a": high[1], "b": high[2], "c": high[3]}, tasks)
+    assert best.name == "a" and best.tied == ("b",) and not best.is_single
+    assert statistics.tied_with_leader({"a": high[1], "c": high[3]}, tasks).is_single
+    alone = statistics.tied_with_leader({"a": high[1].at((0,)), "c": high[3].at((0,))}, tasks)
     assert not alone.can_tell and not alone.is_single
 
 
@@ -298,8 +298,8 @@ def test_a_learning_curve_is_the_mean_at_each_budget_cut_to_scores() -> None:
 
 def test_one_arm_alone_is_not_the_best_of_any() -> None:
     arms, tasks = straight_curve({1: 0.5}, noise=0.1)
-    best = statistics.not_separable_from_best({"a": arms[1]}, tasks)
-    assert best.best == "a" and not best.can_tell and not best.is_single and best.pairs == ()
+    best = statistics.tied_with_leader({"a": arms[1]}, tasks)
+    assert best.name == "a" and not best.can_tell and not best.is_single and best.pairs == ()
 
 
 def part(df: float) -> st.SearchStrategy[Part]:
