@@ -38,6 +38,7 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None, referenc
         ValueError: experiment.yaml is not valid, or `reference` is not a strategy of the experiment.
     """
     from reports import analysis, numbers, page, results, sentences
+    from reports.earlier import changes
 
     found = results.load(results_dir, excluded)
     if reference and reference not in found.experiment.strategies:
@@ -46,10 +47,11 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None, referenc
         )
     found = found._replace(experiment=found.experiment.model_copy(update={"reference": reference}))
     sections = analysis.sections(found)
+    table = numbers.results_table(found, sections)
+    found = found._replace(changes=None if reference else changes.changes_since(results_dir, found, table))
     claims = [claim._asdict() for claim in sentences.answer(found, sections)]
     first = [sections[0].scores.benchmark, sections[0].scores.metric] if sections else []
     full_pool_n = sections[0].full_pool_n if sections else None
-    table = numbers.results_table(found, sections)
     made = page.render(found, sections, table)
     return Rendered(made.html, table, claims, first, full_pool_n, made.pictures)
 

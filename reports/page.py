@@ -26,6 +26,7 @@ from reports import (
 )
 from reports.analysis import Section
 from reports.confidence.confidence_parts import confidence_section, effects_section
+from reports.earlier.changes_part import since_section
 from reports.found.found_parts import found_section
 from reports.lists import list_parts, list_sentences
 from reports.results import Results
@@ -67,6 +68,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found) if is_scored],
         "allocation": _allocation(results, reference) if is_scored else None,
         "status": list_parts.status(results),
+        "since": since_section(results),
         "status_title": "Answers so far" if experiment.is_campaign else "Progress",
         "chosen": None if is_scored else list_parts.chosen(results),
         "firsts": list_parts.firsts(results),
@@ -106,6 +108,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, title, has_it in (
             ("answer", "Answer", True),
             ("status", context["status_title"], context["status"]),
+            ("since", "Since the last report", True),
             ("savings", "Labels saved", is_scored),
             ("curves", "Learning curves", is_scored),
             ("differences", "Differences", is_scored),

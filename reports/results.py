@@ -4,7 +4,7 @@ The data come from the experiment's folder, for example from the experiment file
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_contracts import stored
 from data_contracts.cell_keys import FULL_POOL_STRATEGY, cell_key
@@ -21,6 +21,9 @@ from reports.found.found_numbers import Found, read_found
 from reports.lists.list_numbers import Lists, read_lists
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
+
+if TYPE_CHECKING:  # this module imports `Results`
+    from reports.earlier.changes import Changes
 
 
 class Results(NamedTuple):
@@ -51,6 +54,7 @@ class Results(NamedTuple):
     lists: Lists | None = None  # None for a study with scores, because its page has no lists
     matches: Matches | None = None  # None if the pool was not compared with the benchmarks' items
     found: Found | None = None  # None if no tasks were found
+    changes: "Changes | None" = None  # since the last report; None if they are not looked for
 
     @property
     def is_scored(self) -> bool:

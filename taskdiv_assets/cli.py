@@ -206,7 +206,10 @@ def report(
         str, typer.Option("--output", "-o", metavar="FOLDER", help="Write to this folder; record nothing in Dagster.")
     ] = "",
 ) -> None:
-    """Rebuild the report from the stored results if it is out of date, and print its path. With --output, always build it."""
+    """Rebuild the report from the stored results if it is out of date, and print its path. With --output, always build it.
+
+    The page says what changed since the last report. The newest 20 earlier reports are kept in its folder `earlier`, by date.
+    """
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)

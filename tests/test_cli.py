@@ -77,6 +77,7 @@ def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(comp
     assert mended.returncode == 0, mended.stderr
     assert weights.read_bytes() == kept  # trained again, and the same bytes
     assert page.read_text() != without
+    assert without in [one.read_text() for one in (root / "report/earlier").glob("*/index.html")]
     assert home.say("contracts", "check", "miniature").returncode == 0
 
 

@@ -4,6 +4,7 @@ import html
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +12,14 @@ import pyarrow.compute as pc
 
 import reports
 from reports import writing
+from reports.earlier import stored_reports
 from taskdiv_assets.graph.asset import EVERYTHING, Asset, Needs, Settings
 from taskdiv_assets.graph.cells import expected as expected_cells
 from taskdiv_assets.graph.drawings import Band, bars, curves
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.storage.identity import digest
+from taskdiv_assets.storage.store import Store
 
 
 def make_strategy_report(work: Work) -> Product:
@@ -25,9 +28,36 @@ def make_strategy_report(work: Work) -> Product:
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
     rendered = reports.render(work.store.url, excluded)
-    files = {"report/results.csv": writing.as_csv(rendered.table), "report/index.html": rendered.html.encode()}
+    page = rendered.html.encode()
+    new = {"report/results.csv": writing.as_csv(rendered.table), "report/index.html": page}
+    files = {**present_report(work.store, page), **new}  # they are written in this order
     noted = {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
     return Product(rendered.table, {"left_out_n": len(excluded), **noted}, files=files)
+
+
+def present_report(store: Store, new_page: bytes) -> dict[str, bytes]:
+    """Return the files that keep the present report as an earlier one, by their paths in the store; its table is last.
+
+    Nothing is kept if the new page is the same, or if the present report is kept already. A kill may have ended the last writing
+    of a report after its page and before its table. The old report is then already kept, and must not be mixed with the new page.
+    """
+    page, table = store.get("report", stored_reports.PAGE), store.get("report", stored_reports.TABLE)
+    if page is None or table is None or page == new_page:
+        return {}
+    name = stored_reports.name_in(table)
+    folder = (*stored_reports.FOLDER, name)
+    if not name or stored_reports.TABLE in store.names(*folder):
+        return {}
+    return {"/".join((*folder, stored_reports.PAGE)): page, "/".join((*folder, stored_reports.TABLE)): table}
+
+
+def remove_oldest(work: Work) -> None:
+    """Remove the oldest earlier reports, so that `KEPT_N` are left."""
+    store = work.store
+    names = [name for name in store.names(*stored_reports.FOLDER) if stored_reports.NAME.fullmatch(name)]
+    for name in names[: -stored_reports.KEPT_N]:
+        with suppress(FileNotFoundError):  # another process removes it at the same time
+            store.fs.rm(store.path(*stored_reports.FOLDER, name), recursive=True)
 
 
 def answer(notes: Mapping[str, Any]) -> str:
@@ -121,4 +151,5 @@ ASSET = Asset(
     kinds=frozenset({"html", "python"}),
     picture=main_picture,
     summary=answer,
+    afterwards=remove_oldest,
 )

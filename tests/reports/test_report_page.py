@@ -18,6 +18,7 @@ from tests.reports.make_results import GAINS, Recipe, make_results
 SMALL = {"tasks": ("copy", "flip", "omen", "round"), "items_per_task": 12, "budgets": (32, 64)}
 ORDER = [
     "answer",
+    "since",
     "savings",
     "curves",
     "differences",
@@ -35,6 +36,7 @@ ORDER = [
 FIRST_FORM = [  # before any strategy is scored: only what there is
     "answer",
     "status",
+    "since",
     "allocation",
     "confidence",
     "overlap",
