@@ -36,9 +36,9 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
     fs.makedirs(root, exist_ok=True)
     root = str(root)
     for name, raw in (("results.parquet", parquet.getvalue()), ("results.csv", as_csv(table))):
-        _put(fs, posixpath.join(root, name), raw)
+        put(fs, posixpath.join(root, name), raw)
     _put_figures(fs, posixpath.join(root, "figures"), rendered.pictures)
-    _put(fs, posixpath.join(root, "index.html"), rendered.html.encode())
+    put(fs, posixpath.join(root, "index.html"), rendered.html.encode())
     return posixpath.join(out_dir, "index.html")
 
 
@@ -48,9 +48,9 @@ def _put_figures(fs: Any, folder: str, pictures: "tuple[Picture, ...]") -> None:
     names = {CAPTIONS} if pictures else set()
     if pictures:
         fs.makedirs(folder, exist_ok=True)
-        _put(fs, posixpath.join(folder, CAPTIONS), figure_files.captions(pictures))
+        put(fs, posixpath.join(folder, CAPTIONS), figure_files.captions(pictures))
     for name, raw in figure_files.files(pictures):
-        _put(fs, posixpath.join(folder, name), raw)
+        put(fs, posixpath.join(folder, name), raw)
         names.add(name)
     for path in fs.ls(folder, detail=False) if fs.isdir(folder) else ():
         name = posixpath.basename(path)
@@ -69,7 +69,7 @@ def as_csv(table: pa.Table) -> bytes:
     return text.getvalue()
 
 
-def _put(fs: Any, path: str, raw: bytes) -> None:
+def put(fs: Any, path: str, raw: bytes) -> None:
     """Write a file. On a local disk, write a temporary file and rename it, so that readers never see half a file."""
     if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
         fs.pipe_file(path, raw)

@@ -16,7 +16,7 @@ import reports
 from taskdiv_assets import __version__
 from taskdiv_assets.annotating import gone
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.commands import planning, preflight, running, stopping
+from taskdiv_assets.commands import page_pdf, planning, preflight, running, stopping
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
 from taskdiv_assets.commands.checking import check_stored
@@ -205,6 +205,12 @@ def report(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FOLDER", help="Write to this folder; record nothing in Dagster.")
     ] = "",
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="html|pdf", help="pdf: also print the page, into FOLDER or the current folder."
+        ),
+    ] = "html",
 ) -> None:
     """Rebuild the report from the stored results if it is out of date, and print its path. With --output, always build it.
 
@@ -217,17 +223,20 @@ def report(
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
         if reference and not output:
             raise ValueError("--reference needs --output: the stored report has the reference of the experiment file")
+        browser = page_pdf.browser_for(file_format)
         if output:
             stale = REGISTRY.look(chosen, store).stale_units()
             path = reports.build(store.url, output, excluded=stale, reference=reference, has_figures=True)
             say(f"report: {path}")
-            return
-        quietly()
-        with instance.open_instance():
-            outcome = execute(chosen.name, Task("report", ("strategy_report",), None))
-        if not outcome.is_success:
-            fail(outcome.message, code=1)
-        say_where(chosen)
+        else:
+            quietly()
+            with instance.open_instance():
+                outcome = execute(chosen.name, Task("report", ("strategy_report",), None))
+            if not outcome.is_success:
+                fail(outcome.message, code=1)
+            say_where(chosen)
+        if browser:
+            say(f"pdf: {page_pdf.write(output or store.locate('report'), browser, chosen.name, output)}")
 
 
 @budget_app.command("add")

@@ -12,6 +12,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from taskdiv_assets.commands import page_pdf
 from tests.golden import copied, variables_of
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -237,12 +238,21 @@ primary: {{strategy: task_diversity, benchmark: bbh, metric: exact_match}}
     return path
 
 
-def test_a_report_against_another_reference_is_written_beside(miniature: Home, tmp_path: Path) -> None:
+def test_a_report_against_another_reference_is_written_beside(
+    miniature: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text("#!/bin/sh\nfor one; do case $one in --print-to-pdf=*) echo %PDF >${one#*=};; esac; done\n")
+    browser.chmod(0o755)
+    monkeypatch.setattr(page_pdf, "BROWSERS", (str(browser),))
     stored = miniature.folder / "results/miniature/report/index.html"
     before = stored.read_bytes()
     out = tmp_path / "other"
-    result = miniature.say("report", "miniature", "--reference", "facility_location", "-o", str(out))
+    result = miniature.say("report", "miniature", "--reference", "facility_location", "-o", str(out), "--format", "pdf")
     assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"pdf: {out / 'miniature.pdf'}"
+    assert (out / "miniature.pdf").read_bytes() == b"%PDF\n"
+    assert {"b0-curves.svg", "b0-curves.png"} <= {path.name for path in (out / "figures").iterdir()}
     assert (
         "above facility_location" in (out / "index.html").read_text()
         or "below facility_location" in (out / "index.html").read_text()

@@ -178,10 +178,14 @@ def null_table(rows: Sequence[Null]) -> str:
 
 def crowned_table(rows: Sequence[Crowned]) -> str:
     """Return one line for each setting."""
-    lines = [
-        [", ".join(f"{level:g}" for level in r.levels), str(r.seeds_n), *map(str, r[2:])] for r in rows
+    lines = [[", ".join(f"{level:g}" for level in r.levels), str(r.seeds_n), *map(str, r[2:])] for r in rows]
+    heads = [
+        "true scores above the lowest",
+        "seeds",
+        "wrongly called best",
+        "rightly called best",
+        "set has the truly best",
     ]
-    heads = ["true scores above the lowest", "seeds", "wrongly called best", "rightly called best", "set has the truly best"]
     return f"{table(heads, lines)}\n\n{rows[0].wrongly.draws_n:,} draws a line."
 
 

@@ -167,9 +167,7 @@ def null(
         )
         if number < crowned_n:
             crowned += [
-                statistics.tied_with_leader(
-                    {str(s): arms[s][budget] for s in range(strategies_n)}, tasks
-                ).is_single
+                statistics.tied_with_leader({str(s): arms[s][budget] for s in range(strategies_n)}, tasks).is_single
                 for budget in arms[0]
             ]
     better, raw, all_n = (int(total) for total in np.sum(cells, axis=0))

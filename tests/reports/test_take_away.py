@@ -112,8 +112,8 @@ def test_figures_are_written_before_the_page_and_old_ones_are_removed(
     rendered: reports.Rendered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    put = writing._put
-    monkeypatch.setattr(writing, "_put", lambda fs, path, raw: (order.append(Path(path).name), put(fs, path, raw)))
+    put = writing.put
+    monkeypatch.setattr(writing, "put", lambda fs, path, raw: (order.append(Path(path).name), put(fs, path, raw)))
     (tmp_path / "figures").mkdir()
     for name in ("old.svg", "old.png", "mine.txt"):
         (tmp_path / "figures" / name).write_text("")
