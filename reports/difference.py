@@ -58,6 +58,12 @@ class Difference(NamedTuple):
     is_borrowed: bool  # one arm has a single seed, and the other arm's seed variance is used for it
     is_identical: bool  # every score of the two arms is the same
     parts: Parts | None = None  # None: no arm has two seeds
+    is_of_runs: bool = False  # both arms are fixed: the question is about these two runs, so no seed is random
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the interval counts all that is random in the question."""
+        return self.has_seed_uncertainty or self.is_of_runs
 
     @property
     def verdict(self) -> Verdict:
@@ -90,10 +96,10 @@ class Equivalence(NamedTuple):
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
     """Return the verdict of a two-sided test at `alpha`. If given, `p_adjusted` (such as Holm's) replaces `difference.p_value`.
 
-    Our rule: if no arm has two seeds, or the p-value is NaN, the verdict is "too few seeds to say".
+    Our rule: if the p-value is NaN, or if seeds are random and no arm has two, the verdict is "too few seeds to say".
     """
     p_value = difference.p_value if p_adjusted is None else p_adjusted
-    if not difference.has_seed_uncertainty or not np.isfinite(p_value):
+    if not difference.has_verdict or not np.isfinite(p_value):
         return "too few seeds to say"
     if p_value >= alpha or difference.is_identical:
         return "not separable from noise"
@@ -103,7 +109,7 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
     """Test whether the difference lies within ±margin (in units of the score), by two one-sided t tests, each at `alpha`.
 
-    If no arm has two seeds, equivalence is never shown, because the interval then leaves out the variance of the seeds. The
+    If seeds are random and no arm has two, equivalence is never shown, because the interval leaves out their variance. The
     estimated variance is above 0 even if all differences are 0 (see `variance.unseen_part`). So identical scores are shown to be
     equivalent only on about 150 items or more (with the default margin and `alpha`).
     Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: variance and df of `paired_difference`.
@@ -121,7 +127,7 @@ def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alph
     room = margin - abs(difference.estimate)
     p_value = float(stdtr(difference.df, -room / error))
     reach = float(stdtrit(difference.df, 1 - alpha)) * error
-    is_shown = difference.has_seed_uncertainty and p_value < alpha
+    is_shown = difference.has_verdict and p_value < alpha
     return Equivalence(margin, p_value, difference.estimate - reach, difference.estimate + reach, is_shown)
 
 
@@ -177,12 +183,14 @@ def paired_difference(
 def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
     """Return `paired_difference` with a pairing that depends on the arms' seeds. The rule is ours.
 
-    - One arm is a fixed reference: pairing "fixed".
+    - One arm is a fixed reference: pairing "fixed". If both are, the question is about these two runs (`is_of_runs`).
     - Two or more common seeds, or the same single seed: pairing "seeds" on the common seeds. The other seeds are not used.
     - Otherwise: pairing "none".
     """
     if not b.seeds:
-        return paired_difference(a.scores, b.scores, tasks, pairing="fixed", level=level)
+        return paired_difference(a.scores, b.scores, tasks, pairing="fixed", level=level)._replace(
+            is_of_runs=not a.seeds
+        )
     if not a.seeds:
         flipped = paired_difference(b.scores, a.scores, tasks, pairing="fixed", level=level)
         return flipped._replace(estimate=-flipped.estimate, low=-flipped.high, high=-flipped.low)

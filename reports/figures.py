@@ -84,10 +84,7 @@ def _levels(section: Section) -> list[tuple[str, Difference]]:
 
 
 def forest(section: Section, areas: Sequence[Comparison]) -> Figure:
-    """Draw paired differences with 95% intervals: areas under the curve first, then each budget.
-
-    Verdicts are beside the names, so that they are visible on a narrow screen without scrolling.
-    """
+    """Draw paired differences with 95% intervals: areas under the curve first, then each budget."""
     reference, area_title, by_budget = section.reference, section.area_title, section.by_budget
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
@@ -96,12 +93,21 @@ def forest(section: Section, areas: Sequence[Comparison]) -> Figure:
         groups.append((title, [one for one in areas if one.reference == other]))
     for budget in sorted({one.budgets for one in by_budget}):
         groups.append((f"{budget[0]:,} labels", [one for one in by_budget if one.budgets == budget]))
+    return forest_of(groups, section.named, reference)
+
+
+def forest_of(groups: Sequence[tuple[str, Sequence[Comparison]]], named: Sequence[str], reference: str) -> Figure:
+    """Draw groups of paired differences with 95% intervals, each group under its title.
+
+    `named` has all strategies in the order of their looks. Verdicts are beside the names, so that they are visible on a narrow
+    screen without scrolling.
+    """
     rows_n = sum(len(members) + 1.3 for _, members in groups)
     with svg.style():
         height = 0.235 * rows_n + 0.75
         figure = Figure(figsize=(8.4, height))
         axes = figure.add_axes((0.555, 0.5 / height, 0.42, 1 - 0.6 / height))
-        look, y = looks(section.named, reference), 0.0
+        look, y = looks(named, reference), 0.0
         axes.axvspan(-EQUIVALENCE_MARGIN, EQUIVALENCE_MARGIN, color=MUTED, alpha=0.1, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:

@@ -47,13 +47,18 @@ class Number(NamedTuple):
 
 def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
     """Return the results table, sorted by its first eight columns."""
-    rows = [number for one in results.score_sets for number in (*_scores(one), *_task_means(one))]
+    rows = [number for one in results.score_sets for number in (*seed_scores(one), *task_scores(one))]
     rows += [*_chosen(results), *_overlaps(results), *_tokens(results)]
     if not results.is_scored:
         rows += _came_back(results)
     for section in sections:
         rows += [*_means(section), *_differences(section), *_detectable(section), *_labels(section)]
-    rows.sort(key=lambda row: (*row[:6], -1 if row.training_seed is None else row.training_seed, row.task))
+    return as_table(rows)
+
+
+def as_table(rows: list[Number]) -> pa.Table:
+    """Return rows as a table, sorted by the first eight columns."""
+    rows = sorted(rows, key=lambda row: (*row[:6], -1 if row.training_seed is None else row.training_seed, row.task))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.table(arrays, schema=SCHEMA)
@@ -100,7 +105,7 @@ def _counted(quantity: str, arm: ArmKey, task: str, count_n: float, seeds_n: int
     return Number(quantity, *where, float(count_n), None, None, None, None, "", seeds_n, items_n)
 
 
-def _scores(one: ScoreSet) -> Iterator[Number]:
+def seed_scores(one: ScoreSet) -> Iterator[Number]:
     sizes = one.task_sizes
     for (strategy, budget), arm in one.arms.items():
         macro = statistics.seed_means(arm, one.task_of_item)
@@ -114,7 +119,7 @@ def _scores(one: ScoreSet) -> Iterator[Number]:
                 yield Number("score", *where, score, None, None, None, None, "", 1, items_n)
 
 
-def _task_means(one: ScoreSet) -> Iterator[Number]:
+def task_scores(one: ScoreSet) -> Iterator[Number]:
     """Yield the mean of each task over seeds, with Wilson's interval. Pseudo-values, which can leave 0..1, have no interval."""
     for (strategy, budget), arm in one.arms.items():
         means = statistics.task_means(arm, one.task_of_item)
@@ -131,11 +136,11 @@ def _task_means(one: ScoreSet) -> Iterator[Number]:
 def _means(section: Section) -> Iterator[Number]:
     for name, points in section.curves.items():
         for point in points:
-            yield _of_difference("mean", section, name, "", point.budget_n, point.mean)
+            yield of_difference("mean", section.scores, name, "", point.budget_n, point.mean)
     if section.base is not None:
-        yield _of_difference("mean", section, "base", "", 0, section.base)
+        yield of_difference("mean", section.scores, "base", "", 0, section.base)
     if section.full_pool is not None:
-        yield _of_difference("mean", section, FULL_POOL_STRATEGY, "", section.full_pool_n or 0, section.full_pool)
+        yield of_difference("mean", section.scores, FULL_POOL_STRATEGY, "", section.full_pool_n or 0, section.full_pool)
 
 
 def _differences(section: Section) -> Iterator[Number]:
@@ -145,14 +150,14 @@ def _differences(section: Section) -> Iterator[Number]:
         yield _of_comparison("difference", section, one, "full pool")
     for budget_n, leader in section.leaders.items():
         for other, gap, p_adjusted in leader.pairs:
-            made = _of_difference("pair", section, leader.name, other, budget_n, gap)
-            yield _compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "leader")
+            made = of_difference("pair", section.scores, leader.name, other, budget_n, gap)
+            yield compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "leader")
     for one in [*([section.primary] if section.primary else []), *section.areas]:
         yield _of_comparison("area", section, one, "areas")
     if section.full_pool_gain is not None:
         gain = section.full_pool_gain
-        made = _of_difference("gain", section, FULL_POOL_STRATEGY, "base", section.full_pool_n or 0, gain)
-        yield _compared(made, gain, gain.verdict)
+        made = of_difference("gain", section.scores, FULL_POOL_STRATEGY, "base", section.full_pool_n or 0, gain)
+        yield compared(made, gain, gain.verdict)
 
 
 def _detectable(section: Section) -> Iterator[Number]:
@@ -162,7 +167,7 @@ def _detectable(section: Section) -> Iterator[Number]:
     for quantity, one in found:
         if one.verdict == "not separable from noise":
             name = f"detectable_{quantity}"
-            made = _of_difference(name, section, one.strategy, one.reference, max(one.budgets), one.difference)
+            made = of_difference(name, section.scores, one.strategy, one.reference, max(one.budgets), one.difference)
             yield made._replace(estimate=one.detectable, low=None, high=None, standard_error=None, df=None)
 
 
@@ -176,14 +181,14 @@ def _labels(section: Section) -> Iterator[Number]:
 
 
 def _of_comparison(quantity: str, section: Section, one: Comparison, family: str) -> Number:
-    made = _of_difference(quantity, section, one.strategy, one.reference, max(one.budgets), one.difference)
-    return _compared(made, one.difference, one.verdict, one.p_adjusted, family if one.p_adjusted is not None else "")
+    made = of_difference(quantity, section.scores, one.strategy, one.reference, max(one.budgets), one.difference)
+    return compared(made, one.difference, one.verdict, one.p_adjusted, family if one.p_adjusted is not None else "")
 
 
-def _compared(made: Number, gap: Difference, said: str, p_adjusted: float | None = None, family: str = "") -> Number:
+def compared(made: Number, gap: Difference, said: str, p_adjusted: float | None = None, family: str = "") -> Number:
     same = statistics.equivalence(gap)
     return made._replace(
-        p_value=_known(gap.p_value) if gap.has_seed_uncertainty else None,
+        p_value=_known(gap.p_value) if gap.has_verdict else None,
         p_adjusted=None if p_adjusted is None else _known(p_adjusted),
         verdict=said,
         family=family,
@@ -194,10 +199,10 @@ def _compared(made: Number, gap: Difference, said: str, p_adjusted: float | None
     )
 
 
-def _of_difference(
-    quantity: str, section: Section, strategy: str, reference: str, budget_n: int, one: Difference
+def of_difference(
+    quantity: str, scores: ScoreSet, strategy: str, reference: str, budget_n: int, one: Difference
 ) -> Number:
-    where = (section.scores.benchmark, section.scores.metric, strategy, reference, budget_n, None, "")
+    where = (scores.benchmark, scores.metric, strategy, reference, budget_n, None, "")
     ends = (_known(one.low), _known(one.high))
     made = Number(quantity, *where, one.estimate, *ends, None, None, "", one.seeds_n, one.items_n)
     return made._replace(standard_error=_known(one.standard_error), df=_known(one.df) if ends[0] is not None else None)

@@ -169,7 +169,7 @@ def by_task(section: Section, name: str) -> Table | None:
         (
             task,
             str(sizes[task]),
-            _of_task(own[task], sizes[task]),
+            of_task(own[task], sizes[task]),
             *(words.signed(float(value)) for value in found.values[:, t]),
         )
         for t, task in enumerate(found.tasks)
@@ -182,7 +182,7 @@ def by_task(section: Section, name: str) -> Table | None:
     return shortened(Table(name, caption, head, rows, frozenset(range(1, len(head)))))
 
 
-def _of_task(mean: float, items_n: int) -> str:
+def of_task(mean: float, items_n: int) -> str:
     if not 0 <= mean <= 1:  # pseudo-values of win rates at equal length have no such interval
         return words.score(mean)
     low, high = wilson(mean, items_n)

@@ -20,6 +20,7 @@ from taskdiv_assets.commands import page_pdf, planning, preflight, running, stop
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
 from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.commands.comparing import compare
 from taskdiv_assets.commands.consoles import console, escaped, fail, note, out, plain_errors, quietly, say
 from taskdiv_assets.commands.experiment_commands import experiments_app, schema
 from taskdiv_assets.commands.init import init
@@ -61,6 +62,7 @@ app.command()(init)
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(adapters_app, name="adapters")
 app.command()(schema)
+app.command()(compare)
 app.add_typer(budget_app, name="budget")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(annotations_app, name="annotations")

@@ -1,0 +1,342 @@
+"""The items that all systems have in common, as arrays of scores, and everything about the files that a reader must know.
+
+A comparison needs the same question, the same right answer and the same metric. Items without these are left out and counted.
+Other differences, such as prompts and few-shot examples, stay in the comparison and are stated.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from reports import words
+from reports.compare.systems import SCORE, Item, System
+from reports.scores import ScoreSet, score_sets
+from reports.statistics import Arm
+
+ARM_N = 1  # `scores` stores arms by name and budget. Systems have no budget; 0 would mark the base model
+SHOWN_N = 4  # names in one sentence
+Scores = Mapping[tuple[str, str, int], float]  # (task, item, run) → score
+
+
+class Finding(NamedTuple):
+    """Something about the files that a reader must know: a few words, and a sentence."""
+
+    title: str
+    text: str
+
+
+class Joined(NamedTuple):
+    """All systems on their common items."""
+
+    systems: tuple[System, ...]
+    reference: str
+    metric: str
+    scores: ScoreSet
+    arms: dict[str, Arm]  # by name of the system; without seeds if every system was run once
+    runs: dict[str, tuple[int, ...]]
+    kept_n: dict[str, int]  # items of each system that have this metric
+    findings: tuple[Finding, ...]
+    other_metrics: tuple[str, ...]
+
+
+def join(systems: Sequence[System], metric: str = "", reference: str = "") -> Joined:
+    """Join systems on the tasks and items that all of them have.
+
+    Args:
+        systems: At least two, with different names.
+        metric: The metric to compare. Default: of those that all systems have as numbers from 0 to 1, the one with most tasks.
+        reference: Name of the system that the others are compared with. Default: the first.
+
+    Raises:
+        ValueError: there is no such system or metric, a score is outside 0..1, or no item is in common.
+    """
+    if reference and reference not in [system.name for system in systems]:
+        raise ValueError(f"no system is called {reference!r}; expected one of {_names(systems)}")
+    usable = _usable(systems)
+    chosen = _chosen(systems, usable, metric)
+    of = {system.name: _scores(system, chosen) for system in systems}
+    by_system = [{task for task, _, _ in own} for own in of.values()]
+    tasks = set.intersection(*by_system)
+    findings = _tasks_left_out(set.union(*by_system) - tasks, chosen)
+    of = {name: {key: score for key, score in own.items() if key[0] in tasks} for name, own in of.items()}
+    runs = {name: _runs(name, own, findings) for name, own in of.items()}
+    items = {name: _items(own, runs[name]) for name, own in of.items()}
+    common = _same_items(systems, items, findings)
+    if not common:
+        raise ValueError(_nothing_in_common(systems, of, findings))
+    flipped = {task for task in tasks for one in systems if task in one.tasks and _is_lower_better(one, task, chosen)}
+    _check_range(of, common, chosen)
+    findings += _other_prompts(systems, common) + _other_settings(systems, tasks) + _lower(flipped, chosen)
+    findings += [Finding("about the files", note) for system in systems for note in system.notes]
+    scores, arms = _arms(systems, of, runs, common, flipped, chosen)
+    every_once = all(len(own) == 1 for own in runs.values())
+    if every_once:
+        arms = {name: Arm(arm.scores) for name, arm in arms.items()}
+    findings = [*_same_content(systems, arms), *_run_counts(runs), *_left_out(items, common), *findings]
+    others = tuple(name for name in usable if name != chosen)
+    kept_n = {name: len(own) for name, own in items.items()}
+    return Joined(
+        tuple(systems), reference or systems[0].name, chosen, scores, arms, runs, kept_n, tuple(findings), others
+    )
+
+
+# --- the metric ------------------------------------------------------------------------------------------------------
+
+
+def _names(systems: Sequence[System]) -> str:
+    return words.listing([system.name for system in systems], "or")
+
+
+def _scores(system: System, metric: str) -> Scores:
+    return system.scores.get(SCORE if system.is_table else metric, {})
+
+
+def _usable(systems: Sequence[System]) -> list[str]:
+    """Return the metrics that all systems have with values from 0 to 1, those with most tasks in common first."""
+    first = next((system for system in systems if not system.is_table), systems[0])
+    found = [name for name in first.scores if all(_scores(system, name) for system in systems)]
+    found = [name for name in found if all(_is_share(_scores(system, name)) for system in systems)]
+    tasks_n = {
+        name: len(set.intersection(*({key[0] for key in _scores(one, name)} for one in systems))) for name in found
+    }
+    return sorted(found, key=lambda name: -tasks_n[name])
+
+
+def _is_share(scores: Scores) -> bool:
+    return all(0 <= score <= 1 or score != score for score in scores.values())
+
+
+def _chosen(systems: Sequence[System], usable: Sequence[str], metric: str) -> str:
+    """Return the metric to compare. A metric without its filter is enough if only one filter has it."""
+    known = dict.fromkeys(name for system in systems if not system.is_table for name in system.scores) or {SCORE: None}
+    fitting = [name for name in known if metric in (name, name.split(",")[0])]
+    listed = words.listing(list(usable), "or", 12) or "none"
+    if not metric and usable:
+        return usable[0]
+    if not metric:
+        raise ValueError(f"the systems have no metric with numbers from 0 to 1 in common{_why_not(systems)}")
+    if metric in known or len(fitting) == 1:
+        chosen = metric if metric in known else fitting[0]
+        without = [system.name for system in systems if not _scores(system, chosen)]
+        if without:
+            raise ValueError(f"{words.listing(without)} has no scores of the metric {chosen}; expected {listed}")
+        return chosen
+    reason = (
+        f"is ambiguous: {words.listing(fitting, 'or')}"
+        if fitting
+        else f"is not in the files{_why_not(systems, metric)}"
+    )
+    raise ValueError(f"the metric {metric!r} {reason}; all systems have {listed}")
+
+
+def _why_not(systems: Sequence[System], metric: str = "") -> str:
+    found = [f"{system.name}: {name}, {why}" for system in systems for name, why in system.unusable.items()]
+    found = [one for one in found if not metric or f": {metric}" in one]
+    return f" ({'; '.join(found[:3])})" if found else ""
+
+
+def _is_lower_better(system: System, task: str, metric: str) -> bool:
+    return metric.split(",")[0] in system.tasks[task].lower_is_better
+
+
+def _lower(flipped: set[str], metric: str) -> list[Finding]:
+    if not flipped:
+        return []
+    where = _listed(flipped, "task")
+    text = f"A lower {metric} is better in {where}. The comparison uses 1 − {metric} there, so that more is better."
+    return [Finding("lower is better", text)]
+
+
+def _check_range(of: Mapping[str, Scores], common: set[Item], metric: str) -> None:
+    for name, own in of.items():
+        for (task, item, _), score in own.items():
+            if (task, item) in common and not 0 <= score <= 1 and score == score:
+                raise ValueError(
+                    f"{name}: {metric} of item {item!r} of task {task!r} is {score:g}; expected a number from 0 to 1. "
+                    "For another scale, write a CSV of task, item and score with the scores divided by their maximum"
+                )
+
+
+# --- tasks, runs and items --------------------------------------------------------------------------------------------
+
+
+def _listed(names: set[str], noun: str) -> str:
+    plural = "" if len(names) == 1 else "s"
+    return f"the {noun}{plural} {words.listing([words.clean(name, 40) for name in sorted(names)], most_n=SHOWN_N)}"
+
+
+def _tasks_left_out(tasks: set[str], metric: str) -> list[Finding]:
+    if not tasks:
+        return []
+    text = f"Not every system has {metric} on {_listed(tasks, 'task')}: {'it is' if len(tasks) == 1 else 'they are'} left out."
+    return [Finding(f"{words.count(len(tasks), 'task')} left out", text)]
+
+
+def _runs(name: str, own: Scores, findings: list[Finding]) -> tuple[int, ...]:
+    """Return the runs that all tasks have, and add a finding on the others."""
+    by_task: dict[str, set[int]] = {}
+    for task, _, run in own:
+        by_task.setdefault(task, set()).add(run)
+    if not by_task:
+        return ()
+    kept = set.intersection(*by_task.values())
+    gone = set.union(*by_task.values()) - kept
+    if not kept:
+        raise ValueError(
+            f"the tasks of {name} have no run (seed or epoch) in common; expected at least one run of all tasks"
+        )
+    if gone:
+        them = "it" if len(gone) == 1 else "them"
+        text = f"{words.count(len(gone), 'run')} of {name} left out, because not every task has {them}."
+        findings.append(Finding("runs left out", text))
+    return tuple(sorted(kept))
+
+
+def _items(own: Scores, runs: tuple[int, ...]) -> set[Item]:
+    """Return the items that have a finite score in each of `runs`."""
+    known = Counter((task, item) for (task, item, run), score in own.items() if score == score and run in runs)
+    return {item for item, count in known.items() if count == len(runs)}
+
+
+def _same_items(systems: Sequence[System], items: Mapping[str, set[Item]], findings: list[Finding]) -> set[Item]:
+    """Return the items that all systems have with one question and one right answer, and add findings on the others."""
+    common = set.intersection(*items.values())
+    for field, what in (("question", "another question"), ("target", "another right answer")):
+        other = {item for item in common if _differs(systems, item, field)}
+        if other:
+            common = common - other
+            text = (
+                f"{words.count(len(other), 'item')} {'has' if len(other) == 1 else 'have'} {what} under the same id in another "
+                f"system ({_listed({task for task, _ in other}, 'task')}): left out."
+            )
+            findings.append(Finding(what, text))
+    return common
+
+
+def _differs(systems: Sequence[System], item: Item, field: str) -> bool:
+    hashes = (system.hashes.get(item) for system in systems)
+    return len({getattr(one, field) for one in hashes if one is not None} - {""}) > 1
+
+
+def _nothing_in_common(systems: Sequence[System], of: Mapping[str, Scores], findings: Sequence[Finding]) -> str:
+    reasons = " ".join(finding.text for finding in findings)
+    examples = []
+    for system in systems[:3]:
+        keys = sorted(of[system.name]) or sorted(key for own in system.scores.values() for key in own)
+        task, item = keys[0][:2] if keys else ("none", "none")
+        examples.append(f"{system.name} has task {words.clean(task, 40)!r}, item {words.clean(item, 40)!r}")
+    return f"the systems have no item in common: {'; '.join(examples)}. Items are matched by task and id. {reasons}".strip()
+
+
+def _left_out(items: Mapping[str, set[Item]], common: set[Item]) -> list[Finding]:
+    if all(own == common for own in items.values()):
+        return []
+    counts = words.listing([f"{name} {len(own):,}" for name, own in items.items()], most_n=6)
+    text = (
+        f"The comparison uses the {words.count(len(common), 'item')} that all systems share. With a score in each run: {counts}. "
+        "Items without a finite score are left out."
+    )
+    most = max(len(own) for own in items.values())
+    return [Finding(f"{words.count(most - len(common), 'item')} left out", text)]
+
+
+# --- differences that stay ---------------------------------------------------------------------------------------------
+
+
+def _other_prompts(systems: Sequence[System], common: set[Item]) -> list[Finding]:
+    other = {item for item in common if _differs(systems, item, "prompt")}
+    if not other:
+        return []
+    text = (
+        f"{len(other):,} of {words.count(len(common), 'item')} were asked with different prompts "
+        f"({_listed({task for task, _ in other}, 'task')}). A difference can come from the prompts instead of the models."
+    )
+    return [Finding("different prompts", text)]
+
+
+def _other_settings(systems: Sequence[System], tasks: set[str]) -> list[Finding]:
+    """Return a finding for each setting that systems have with different values on one of `tasks`."""
+    names = dict.fromkeys(name for one in systems for task in sorted(tasks) for name in one.tasks[task].settings)
+    found = []
+    for name in names:
+        values = {task: [one.tasks[task].settings.get(name, "") for one in systems] for task in sorted(tasks)}
+        other = {task: own for task, own in values.items() if len({*own} - {""}) > 1}
+        if other:
+            task, own = next(iter(other.items()))
+            each = words.listing(
+                [
+                    f"{words.clean(value, 40) or 'unknown'} in {one.name}"
+                    for value, one in zip(own, systems, strict=True)
+                ]
+            )
+            more = f" ({len(other) - 1:,} more tasks differ too)" if len(other) > 1 else ""
+            text = f"Task {words.clean(task, 40)}: {words.clean(name, 60)} is {each}{more}."
+            found.append(Finding(f"different {words.clean(name, 40)}", text))
+    return found
+
+
+def _same_content(systems: Sequence[System], arms: Mapping[str, Arm]) -> list[Finding]:
+    found = []
+    for place, first in enumerate(systems):
+        for second in systems[place + 1 :]:
+            if first.digests == second.digests:
+                text = (
+                    f"{first.name} and {second.name} were read from the same files: this compares a system with itself."
+                )
+                found.append(Finding("same files", text))
+            elif (
+                arms[first.name].scores.shape == arms[second.name].scores.shape
+                and (arms[first.name].scores == arms[second.name].scores).all()
+            ):
+                text = f"{first.name} and {second.name} have the same score on every item. Are they two systems?"
+                found.append(Finding("identical scores", text))
+    return found
+
+
+def _run_counts(runs: Mapping[str, tuple[int, ...]]) -> list[Finding]:
+    once = [name for name, own in runs.items() if len(own) == 1]
+    if len(once) == len(runs):
+        text = "Each system was run once, so this counts items only: another run of the same system may differ."
+        return [Finding("one run each", text)]
+    if once:
+        text = (
+            f"{words.listing(once)} {'was' if len(once) == 1 else 'were'} run once and others several times: a single run is "
+            "assumed to vary as the runs of the other system do. Two single runs get no verdict."
+        )
+        return [Finding("unequal numbers of runs", text)]
+    return []
+
+
+# --- arrays ------------------------------------------------------------------------------------------------------------
+
+
+def _arms(
+    systems: Sequence[System],
+    of: Mapping[str, Scores],
+    runs: Mapping[str, tuple[int, ...]],
+    common: set[Item],
+    flipped: set[str],
+    metric: str,
+) -> tuple[ScoreSet, dict[str, Arm]]:
+    """Return the scores of all systems on the items `common`.
+
+    Equal seeds of two tables are pairs. The epochs of each other system get numbers of their own, so that none are pairs.
+    """
+    items = sorted(common)
+    tables = []
+    for place, system in enumerate(systems):
+        name, own, shift = system.name, of[system.name], 0 if system.is_table else (place + 1) * 1_000_000_000
+        keys = [(task, item, run) for run in runs[name] for task, item in items]
+        columns = {
+            "training_seed": pa.array([shift + run for _, _, run in keys], pa.int64()),
+            "benchmark": pa.array([""] * len(keys), pa.string()),
+            "task": pa.array([task for task, _, _ in keys], pa.string()),
+            "item_id": pa.array([item for _, item, _ in keys], pa.string()),
+            "metric": pa.array([metric] * len(keys), pa.string()),
+            "score": pa.array([1 - own[key] if key[0] in flipped else own[key] for key in keys], pa.float64()),
+        }
+        tables.append(((name, ARM_N), pa.table(columns)))
+    (scores,) = score_sets(tables)
+    return scores, {name: scores.arms[name, ARM_N] for name in of}
