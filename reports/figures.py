@@ -124,7 +124,9 @@ def forest_of(groups: Sequence[tuple[str, Sequence[Comparison]]], named: Sequenc
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        sides = f"left: below, right: above {clean(reference, 28)}, or whom the heading names"
+        has_others = any(one.reference != reference for _, members in groups for one in members)
+        heading = ", or whom the heading names" if has_others else ""
+        sides = f"left: below, right: above {clean(reference, 28)}{heading}"
         axes.set_xlabel(f"difference in score ({sides})", loc="right")
         return figure
 

@@ -6,18 +6,20 @@ Other differences, such as prompts and few-shot examples, stay in the comparison
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from reports import words
-from reports.compare.systems import SCORE, Item, System
+from reports.compare.metric_choice import Choice, Scores, choose, scores_of
+from reports.compare.systems import Item, System
 from reports.scores import ScoreSet, score_sets
 from reports.statistics import Arm
 
 ARM_N = 1  # `scores` stores arms by name and budget. Systems have no budget; 0 would mark the base model
 SHOWN_N = 4  # names in one sentence
-Scores = Mapping[tuple[str, str, int], float]  # (task, item, run) → score
 
 
 class Finding(NamedTuple):
@@ -46,120 +48,66 @@ def join(systems: Sequence[System], metric: str = "", reference: str = "") -> Jo
 
     Args:
         systems: At least two, with different names.
-        metric: The metric to compare. Default: of those that all systems have as numbers from 0 to 1, the one with most tasks.
+        metric: The metric to compare. Default: for each task, the first that all systems have (see `metric_choice`).
         reference: Name of the system that the others are compared with. Default: the first.
 
     Raises:
-        ValueError: there is no such system or metric, a score is outside 0..1, or no item is in common.
+        ValueError: there is no such system or metric, or no item is in common.
     """
-    if reference and reference not in [system.name for system in systems]:
-        raise ValueError(f"no system is called {reference!r}; expected one of {_names(systems)}")
-    usable = _usable(systems)
-    chosen = _chosen(systems, usable, metric)
-    of = {system.name: _scores(system, chosen) for system in systems}
-    by_system = [{task for task, _, _ in own} for own in of.values()]
-    tasks = set.intersection(*by_system)
-    findings = _tasks_left_out(set.union(*by_system) - tasks, chosen)
-    of = {name: {key: score for key, score in own.items() if key[0] in tasks} for name, own in of.items()}
+    names = [system.name for system in systems]
+    if reference and reference not in names:
+        raise ValueError(f"no system is called {reference!r}; expected {words.listing(names, 'or')}")
+    choice = choose(systems, metric)
+    tasks = set(choice.of_task)
+    findings = _tasks_left_out(set(choice.left_out)) + _several_metrics(choice)
+    of = {system.name: scores_of(system, choice) for system in systems}
     runs = {name: _runs(name, own, findings) for name, own in of.items()}
     items = {name: _items(own, runs[name]) for name, own in of.items()}
     common = _same_items(systems, items, findings)
     if not common:
         raise ValueError(_nothing_in_common(systems, of, findings))
-    flipped = {task for task in tasks for one in systems if task in one.tasks and _is_lower_better(one, task, chosen)}
-    _check_range(of, common, chosen)
-    findings += _other_prompts(systems, common) + _other_settings(systems, tasks) + _lower(flipped, chosen)
+    flipped = {task for task in tasks for system in systems if _is_lower_better(system, task, choice)}
+    findings += _other_prompts(systems, common) + _other_settings(systems, tasks) + _lower(flipped, choice)
     findings += [Finding("about the files", note) for system in systems for note in system.notes]
-    scores, arms = _arms(systems, of, runs, common, flipped, chosen)
+    scores, arms = _arms(systems, of, runs, common, flipped, choice.label)
     every_once = all(len(own) == 1 for own in runs.values())
     if every_once:
         arms = {name: Arm(arm.scores) for name, arm in arms.items()}
     findings = [*_same_content(systems, arms), *_run_counts(runs), *_left_out(items, common), *findings]
-    others = tuple(name for name in usable if name != chosen)
     kept_n = {name: len(own) for name, own in items.items()}
-    return Joined(
-        tuple(systems), reference or systems[0].name, chosen, scores, arms, runs, kept_n, tuple(findings), others
-    )
+    others = reference or systems[0].name, choice.label, scores, arms, runs, kept_n
+    return Joined(tuple(systems), *others, tuple(findings), choice.others)
 
 
-# --- the metric ------------------------------------------------------------------------------------------------------
+# --- metrics and tasks ------------------------------------------------------------------------------------------------
 
 
-def _names(systems: Sequence[System]) -> str:
-    return words.listing([system.name for system in systems], "or")
+def _is_lower_better(system: System, task: str, choice: Choice) -> bool:
+    return choice.of_task[task].split(",")[0] in system.tasks[task].lower_is_better
 
 
-def _scores(system: System, metric: str) -> Scores:
-    return system.scores.get(SCORE if system.is_table else metric, {})
-
-
-def _usable(systems: Sequence[System]) -> list[str]:
-    """Return the metrics that all systems have with values from 0 to 1, those with most tasks in common first."""
-    first = next((system for system in systems if not system.is_table), systems[0])
-    found = [name for name in first.scores if all(_scores(system, name) for system in systems)]
-    found = [name for name in found if all(_is_share(_scores(system, name)) for system in systems)]
-    tasks_n = {
-        name: len(set.intersection(*({key[0] for key in _scores(one, name)} for one in systems))) for name in found
-    }
-    return sorted(found, key=lambda name: -tasks_n[name])
-
-
-def _is_share(scores: Scores) -> bool:
-    return all(0 <= score <= 1 or score != score for score in scores.values())
-
-
-def _chosen(systems: Sequence[System], usable: Sequence[str], metric: str) -> str:
-    """Return the metric to compare. A metric without its filter is enough if only one filter has it."""
-    known = dict.fromkeys(name for system in systems if not system.is_table for name in system.scores) or {SCORE: None}
-    fitting = [name for name in known if metric in (name, name.split(",")[0])]
-    listed = words.listing(list(usable), "or", 12) or "none"
-    if not metric and usable:
-        return usable[0]
-    if not metric:
-        raise ValueError(f"the systems have no metric with numbers from 0 to 1 in common{_why_not(systems)}")
-    if metric in known or len(fitting) == 1:
-        chosen = metric if metric in known else fitting[0]
-        without = [system.name for system in systems if not _scores(system, chosen)]
-        if without:
-            raise ValueError(f"{words.listing(without)} has no scores of the metric {chosen}; expected {listed}")
-        return chosen
-    reason = (
-        f"is ambiguous: {words.listing(fitting, 'or')}"
-        if fitting
-        else f"is not in the files{_why_not(systems, metric)}"
-    )
-    raise ValueError(f"the metric {metric!r} {reason}; all systems have {listed}")
-
-
-def _why_not(systems: Sequence[System], metric: str = "") -> str:
-    found = [f"{system.name}: {name}, {why}" for system in systems for name, why in system.unusable.items()]
-    found = [one for one in found if not metric or f": {metric}" in one]
-    return f" ({'; '.join(found[:3])})" if found else ""
-
-
-def _is_lower_better(system: System, task: str, metric: str) -> bool:
-    return metric.split(",")[0] in system.tasks[task].lower_is_better
-
-
-def _lower(flipped: set[str], metric: str) -> list[Finding]:
+def _lower(flipped: set[str], choice: Choice) -> list[Finding]:
     if not flipped:
         return []
     where = _listed(flipped, "task")
+    metric = words.listing(sorted({choice.of_task[task] for task in flipped}), most_n=SHOWN_N)
     text = f"A lower {metric} is better in {where}. The comparison uses 1 − {metric} there, so that more is better."
     return [Finding("lower is better", text)]
 
 
-def _check_range(of: Mapping[str, Scores], common: set[Item], metric: str) -> None:
-    for name, own in of.items():
-        for (task, item, _), score in own.items():
-            if (task, item) in common and not 0 <= score <= 1 and score == score:
-                raise ValueError(
-                    f"{name}: {metric} of item {item!r} of task {task!r} is {score:g}; expected a number from 0 to 1. "
-                    "For another scale, write a CSV of task, item and score with the scores divided by their maximum"
-                )
+def _several_metrics(choice: Choice) -> list[Finding]:
+    of_metric: dict[str, set[str]] = {}
+    for task, metric in choice.of_task.items():
+        of_metric.setdefault(metric, set()).add(task)
+    if len(of_metric) < 2:
+        return []
+    each = words.listing(
+        [f"{metric} in {_listed(tasks, 'task')}" for metric, tasks in of_metric.items()], most_n=SHOWN_N
+    )
+    return [Finding("several metrics", f"Each task counts with the first metric that all systems have: {each}.")]
 
 
-# --- tasks, runs and items --------------------------------------------------------------------------------------------
+# --- runs and items ---------------------------------------------------------------------------------------------------
 
 
 def _listed(names: set[str], noun: str) -> str:
@@ -167,10 +115,11 @@ def _listed(names: set[str], noun: str) -> str:
     return f"the {noun}{plural} {words.listing([words.clean(name, 40) for name in sorted(names)], most_n=SHOWN_N)}"
 
 
-def _tasks_left_out(tasks: set[str], metric: str) -> list[Finding]:
+def _tasks_left_out(tasks: set[str]) -> list[Finding]:
     if not tasks:
         return []
-    text = f"Not every system has {metric} on {_listed(tasks, 'task')}: {'it is' if len(tasks) == 1 else 'they are'} left out."
+    they = "It is" if len(tasks) == 1 else "They are"
+    text = f"Not every system has scores from 0 to 1 of the wanted metric in {_listed(tasks, 'task')}. {they} left out."
     return [Finding(f"{words.count(len(tasks), 'task')} left out", text)]
 
 
@@ -278,20 +227,20 @@ def _other_settings(systems: Sequence[System], tasks: set[str]) -> list[Finding]
 
 
 def _same_content(systems: Sequence[System], arms: Mapping[str, Arm]) -> list[Finding]:
+    """Return findings on pairs of systems that were read from the same files, or have the same scores."""
+    same_files, same_scores = [], []
+    for first, second in combinations(systems, 2):
+        if first.digests == second.digests:
+            same_files.append(f"{first.name} and {second.name}")
+        elif np.array_equal(arms[first.name].scores, arms[second.name].scores):
+            same_scores.append(f"{first.name} and {second.name}")
     found = []
-    for place, first in enumerate(systems):
-        for second in systems[place + 1 :]:
-            if first.digests == second.digests:
-                text = (
-                    f"{first.name} and {second.name} were read from the same files: this compares a system with itself."
-                )
-                found.append(Finding("same files", text))
-            elif (
-                arms[first.name].scores.shape == arms[second.name].scores.shape
-                and (arms[first.name].scores == arms[second.name].scores).all()
-            ):
-                text = f"{first.name} and {second.name} have the same score on every item. Are they two systems?"
-                found.append(Finding("identical scores", text))
+    if same_files:
+        text = f"Read from the same files: {words.listing(same_files, most_n=SHOWN_N)}. A system is compared with itself."
+        found.append(Finding("same files", text))
+    if same_scores:
+        text = f"The same score on every item: {words.listing(same_scores, most_n=SHOWN_N)}. Are these different systems?"
+        found.append(Finding("identical scores", text))
     return found
 
 

@@ -46,9 +46,10 @@ def _forest(found: Versus) -> Picture:
     figure = figures.forest_of([(f"against {words.clean(reference, 28)}", found.comparisons)], named, reference)
     clear_n = sum(one.verdict in ("better", "worse") for one in found.comparisons)
     same_n = sum(equivalence(one.difference).is_shown for one in found.comparisons)
+    separate = "separates" if clear_n == 1 else "separate"
     caption = (
         f"Differences in mean score from {words.clean(reference, 60)}, with 95% intervals. "
-        f"{clear_n} of {words.count(len(found.comparisons), 'comparison')} separate from 0 (filled marks). The grey band is "
+        f"{clear_n} of {words.count(len(found.comparisons), 'comparison')} {separate} from 0 (filled marks). The grey band is "
         f"±{EQUIVALENCE_MARGIN:g}: {same_n or 'none'} shown to be equivalent within it."
     )
     return picture(figure, "forest", "Differences", caption)
@@ -111,7 +112,9 @@ def _by_task(found: Versus) -> Table:
         )
         for t, task in enumerate(by_task.tasks)
     )
-    caption = f"Score of {joined.reference} by task, in brackets Wilson’s 95% interval of its items, and the others’ scores minus it"
+    caption = (
+        f"Score of {joined.reference} by task, with Wilson’s 95% interval of its items, and the others’ scores minus it"
+    )
     head = ("task", "items", joined.reference, *by_task.strategies)
     return shortened(Table("by-task", caption, head, rows, frozenset(range(1, len(head)))))
 

@@ -45,8 +45,10 @@ def _could_have_shown(one: Comparison) -> str:
     if one.verdict != "not separable from noise":
         return ""
     shown = ""
+    if one.difference.low > 0 or one.difference.high < 0:
+        shown = " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
     if math.isfinite(one.detectable):
-        shown = f" A comparison like this one shows a true difference of {one.detectable:.3f} in 80% of the cases."
+        shown += f" A comparison like this one shows a true difference of {one.detectable:.3f} in 80% of the cases."
     same = equivalence(one.difference)
     return f"{shown} The two are {same.verdict}." if same.is_shown else shown
 

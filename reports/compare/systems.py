@@ -1,6 +1,6 @@
 """A system: the item scores of one model or setting, as one of the readers found them.
 
-The readers are `lm_eval_samples`, `inspect_logs` and `score_tables`. They check the form of files; `common_items` compares systems.
+The readers are `lm_eval_samples`, `inspect_logs` and `score_tables`. They check the form of files. `common_items` joins systems.
 """
 
 from collections.abc import Mapping
