@@ -88,7 +88,7 @@ def _read_results(file: Path, task: str, date: str, system: System) -> None:
     own = system.tasks.setdefault(task, Task())
     own.model = text(found.get("model_name"))
     settings: dict[str, Any] = {
-        "few-shot examples": mapping(found.get("n-shot")).get(task),
+        "number of few-shot examples": mapping(found.get("n-shot")).get(task),
         "version of the task": mapping(found.get("versions")).get(task),
         "version of lm-eval": found.get("lm_eval_version"),
     }

@@ -27,7 +27,7 @@ class Task:
 
     settings: dict[str, str] = field(
         default_factory=dict
-    )  # by name, such as "few-shot examples"; unknown ones are missing
+    )  # by name, such as "number of few-shot examples"; unknown ones are missing
     lower_is_better: set[str] = field(default_factory=set)  # names of metrics, without filters
     model: str = ""
 

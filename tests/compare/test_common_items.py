@@ -63,7 +63,10 @@ def test_different_few_shot_counts_and_versions(tmp_path: Path) -> None:
         write_samples(tmp_path / "a", "animals", rows, **facts(shots=0, version=1)),
         write_samples(tmp_path / "b", "animals", rows, **facts(shots=5, version=2)),
     )
-    assert said(found)["different few-shot examples"] == "Task animals: few-shot examples is 0 in a and 5 in b."
+    assert (
+        said(found)["different number of few-shot examples"]
+        == "Task animals: number of few-shot examples is 0 in a and 5 in b."
+    )
     assert said(found)["different version of the task"] == "Task animals: version of the task is 1 in a and 2 in b."
     assert "different version of lm-eval" not in said(found)
 
@@ -180,6 +183,9 @@ def test_terminal_and_page_say_the_findings(tmp_path: Path) -> None:
     made = compare([f"{hostile}={folders[0]}", f"b={folders[1]}"], str(tmp_path / "out"))
     page = Path(made.page).read_text()
     assert "<script>alert" not in page and "\u202e" not in page and "&lt;script&gt;alert" in page
-    assert any("few-shot examples is 0" in line for line in made.lines) and "few-shot examples is 0" in page
+    assert (
+        any("number of few-shot examples is 0" in line for line in made.lines)
+        and "number of few-shot examples is 0" in page
+    )
     assert any("another run of the same system may differ" in line for line in made.lines)
     assert "\u202e" not in "".join(made.lines)

@@ -49,7 +49,7 @@ def test_samples_of_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not one.difference.is_identical and one.verdict == "not separable from noise"
     (system, _) = found.joined.systems
     assert (
-        system.tasks["animals"].settings["few-shot examples"] == "0"
+        system.tasks["animals"].settings["number of few-shot examples"] == "0"
         and system.tasks["animals"].settings["version of the task"]
     )
     assert [finding.title for finding in found.joined.findings] == ["one run each", "several metrics"]
@@ -199,7 +199,7 @@ def test_odd_values_in_samples_and_results_do_no_harm(tmp_path: Path) -> None:
     folder = write_samples(tmp_path / "a", "animals", rows, **results)
     (system, _) = read_all([f"a={folder}", f"b={folder}"])
     assert system.scores["acc"] == {("animals", "0", 0): 1.0} and "f1" in system.unusable
-    assert "few-shot examples" not in system.tasks["animals"].settings
+    assert "number of few-shot examples" not in system.tasks["animals"].settings
 
 
 def test_sizes_are_bounded(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
