@@ -39,9 +39,20 @@ def detectable(difference: Difference, comparisons_n: int = 0, *, power: float =
     Source: the power of a t test (Cohen 1988). Our addition: the mean over true variances, by the fiducial distribution of a
     mean square, df · MS / χ² (Fisher 1935).
     """
-    if difference.parts is None or not np.isfinite(difference.standard_error):
+    if not difference.has_verdict or not np.isfinite(difference.standard_error):
         return float("nan")
+    if difference.parts is None:
+        return _of_items(difference.standard_error, difference.df, comparisons_n, power)
     return _detectable(difference.parts, comparisons_n, power)
+
+
+@lru_cache(maxsize=1024)
+def _of_items(error: float, df: float, comparisons_n: int, power: float) -> float:
+    """Return the detectable difference of two fixed runs, whose only variance is `error`², from items, with `df`."""
+    own, repeated = _chances(0)
+    true = error**2 * df / _chi_squares(df, own)
+    limits = -stdtrit(df, ALPHA / max(1, comparisons_n) / 2) * np.sqrt(true * _chi_squares(df, repeated) / df)
+    return _with_power(limits, np.sqrt(true), power)
 
 
 @lru_cache(maxsize=1024)
@@ -63,6 +74,11 @@ def _reached(true: list[FloatArray], df: list[float], unseen: Part, comparisons_
     of_seeds = np.sum(true[2:], axis=0)
     # Without the lower bounds of `variance.total`: they would state too large a difference where seeds have no effect.
     errors = np.sqrt(np.maximum(true[0] + of_seeds - true[1], 1e-3 * (true[0] + of_seeds)))
+    return _with_power(limits, errors, power)
+
+
+def _with_power(limits: FloatArray, errors: FloatArray, power: float) -> float:
+    """Return the difference that is above `limits` with probability `power`, given normal errors. Both arrays: (D,)."""
     low, high = 0.0, float(limits.max() + errors.max())
     while ndtr((high - limits) / errors).mean() < power:
         high *= 2

@@ -47,14 +47,19 @@ class Part(NamedTuple):
 
 def part(results: Results, table: pa.Table | None, context: Mapping[str, object]) -> Part:
     """Return the values. `table` is the results table, and `context` holds the tables that the page shows."""
-    file = f"{results.experiment.name}-numbers.zip"
+    return part_of(results.experiment.name, table, context, citation(results))
+
+
+def part_of(name: str, table: pa.Table | None, context: Mapping[str, object], cited: str) -> Part:
+    """Return the values of a page called `name`, with the citation `cited`. `part` describes the other arguments."""
+    file = f"{name}-numbers.zip"
     shown = {one.name: one for one in found(context, Table) if one.rows}
     raw, which = numbers_zip(table, shown), _which(table)
     if len(raw) > ZIP_MAX_N:
         said = f"The numbers are too large to be inside this page ({len(raw) / 1e6:.1f} MB as a zip file)."
-        return Part(file, "", said, citation(results))
+        return Part(file, "", said, cited)
     said = f"{which}the {words.count(len(shown), 'table')} of this page as CSV ({max(1, len(raw) // 1000):,} kB)."
-    return Part(file, f"data:application/zip;base64,{base64.b64encode(raw).decode()}", said, citation(results))
+    return Part(file, f"data:application/zip;base64,{base64.b64encode(raw).decode()}", said, cited)
 
 
 def _which(table: pa.Table | None) -> str:

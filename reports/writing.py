@@ -25,7 +25,8 @@ CAPTIONS = "captions.txt"
 def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | None = None) -> str:
     """Write the tables, then the figures, then the page, and return the path of the page.
 
-    A `footer` is stored in the Parquet metadata. Figures of an earlier report in the same folder are removed.
+    A `footer` is stored in the Parquet metadata. Figures of an earlier report in the same folder, which its
+    `captions.txt` names, are removed. Other files stay.
     """
     table = rendered.table
     if footer is not None:
@@ -45,17 +46,27 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
 def _put_figures(fs: Any, folder: str, pictures: "tuple[Picture, ...]") -> None:
     from reports import figure_files
 
-    names = {CAPTIONS} if pictures else set()
+    before, names = _captioned(fs, folder), {CAPTIONS} if pictures else set()
     if pictures:
         fs.makedirs(folder, exist_ok=True)
         put(fs, posixpath.join(folder, CAPTIONS), figure_files.captions(pictures))
     for name, raw in figure_files.files(pictures):
         put(fs, posixpath.join(folder, name), raw)
         names.add(name)
-    for path in fs.ls(folder, detail=False) if fs.isdir(folder) else ():
-        name = posixpath.basename(path)
-        if name not in names and (name == CAPTIONS or name.endswith((".svg", ".png"))):
+    for name in before - names:
+        path = posixpath.join(folder, name)
+        if fs.isfile(path):
             fs.rm_file(path)
+
+
+def _captioned(fs: Any, folder: str) -> set[str]:
+    """Return the names of the files that an earlier report wrote into the folder: those of captions.txt, and captions.txt."""
+    path = posixpath.join(folder, CAPTIONS)
+    if not fs.isfile(path):
+        return set()
+    blocks = fs.cat_file(path).decode("utf-8", errors="replace").split("\n\n")
+    figures = {posixpath.basename(block.partition("\n")[0]) for block in blocks}
+    return {CAPTIONS} | {f"{figure}.{kind}" for figure in figures for kind in ("svg", "png")}
 
 
 def as_csv(table: pa.Table) -> bytes:

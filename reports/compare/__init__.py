@@ -14,7 +14,7 @@ class Compared(NamedTuple):
 
 
 def compare(arguments: Sequence[str], out_dir: str, *, metric: str = "", reference: str = "") -> Compared:
-    """Read systems, compare them, and write index.html, results.csv and results.parquet to the folder `out_dir`.
+    """Read systems, compare them, and write index.html, results.csv, results.parquet and the figures to the folder `out_dir`.
 
     Nothing is written if a file is not valid. Each file is written atomically, the page last.
 
@@ -33,5 +33,7 @@ def compare(arguments: Sequence[str], out_dir: str, *, metric: str = "", referen
 
     found = versus.versus(common_items.join(score_sources.read_all(arguments), metric, reference))
     claims = [claim._asdict() for claim in compare_sentences.claims(found)]
-    rendered = Rendered(compare_page.render(found), compare_numbers.results_table(found), claims, [], None)
+    table = compare_numbers.results_table(found)
+    page = compare_page.render(found, table)
+    rendered = Rendered(page.html, table, claims, [], None, page.pictures)
     return Compared(writing.write(rendered, out_dir), compare_sentences.lines(found))

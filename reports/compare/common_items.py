@@ -236,10 +236,14 @@ def _same_content(systems: Sequence[System], arms: Mapping[str, Arm]) -> list[Fi
             same_scores.append(f"{first.name} and {second.name}")
     found = []
     if same_files:
-        text = f"Read from the same files: {words.listing(same_files, most_n=SHOWN_N)}. A system is compared with itself."
+        text = (
+            f"Read from the same files: {words.listing(same_files, most_n=SHOWN_N)}. A system is compared with itself."
+        )
         found.append(Finding("same files", text))
     if same_scores:
-        text = f"The same score on every item: {words.listing(same_scores, most_n=SHOWN_N)}. Are these different systems?"
+        text = (
+            f"The same score on every item: {words.listing(same_scores, most_n=SHOWN_N)}. Are these different systems?"
+        )
         found.append(Finding("identical scores", text))
     return found
 

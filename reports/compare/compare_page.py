@@ -1,9 +1,14 @@
 """The page of a comparison of systems: the same envelope, style, figures and tables as the report's page."""
 
-from reports import envelope, figures, words
+import hashlib
+
+import pyarrow as pa
+
+from reports import envelope, figures, take_away, words
 from reports.compare import compare_sentences as said
 from reports.compare.common_items import Joined
 from reports.compare.versus import Versus
+from reports.page import Page
 from reports.statistics import EQUIVALENCE_MARGIN, equivalence, task_means
 from reports.svg import Picture, picture
 from reports.tables import Table, differences, of_task, shortened
@@ -18,8 +23,8 @@ CONTENTS = (
 REPLACED = {"seeds": "runs"}  # column titles of the report's tables
 
 
-def render(found: Versus) -> str:
-    """Return the page as HTML that is also well-formed XML. Equal files give equal text."""
+def render(found: Versus, table: pa.Table) -> Page:
+    """Return the page with the results table `table` inside. Equal files give equal text."""
     joined = found.joined
     names = [words.clean(system.name, 40) for system in joined.systems if system.name != joined.reference]
     context: dict[str, object] = {
@@ -35,10 +40,21 @@ def render(found: Versus) -> str:
         "by_task": _by_task(found),
         "systems": _systems(joined),
         "other_metrics": words.listing([words.clean(name, 60) for name in joined.other_metrics], most_n=12),
+        "is_scored": True,
         "is_once": all(len(runs) == 1 for runs in joined.runs.values()),
         "contents": CONTENTS,
     }
-    return envelope.environment().get_template("compare.html.j2").render(context).strip() + "\n"
+    context["take"] = take_away.part_of("comparison", table, context, _citation(joined))
+    html = envelope.environment().get_template("compare.html.j2").render(context).strip() + "\n"
+    return Page(html, take_away.pictures(context))
+
+
+def _citation(joined: Joined) -> str:
+    """Return a line that cites the comparison: the systems, the software, and a hash of the files."""
+    digests = "".join(sorted(digest for system in joined.systems for digest in system.digests))
+    identity = hashlib.sha256(digests.encode()).hexdigest()[:12]
+    names = words.listing([words.clean(system.name, 40) for system in joined.systems], most_n=6)
+    return f"{names}: a comparison by {take_away.SOFTWARE}, of files with the hash {identity}."
 
 
 def _forest(found: Versus) -> Picture:

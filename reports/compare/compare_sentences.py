@@ -11,12 +11,12 @@ from reports.statistics import Difference, equivalence
 
 
 def claims(found: Versus) -> list[Claim]:
-    """Return one claim for each comparison, and one about the leader if there are more than two systems."""
+    """Return one claim for each comparison and, with more than two systems, a first one about the leader."""
     made = [
         Claim(f"{one.strategy} against {one.reference}", compared(found, one), verdict(one.difference, one.verdict))
         for one in found.comparisons
     ]
-    return made if len(found.means) < 3 else [*made, Claim("Highest mean score", leader(found), leader_verdict(found))]
+    return made if len(found.means) < 3 else [Claim("Highest mean score", leader(found), leader_verdict(found)), *made]
 
 
 def verdict(gap: Difference, said: str) -> str:
@@ -46,7 +46,9 @@ def _could_have_shown(one: Comparison) -> str:
         return ""
     shown = ""
     if one.difference.low > 0 or one.difference.high < 0:
-        shown = " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
+        shown = (
+            " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
+        )
     if math.isfinite(one.detectable):
         shown += f" A comparison like this one shows a true difference of {one.detectable:.3f} in 80% of the cases."
     same = equivalence(one.difference)

@@ -189,3 +189,12 @@ def test_terminal_and_page_say_the_findings(tmp_path: Path) -> None:
     )
     assert any("another run of the same system may differ" in line for line in made.lines)
     assert "\u202e" not in "".join(made.lines)
+
+
+def test_figures_of_the_user_stay(tmp_path: Path) -> None:
+    paths = [str(write_csv(tmp_path / f"{name}.csv", [("t", item, item % 2) for item in range(6)])) for name in "ab"]
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_bytes(b"PNG")
+    for _ in range(2):
+        compare(paths, str(tmp_path))
+    assert {path.name for path in (tmp_path / "figures").iterdir()} >= {"mine.png", "captions.txt", "forest.svg"}

@@ -287,7 +287,8 @@ def test_the_command(tmp_path: Path, good: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "good against mine: not separable from noise." in found.stdout
     assert found.stdout.strip().splitlines()[-1] == f"page: {out}/index.html"
-    assert sorted(path.name for path in out.iterdir()) == ["index.html", "results.csv", "results.parquet"]
+    files = ["figures", "index.html", "results.csv", "results.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == files
     wrong = CliRunner().invoke(app, ["compare", str(good), f"mine={other}", "--reference", "nobody"])
     assert wrong.exit_code == 2 and "no system is called 'nobody'; expected good or mine" in wrong.stderr
     assert "Example:" in CliRunner().invoke(app, ["compare", "--help"]).stdout

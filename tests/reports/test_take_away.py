@@ -115,12 +115,13 @@ def test_figures_are_written_before_the_page_and_old_ones_are_removed(
     put = writing.put
     monkeypatch.setattr(writing, "put", lambda fs, path, raw: (order.append(Path(path).name), put(fs, path, raw)))
     (tmp_path / "figures").mkdir()
-    for name in ("old.svg", "old.png", "mine.txt"):
+    for name in ("old.svg", "old.png", "mine.txt", "mine.png"):
         (tmp_path / "figures" / name).write_text("")
+    (tmp_path / "figures" / "captions.txt").write_text("old\nTitle. Caption.\n\n../../old\nTitle. Caption.\n")
     few = rendered._replace(pictures=rendered.pictures[-1:])
     writing.write(few, str(tmp_path))
     names = {f"{one.name}.{kind}" for one in few.pictures for kind in ("svg", "png")}
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == names | {"captions.txt", "mine.txt"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == names | {"captions.txt", "mine.txt", "mine.png"}
     assert order[-1] == "index.html" and set(order[:-1]) == names | {"captions.txt", "results.csv", "results.parquet"}
     before = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     writing.write(few, str(tmp_path))
