@@ -22,8 +22,8 @@ def results_table(found: Versus) -> pa.Table:
         made = numbers.of_difference("difference", scores, one.strategy, one.reference, ARM_N, one.difference)
         rows.append(numbers.compared(made, one.difference, one.verdict, one.p_adjusted, "reference"))
         if one.verdict == "not separable from noise":
-            ends = {"low": None, "high": None, "standard_error": None, "df": None}
-            rows.append(made._replace(quantity="detectable_difference", estimate=one.detectable, **ends))
+            made = made._replace(quantity="detectable_difference", estimate=one.detectable)
+            rows.append(made._replace(low=None, high=None, standard_error=None, df=None))
     for other, gap, p_adjusted in found.leader.pairs:
         made = numbers.of_difference("pair", scores, found.leader.name, other, ARM_N, gap)
         rows.append(numbers.compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "leader"))

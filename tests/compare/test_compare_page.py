@@ -44,7 +44,7 @@ def opened(page: Path) -> Iterator[Tab]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("width", "is_dark"), [(1280, False), (390, True)])
+@pytest.mark.parametrize(("width", "is_dark"), [(390, True), pytest.param(1280, False, marks=pytest.mark.full)])
 def test_chromium_shows_it_and_axe_finds_no_serious_fault(opened: Tab, width: int, is_dark: bool) -> None:
     opened.emulate(width=width, is_dark=is_dark)
     opened.unfold()
