@@ -59,21 +59,24 @@ def _of_items(error: float, df: float, comparisons_n: int, power: float) -> floa
 def _detectable(parts: Parts, comparisons_n: int, power: float) -> float:
     own = [_chances(place)[0] for place in range(len(parts.seeds) + 2)]
     squares = (parts.items, parts.residual, *parts.seeds)
-    true = [part.variance * part.df / _chi_squares(part.df, chance) for part, chance in zip(squares, own, strict=True)]
+    true = [
+        part.variance * part.df / _chi_squares(part.df, chance) if part.df > 0 else np.zeros(DRAWS_N)
+        for part, chance in zip(squares, own, strict=True)
+    ]
     return _reached(true, [part.df for part in squares], parts.unseen, comparisons_n, power)
 
 
 def _reached(true: list[FloatArray], df: list[float], unseen: Part, comparisons_n: int, power: float) -> float:
     """Return the difference with the wanted power. `true` has the expected variances of items, residual and seeds: (D,) each."""
     drawn = [
-        Repeated(one * _chi_squares(free, _chances(place)[1]) / free, free)
+        Repeated(one * _chi_squares(free, _chances(place)[1]) / free if free > 0 else one, free)
         for place, (one, free) in enumerate(zip(true, df, strict=True))
     ]
     items, residual, *seeds = drawn
     limits = threshold(items, residual, tuple(seeds), unseen, comparisons_n)
     of_seeds = np.sum(true[2:], axis=0)
     # Without the lower bounds of `variance.total`: they would state too large a difference where seeds have no effect.
-    errors = np.sqrt(np.maximum(true[0] + of_seeds - true[1], 1e-3 * (true[0] + of_seeds)))
+    errors = np.sqrt(np.maximum(true[0] + of_seeds - true[1], 1e-3 * (true[0] + of_seeds) + 1e-18))
     return _with_power(limits, errors, power)
 
 

@@ -14,6 +14,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from data_contracts.footer import FOOTER_KEY
+from data_contracts.spreadsheet_cells import text_cell
 
 if TYPE_CHECKING:
     from reports import Rendered
@@ -70,11 +71,20 @@ def _captioned(fs: Any, folder: str) -> set[str]:
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """Convert a table to CSV. Floats are rounded to 12 significant digits, so that 60.00000000000001 becomes 60."""
+    """Convert a table to CSV.
+
+    Floats are rounded to 12 significant digits, so that 60.00000000000001 becomes 60. A text that a spreadsheet program would run
+    as a formula gets an apostrophe in front.
+    """
     for place, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             values = [None if value is None else float(f"{value:.12g}") for value in table[place].to_pylist()]
             table = table.set_column(place, field, pa.array(values, field.type))
+        elif pa.types.is_string(field.type):
+            safe = {text: text_cell(text or "") for text in table[place].unique().to_pylist()}
+            if any(text != (one or "") for one, text in safe.items()):
+                texts = [None if text is None else safe[text] for text in table[place].to_pylist()]
+                table = table.set_column(place, field, pa.array(texts, field.type))
     text = io.BytesIO()
     csv.write_csv(table, text)
     return text.getvalue()

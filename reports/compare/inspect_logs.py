@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from reports import words
 from reports.compare.bounded_files import found_below, json_document, sha256
 from reports.compare.systems import Hashes, System, Task, mapping, number, text
 
@@ -39,21 +40,25 @@ def read(path: Path, name: str, source: str) -> System:
 def _latest(path: Path, system: System) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Return for each task its finished log. If a task has several, only the latest is used, and a note says so."""
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    repeated, unfinished = set(), []
     for file, log in _logs(path):
         task, status = text(mapping(log["eval"]).get("task")), log.get("status")
         if status != "success":
-            system.notes.append(f"A log of {system.name} is left out: {file.name} has the status {text(status)!r}.")
+            unfinished.append(f"{file.name} ({text(status) or 'no status'})")
             continue
         if not isinstance(log.get("samples"), list):
             raise ValueError(f"{file}: the log has no samples; write it with them (log_samples)")
         if task in found:
-            system.notes.append(f"Task {task} of {system.name} has several logs: only the latest is used.")
+            repeated.add(task)
         if task not in found or _created(log) >= _created(found[task][1]):
             found[task] = file, log
     if len(models := sorted({_model(log) for _, log in found.values()})) > 1:
         raise ValueError(
             f"{path} has logs of several models ({', '.join(models[:4])}); put the logs of each model into a folder of its own"
         )
+    system.note_repeated(repeated)
+    if unfinished:
+        system.notes.append(f"Left out, not finished: {words.listing(unfinished, most_n=4)} of {system.name}.")
     if not found:
         raise ValueError(f"{path} has no finished log of inspect_ai as JSON; {CONVERT}")
     return found

@@ -38,13 +38,15 @@ def _latest(path: Path, system: System) -> dict[str, tuple[Path, str]]:
             "so name the folder of one model"
         )
     found: dict[str, tuple[Path, str]] = {}
+    repeated = set()
     for file in files:
         match = _NAME.fullmatch(file.stem)
         task, date = (match["task"], match["date"]) if match else (file.stem.removeprefix("samples_"), "")
         if task in found:
-            system.notes.append(f"Task {task} of {system.name} has several files: only the latest is used.")
+            repeated.add(task)
         if task not in found or date >= found[task][1]:
             found[task] = file, date
+    system.note_repeated(repeated)
     return found
 
 

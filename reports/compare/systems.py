@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from reports import words
+
 ROWS_MAX_N = 2_000_000  # scores of one system; the readers keep them in memory
 NAME_LENGTH = 300  # characters of the name of a task, item or metric
 SCORE = "score"  # metric of a table of scores, which names none
@@ -72,6 +74,14 @@ class System:
             raise ValueError(f"{where}: {self.name} has more than {ROWS_MAX_N:,} scores, which is the limit")
         of_metric[key] = score
         self.tasks.setdefault(task, Task())
+
+    def note_repeated(self, tasks: set[str]) -> None:
+        """Add a note about tasks of which several files were found."""
+        if tasks:
+            listed = words.listing(sorted(tasks), most_n=4)
+            self.notes.append(
+                f"{self.name} was run several times on {listed}: only the latest file of each task is used."
+            )
 
     @property
     def items(self) -> set[Item]:

@@ -16,7 +16,10 @@ def compare(
     ] = "",
     metric: Annotated[
         str,
-        typer.Option(metavar="M", help="Metric of lm-eval, or scorer of inspect_ai; default: the one with most tasks."),
+        typer.Option(
+            metavar="M",
+            help="Metric of lm-eval, or scorer of inspect_ai; default: of each task, the first that all have.",
+        ),
     ] = "",
     output: Annotated[
         str, typer.Option("--output", "--out", "-o", metavar="FOLDER", help="Write the page and its tables here.")
@@ -24,8 +27,8 @@ def compare(
 ) -> None:
     """Compare two or more systems on the items that they share, and write a page with differences, intervals and verdicts.
 
-    PATH is a folder (or a .jsonl file) that lm-eval wrote with --log_samples, a folder of JSON logs of inspect_ai (or one log),
-    or a CSV with the columns task, item and score, and optionally seed and system.
+    PATH is a folder (or one file) of samples that lm-eval wrote with --log_samples,
+    a folder of JSON logs of inspect_ai (or one log), or a CSV of task, item, score, and optionally seed and system.
     Unequal items, prompts, few-shot examples and versions are found and said.
 
     Example: taskdiv compare base=out/base tuned=out/tuned --metric acc --out comparison

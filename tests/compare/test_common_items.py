@@ -170,7 +170,9 @@ def test_a_run_of_a_task_that_was_repeated_counts_once_and_is_said(tmp_path: Pat
     later.write_text("".join(json.dumps(row | {"acc": 1.0}) + "\n" for row in rows))
     found = joined(folder, write_samples(tmp_path / "b", "animals", rows, **facts()))
     assert versus(found).means["a"].estimate == 1
-    assert "has several files: only the latest is used" in " ".join(finding.text for finding in found.findings)
+    assert "a was run several times on animals: only the latest file" in " ".join(
+        finding.text for finding in found.findings
+    )
 
 
 def test_terminal_and_page_say_the_findings(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from reports.compare import compare
 from tests.browser import Tab, chromium, tab
 from tests.compare.make_files import drawn, write_csv
 
-HOSTILE = "<script>alert(1)</script>{{7*7}}$x_1$\u202e&'"
+HOSTILE = "=1+1<script>alert(1)</script>{{7*7}}$x_1$\u202e&'"
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compare four systems with hostile names, which have hostile tasks too."""
     folder = tmp_path_factory.mktemp("page")
     names = {f"{HOSTILE}{place}": level for place, level in enumerate((0.0, 0.3, 0.9, 0.9))}
-    rows = [(f"{task} {HOSTILE}", item, score, seed, name) for task, item, score, seed, name in drawn(names, (0, 1, 2))]
+    rows = [(f"{HOSTILE} {task}", item, score, seed, name) for task, item, score, seed, name in drawn(names, (0, 1, 2))]
     path = write_csv(folder / "scores.csv", rows, "task,item,score,seed,system")
     return Path(compare([str(path)], str(folder / "out")).page)
+
+
+def test_no_cell_of_the_csv_is_a_formula(page: Path) -> None:
+    text = (page.parent / "results.csv").read_text()
+    assert "\"'=1+1" in text and '"=1+1' not in text
 
 
 def test_the_page_is_well_formed_and_hostile_names_are_text(page: Path) -> None:

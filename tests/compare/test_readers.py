@@ -275,6 +275,16 @@ def test_logs_that_are_not_finished(tmp_path: Path, good: Path) -> None:
     write_log(tmp_path / "a.json", ["C"], status="error")
     with pytest.raises(ValueError, match="no finished log"):
         read_all([str(good), str(tmp_path / "a.json")])
+    (tmp_path / "logs").mkdir()
+    write_log(tmp_path / "logs" / "first.json", ["C"] * 4)
+    write_log(tmp_path / "logs" / "second.json", ["I"] * 4, eval={"task": "t", "model": "m", "created": "2027"})
+    write_log(tmp_path / "logs" / "third.json", ["I"] * 4, status="cancelled")
+    system = read_all([str(good), str(tmp_path / "logs")])[1]
+    assert set(system.scores["judge"].values()) == {0.0}
+    assert system.notes == [
+        "logs was run several times on t: only the latest file of each task is used.",
+        "Left out, not finished: third.json (cancelled) of logs.",
+    ]
     write_log(tmp_path / "b.json", ["C"], samples=None)
     with pytest.raises(ValueError, match="the log has no samples"):
         read_all([str(good), str(tmp_path / "b.json")])
