@@ -73,7 +73,7 @@ def join(systems: Sequence[System], metric: str = "", reference: str = "") -> Jo
     every_once = all(len(own) == 1 for own in runs.values())
     if every_once:
         arms = {name: Arm(arm.scores) for name, arm in arms.items()}
-    findings = [*_same_content(systems, arms), *_run_counts(runs), *_left_out(items, common), *findings]
+    findings = [*_same_content(systems, arms), *_run_counts(runs), *_left_out(of, items, common), *findings]
     kept_n = {name: len(own) for name, own in items.items()}
     others = reference or systems[0].name, choice.label, scores, arms, runs, kept_n
     return Joined(tuple(systems), *others, tuple(findings), choice.others)
@@ -179,14 +179,16 @@ def _nothing_in_common(systems: Sequence[System], of: Mapping[str, Scores], find
     return f"the systems have no item in common: {'; '.join(examples)}. Items are matched by task and id. {reasons}".strip()
 
 
-def _left_out(items: Mapping[str, set[Item]], common: set[Item]) -> list[Finding]:
+def _left_out(of: Mapping[str, Scores], items: Mapping[str, set[Item]], common: set[Item]) -> list[Finding]:
     if all(own == common for own in items.values()):
         return []
     counts = words.listing([f"{name} {len(own):,}" for name, own in items.items()], most_n=6)
-    text = (
-        f"The comparison uses the {words.count(len(common), 'item')} that all systems share. With a score in each run: {counts}. "
-        "Items without a finite score are left out."
+    empty_n = sum(score != score for own in of.values() for score in own.values())
+    empty = (
+        f" {words.count(empty_n, 'score')} {'is' if empty_n == 1 else 'are'} missing or not finite." if empty_n else ""
     )
+    used = words.count(len(common), "item")
+    text = f"The comparison uses the {used} that all systems share. With a score in each run: {counts}.{empty}"
     most = max(len(own) for own in items.values())
     return [Finding(f"{words.count(most - len(common), 'item')} left out", text)]
 

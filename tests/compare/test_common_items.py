@@ -106,7 +106,7 @@ def test_scores_that_are_missing_or_not_finite(tmp_path: Path) -> None:
     second = write_csv(tmp_path / "second.csv", [("t", item, 1) for item in range(6)])
     found = joined(first, second)
     assert found.scores.task_of_item.size == 3 and found.kept_n == {"a": 3, "b": 6}
-    assert "Items without a finite score are left out." in said(found)["3 items left out"]
+    assert said(found)["3 items left out"].endswith("a 3 and b 6. 3 scores are missing or not finite.")
 
 
 def test_runs_and_tasks_that_not_all_have(tmp_path: Path) -> None:
