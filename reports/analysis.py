@@ -85,6 +85,14 @@ class Section(NamedTuple):
             "Every model has the same score on every item: this benchmark cannot compare them." if len(rows) > 1 else ""
         )
 
+    def below_leader(self, strategy: str) -> frozenset[int]:
+        """Return the budgets at which `strategy` is shown to be below the leader."""
+        return frozenset(
+            budget
+            for budget, leader in self.leaders.items()
+            if leader.can_tell and strategy in {name for name, *_ in leader.pairs} - {*leader.tied}
+        )
+
     @property
     def area_title(self) -> str:
         """The compared quantity: a score if `primary` and all `areas` have the same single budget, else an area."""

@@ -1,7 +1,7 @@
 """Figures of the results. Each public function returns a matplotlib Figure and writes no file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +17,10 @@ from reports.words import clean
 
 
 def learning_curves(section: Section) -> Figure:
-    """Draw mean score against log₂ budget with 95% bands. Each small dot is one seed."""
+    """Draw mean score against log₂ budget with 95% bands. Each small dot is one seed.
+
+    A mark is hollow if the strategy is shown to be below the leader at this budget.
+    """
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
         names = [*section.curves, *(label for label, _ in _levels(section))]
@@ -27,7 +30,14 @@ def learning_curves(section: Section) -> Figure:
         left, right = float(ticks[0]) - 0.12, float(ticks[-1]) + 0.12
         step = 0.012 * max(1.0, float(ticks[-1] - ticks[0]))
         ends = [
-            _curve(axes, name, points, look[name], (place - (len(section.curves) - 1) / 2) * step)
+            _curve(
+                axes,
+                name,
+                points,
+                look[name],
+                (place - (len(section.curves) - 1) / 2) * step,
+                section.below_leader(name),
+            )
             for place, (name, points) in enumerate(section.curves.items())
         ]
         ends += [_level(axes, label, line, right) for label, line in _levels(section)]
@@ -51,8 +61,13 @@ def _inside_scores(axes: Axes) -> None:
         axes.set_ylim(axes.get_ylim()[0], 1.02)
 
 
-def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float) -> End:
-    """Draw band, line and dots of one strategy. `shift` moves the dots sideways, so that they do not cover other dots."""
+def _curve(
+    axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float, hollow: Collection[int]
+) -> End:
+    """Draw band, line and dots of one strategy, with hollow marks at the budgets `hollow`.
+
+    `shift` moves the dots sideways, so that they do not cover other dots.
+    """
     x = np.log2([point.budget_n for point in points])
     mean = np.array([point.mean.estimate for point in points])
     low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
@@ -63,6 +78,9 @@ def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shif
         axes.vlines(x, low, high, color=colour, alpha=0.75, linewidth=2.5)
     axes.plot(x, mean, color=colour, marker=marker, linestyle=dash, markersize=5.5, markeredgecolor=SURFACE,
               markeredgewidth=0.8, zorder=4)  # fmt: skip
+    is_hollow = np.array([point.budget_n in hollow for point in points])
+    axes.plot(x[is_hollow], mean[is_hollow], color=colour, marker=marker, linestyle="", markersize=5.5,
+              markerfacecolor=SURFACE, markeredgewidth=1.3, zorder=5)  # fmt: skip
     dots_x = np.concatenate([np.full(len(point.seed_means), at) for point, at in zip(points, x, strict=True)])
     dots_y = np.concatenate([point.seed_means for point in points])
     axes.plot(dots_x + shift, dots_y, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.75,

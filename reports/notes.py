@@ -106,8 +106,10 @@ def curves(section: Section) -> str:
     alone = [name for name, one in (means | levels).items() if one is not None and not one.has_seed_uncertainty]
     over = "items and seeds" if section.has_intervals_over_seeds else "items only (one seed)"
     but = f", those of {words.listing(alone)} over items only" if alone and section.has_intervals_over_seeds else ""
+    hollow = any(section.below_leader(name) for name in section.curves)
+    marks = " Hollow marks are shown to be below the leader of that budget; filled ones are not." if hollow else ""
     return (
-        f"Mean score by labels; bands are 95% intervals over {over}{but}, small dots are seeds. "
+        f"Mean score by labels; bands are 95% intervals over {over}{but}, small dots are seeds.{marks} "
         f"Ends of the lines: {words.listing(ends) or 'none'}."
     )
 

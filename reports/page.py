@@ -13,6 +13,7 @@ from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import (
     analysis,
     contamination_texts,
+    decision,
     envelope,
     expectation,
     figures,
@@ -63,6 +64,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "expected": words.clean(expected, SHOWN_LENGTH),
         "came_true": expectation.outcome(expected, results, found),
         "badges": notes.badges(results, found),
+        "decision": decision.decide(results, found),
         "claims": sentences.answer(results, found),
         "missing_notes": notes.missing(results, found),
         "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found) if is_scored],
@@ -106,7 +108,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, title)
         for name, title, has_it in (
-            ("answer", "Answer", True),
+            ("answer", "Decision" if is_scored else "Answer", True),
             ("status", context["status_title"], context["status"]),
             ("since", "Since the last report", True),
             ("savings", "Labels saved", is_scored),

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
-from reports import words
+from reports import decision, words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.lists import list_sentences as lists_sentences
 from reports.provenance import made_by
@@ -22,22 +22,29 @@ NAMES_LISTED_N = 5  # strategies in one sentence
 
 
 class Claim(NamedTuple):
-    """One claim in the section "Answer" of the page: topic, text and verdict."""
+    """One claim at the top of the page."""
 
     topic: str
-    text: str
+    text: str  # with all numbers
     verdict: str
+    short: str = ""  # one plain sentence; the page shows it, and folds the text away. Empty: the page shows the text
 
 
 def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
-    """Return the claims in the order of the page."""
+    """Return the claims in the order of the page. The first one is the decision, if any strategy has scores."""
     if not results.is_scored:
         return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
     where = [f" on {section.scores.benchmark}" if len(sections) > 1 else "" for section in sections]
     claims = [claim for section, place in zip(sections, where, strict=True) for claim in _claims(section, place)]
     if claims:
-        return [*_unscored_primary(results, sections), *claims, *selection_price(results), _testable(results, sections)]
+        last = [*selection_price(results), _testable(results, sections)]
+        return [*_decision(results, sections), *_unscored_primary(results, sections), *claims, *last]
     return [Claim("No answer yet", "No stored score belongs to a strategy of the experiment file.", "missing")]
+
+
+def _decision(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
+    found = decision.decide(results, sections)
+    return [] if found is None else [Claim("Decision", found.text, found.verdict)]
 
 
 def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
@@ -50,7 +57,7 @@ def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[C
 
 def selection_price(results: Results) -> list[Claim]:
     """Return at most one claim: the time that selection takes before any label is bought."""
-    parts, where = [], set()
+    parts, where, total_s = [], set(), 0.0
     for asset, what in (
         ("confidence_table", "to score the base’s confidence"),
         ("prompt_embeddings", "to embed the prompts"),
@@ -58,6 +65,7 @@ def selection_price(results: Results) -> list[Claim]:
         table = results.tables.get((asset, None))
         if table is not None and table.footer.wall_s:
             parts.append(f"{words.duration(table.footer.wall_s)} {what} ({words.count(table.rows_n, 'prompt')})")
+            total_s += table.footer.wall_s
             made_with = made_by(table.footer)
             where |= {made_with.gpu or made_with.processor} - {None}
     if not parts:
@@ -69,7 +77,8 @@ def selection_price(results: Results) -> list[Claim]:
     free = [name for name in ("random", PLAIN) if name in results.experiment.strategies]
     nothing = f" For {words.listing(free)} nothing is asked or embedded." if free else ""
     text = f"Before any label is bought, including loading: {words.listing(parts)}{on}.{nothing}"
-    return [Claim("Time for selection", text, "time, not labels")]
+    short = f"Choosing prompts took {words.duration(total_s + max(orders, default=0.0))} of computing."
+    return [Claim("Time for selection", text, "time, not labels", short)]
 
 
 def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
@@ -79,7 +88,7 @@ def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
     tail = f" {said}" if can else " Methods and limits says why."
     how = f"{len(can)} of {len(claims)}"
     text = f"This run can test {how} of the paper’s published claims.{tail}"
-    return Claim("The paper’s claims", text, f"{how} testable")
+    return Claim("The paper’s claims", text, f"{how} testable", f"This run can test {how} published claims.")
 
 
 def _claims(section: Section, where: str) -> list[Claim]:
@@ -90,22 +99,23 @@ def _claims(section: Section, where: str) -> list[Claim]:
     claims = []
     topic = "Primary comparison" + (" (the default, not declared)" if section.has_default_primary else "") + where
     if section.primary:
-        claims.append(Claim(topic, compared(section.primary, section), section.primary.verdict))
+        claims.append(_compared_claim(topic, section.primary, section))
     elif section.primary_problem:
         claims.append(Claim(topic, section.primary_problem, "missing"))
     pair = next((one for one in section.areas if (one.strategy, one.reference) == (WEIGHTED, PLAIN)), None)
     against = next((one for one in section.areas if (one.strategy, one.reference) == (PLAIN, section.reference)), None)
     for topic, one in (("Even spread over tasks", against), ("Weighted against even spread", pair)):
         if one:
-            claims.append(Claim(topic + where, compared(one, section), one.verdict))
+            claims.append(_compared_claim(topic + where, one, section))
     if others := other_strategies(section):
         claims.append(others._replace(topic=others.topic + where))
     if best := best_by_budget(section):
-        claims.append(Claim("Best strategy at each budget" + where, best, best_verdict(section)))
+        topic = "Tied with the leader" + where
+        claims.append(Claim(topic, best, best_verdict(section), leader_at_largest(section)))
     claims += _saved(section, where)
     if sentence := full_pool(section):
         verdict = section.full_pool_gain.verdict if section.full_pool_gain else "missing"
-        claims.append(Claim("Tuning on the full pool" + where, sentence, verdict))
+        claims.append(Claim("Tuning on the full pool" + where, sentence, verdict, _full_pool_in_short(section)))
     return claims
 
 
@@ -117,14 +127,65 @@ def _saved(section: Section, where: str) -> list[Claim]:
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
     return [
-        Claim("Labels saved" + where, saved(name, one, section), savings_verdict(one, section))
+        Claim(
+            "Labels saved" + where,
+            saved(name, one, section),
+            savings_verdict(one, section),
+            _saved_in_short(name, one, section),
+        )
         for name in wanted[:1]
         if (one := section.savings[name]).has_curve
     ]
 
 
+def _compared_claim(topic: str, one: Comparison, section: Section) -> Claim:
+    return Claim(topic, compared(one, section), one.verdict, in_short(one))
+
+
+def in_short(one: Comparison) -> str:
+    """Return one or two plain sentences on a comparison, without statistics."""
+    if one.verdict in ("better", "worse"):
+        side = "higher" if one.verdict == "better" else "lower"
+        return f"{one.strategy} scores {abs(one.difference.estimate):.3f} {side} than {one.reference}."
+    if one.verdict == "too few seeds to say":
+        return f"Too few seeds to compare {one.strategy} with {one.reference}."
+    return f"{one.strategy} is not shown to differ from {one.reference}. {decision.seen(one)}"
+
+
+def _saved_in_short(name: str, one: Savings, section: Section) -> str:
+    verdict, target_n = savings_verdict(one, section), section.savings_budget_n or 0
+    if verdict == "fewer labels":
+        return decision.labels_do(one, target_n, section.reference)
+    if verdict == "not reached":
+        return f"{name} does not reach the score of {section.reference} at {target_n:,} labels."
+    return f"These budgets do not settle whether {name} saves labels."
+
+
+def leader_at_largest(section: Section) -> str:
+    """Return a plain sentence on the leader and its tied set at the largest budget with two or more strategies."""
+    several = {budget: leader for budget, leader in section.leaders.items() if leader.pairs}
+    if not several:
+        return ""
+    budget = max(several)
+    leader, others_n = several[budget], len(several[budget].tied)
+    if not leader.can_tell:
+        return f"At {budget:,} labels there are too few seeds to name a leader."
+    if leader.is_single:
+        return f"At {budget:,} labels, {leader.name} is best: it separates from every other strategy."
+    others = f"{others_n} others are" if others_n > 1 else f"{leader.tied[0]} is"
+    return f"At {budget:,} labels, {leader.name} leads; {others} not shown to differ from it."
+
+
+def _full_pool_in_short(section: Section) -> str:
+    gain, pool_n = section.full_pool_gain, section.full_pool_n or 0
+    if gain is None:
+        return ""
+    side = "higher" if gain.estimate >= 0 else "lower"
+    return f"Tuning on all {pool_n:,} labels scores {abs(gain.estimate):.3f} {side} than the base model."
+
+
 def compared(one: Comparison, section: Section) -> str:
-    """Return one or two sentences on a comparison of two strategies."""
+    """Return one to three sentences on a comparison of two strategies, with all numbers."""
     gap = one.difference
     if gap.is_identical:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
@@ -138,7 +199,12 @@ def compared(one: Comparison, section: Section) -> str:
     return (
         f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
         f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.label}; {words.basis(gap)}).{_before(one)}"
+        f"{_detectable(one)}"
     )
+
+
+def _detectable(one: Comparison) -> str:
+    return f" {decision.seen(one)}" if one.verdict == "not separable from noise" else ""
 
 
 def _before(one: Comparison) -> str:
@@ -168,7 +234,12 @@ def other_strategies(section: Section) -> Claim | None:
         f"{'; '.join(parts)}{f' ({basis.pop()})' if len(basis) == 1 else ''}."
     )
     verdict = rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}"
-    return Claim("Other strategies", text, verdict)
+    named = (
+        f"{rest[0].strategy}: {verdict}"
+        if len(rest) == 1
+        else f"{clear} of {len(rest)} others separate from {section.reference}"
+    )
+    return Claim("Other strategies", text, verdict, f"{named}.")
 
 
 def best_by_budget(section: Section) -> str:
