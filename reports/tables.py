@@ -56,12 +56,30 @@ def curves(section: Section, name: str) -> Table:
             words.score(mean.estimate),
             words.interval(mean, words.score),
             str(mean.seeds_n) if budget_n else "–",
+            _beside_leader(section, strategy, budget_n),
         )
         for label, strategy, budget_n, mean in lines
     ]
-    head = ("strategy", "labels", *([money.head(money.verb)] if money else []), "mean score", "95% interval", "seeds")
+    head = (
+        "strategy",
+        "labels",
+        *([money.head(money.verb)] if money else []),
+        "mean score",
+        "95% interval",
+        "seeds",
+        "leader",
+    )
     caption = f"{section.scores.label} on {section.scores.benchmark}, mean over tasks{_price(money)}"
-    return Table(name, caption, head, tuple(rows), frozenset(range(1, len(head))))
+    return Table(name, caption, head, tuple(rows), frozenset(range(1, len(head) - 1)))
+
+
+def _beside_leader(section: Section, strategy: str, budget_n: int) -> str:
+    leader = section.leaders.get(budget_n)
+    if leader is None or not leader.can_tell or strategy not in section.curves:
+        return "–"
+    if strategy == leader.name:
+        return "leader"
+    return "not shown to differ" if strategy in leader.tied else "below the leader"
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
@@ -75,12 +93,23 @@ def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) ->
             words.interval(one.difference),
             "primary" if one.p_adjusted is None else words.p_value(one.p_adjusted),
             _seeds(one),
+            f"{one.detectable:.3f}" if one.verdict == "not separable from noise" and one.detectable < 1 else "–",
             equivalence(one.difference).verdict,
         )
         for one in comparisons
     ]
-    head = ("comparison", "verdict", "labels", "difference", "95% interval", "p (Holm)", "seeds", "equivalence")
-    return Table(name, caption, head, tuple(rows), frozenset({2, 3, 4, 5, 6}))
+    head = (
+        "comparison",
+        "verdict",
+        "labels",
+        "difference",
+        "95% interval",
+        "p (Holm)",
+        "seeds",
+        "detectable",
+        "equivalence",
+    )
+    return Table(name, caption, head, tuple(rows), frozenset({2, 3, 4, 5, 6, 7}))
 
 
 def _seeds(one: Comparison) -> str:
