@@ -65,6 +65,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "came_true": expectation.outcome(expected, results, found),
         "badges": notes.badges(results, found),
         "decision": decision.decide(results, found),
+        "is_compared": is_scored and bool(found) and not found[0].says_nothing,
         "claims": sentences.answer(results, found),
         "missing_notes": notes.missing(results, found),
         "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found) if is_scored],

@@ -152,30 +152,30 @@ def _chi_squares(df: float, chances: FloatArray) -> FloatArray:
 class Design(NamedTuple):
     """The variances of one comparison by source, from which the variance with other numbers of seeds and items follows."""
 
-    item: float  # times tasks / items: the variance of the mean that comes from items
-    seed: float  # divided by seeds: the variance that comes from seeds
-    rest: float  # times tasks / items, divided by seeds: the variance that comes from both together
+    item: float  # divided by the number of items: the variance of the mean that comes from items
+    seed: float  # divided by the number of seeds: the variance that comes from seeds
+    rest: float  # divided by both numbers: the variance that comes from each seed on each item
     tasks_n: int
     seeds_n: int  # of the run that was measured
-    items_n: int
+    items_n: int  # of all tasks, in the run that was measured
 
 
 def design_of(difference: Difference) -> Design | None:
-    """Split the variance of a comparison by items and seeds; None if its arms have no seeds in common.
+    """Split the variance of a comparison by items and seeds; None if its arms have no two seeds in common.
 
-    Tasks are taken to have the same number of items. A negative estimate becomes 0.
+    A negative estimate becomes 0. The split is exact if all tasks have the same number of items.
     """
     parts = difference.parts
     if parts is None or len(parts.seeds) != 1:
         return None
-    each, seeds_n = difference.items_n / difference.tasks_n, difference.seeds_n
+    items_n, seeds_n = difference.items_n, difference.seeds_n
     return Design(
-        item=max(0.0, parts.items.variance - parts.residual.variance) * each,
+        item=max(0.0, parts.items.variance - parts.residual.variance) * items_n,
         seed=max(0.0, parts.seeds[0].variance - parts.residual.variance) * seeds_n,
-        rest=parts.residual.variance * each * seeds_n,
+        rest=parts.residual.variance * items_n * seeds_n,
         tasks_n=difference.tasks_n,
         seeds_n=seeds_n,
-        items_n=difference.items_n,
+        items_n=items_n,
     )
 
 
@@ -189,16 +189,14 @@ def detectable_with(design: Design, seeds_n: int, items_n: int, *, power: float 
         raise ValueError(
             f"{seeds_n} seeds and {items_n} items; expected at least 2 seeds and more than {design.tasks_n} items"
         )
-    each = items_n / design.tasks_n
-    free = float(items_n - design.tasks_n)
-    # The true variance of the seeds is as uncertain as in the run that was measured.
-    measured_df = design.seeds_n - 1.0
-    of_seed = design.seed + design.rest / (design.items_n / design.tasks_n)
-    uncertain = of_seed * measured_df / _chi_squares(measured_df, _chances(2)[0])
-    seed = np.maximum(0.0, uncertain - design.rest / (design.items_n / design.tasks_n))
-    rest = np.full(DRAWS_N, design.rest / each / seeds_n)
-    true = [design.item / each + rest, rest, seed / seeds_n + rest]
-    return _reached(true, [free, free * (seeds_n - 1), seeds_n - 1.0], Part(0.0, free), 0, power)
+    free, measured_df = float(items_n - design.tasks_n), design.seeds_n - 1.0
+    # The true variance of the seeds is as uncertain as in the run that was measured, where it contained the rest.
+    measured_rest = design.rest / design.items_n
+    uncertain = (design.seed + measured_rest) * measured_df / _chi_squares(measured_df, _chances(2)[0])
+    rest = np.full(DRAWS_N, design.rest / items_n / seeds_n)
+    seeds = np.maximum(0.0, uncertain - measured_rest) / seeds_n
+    degrees = [free, free * (seeds_n - 1), seeds_n - 1.0]
+    return _reached([design.item / items_n + rest, rest, seeds + rest], degrees, Part(0.0, free), 0, power)
 
 
 def needed_seeds(design: Design, wanted: float, items_n: int) -> int | None:

@@ -16,7 +16,7 @@ import reports
 from taskdiv_assets import __version__
 from taskdiv_assets.annotating import gone
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.commands import page_pdf, planning, preflight, running, stopping
+from taskdiv_assets.commands import page_pdf, planning, power_plan, preflight, running, stopping
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
 from taskdiv_assets.commands.checking import check_stored
@@ -175,10 +175,22 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
 
 
 @app.command()
-def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = None) -> None:
+def plan(
+    experiment: EXPERIMENT,
+    budget: BUDGETS = None,
+    strategy: STRATEGY = None,
+    variance_of: Annotated[
+        str, typer.Option(metavar="EXPERIMENT", help="Take the variance of scores from this scored experiment.")
+    ] = "",
+    difference: Annotated[
+        float | None,
+        typer.Option(metavar="D", min=0.0005, max=1.0, help="Say how many seeds or items show a difference of D."),
+    ] = None,
+) -> None:
     """Show what `run` would compute, check the input, and print the next command. Nothing is stored.
 
     Among others, the plan shows missing cells, prompts to score, labels to buy, tokens to train, disk space, time and memory.
+    It also says which difference between two strategies the run can show, by the variance of another experiment or of the demo.
     The checks cover the pool, its tasks, your own orders, the budgets, a local base model and the benchmarks.
     If a check fails, no plan is shown, and the exit code is 2.
     """
@@ -194,7 +206,8 @@ def plan(experiment: EXPERIMENT, budget: BUDGETS = None, strategy: STRATEGY = No
         say_warnings(chosen, wanted)
         found = planning.plan(chosen, store, wanted, looked.pool, looked.texts)
         steps = next_lines(experiment, wanted.options, found.standing)
-        print_plan(out, chosen, found, steps)
+        shown = power_plan.lines(chosen, found.benchmarks, variance_of, difference)
+        print_plan(out, chosen, found, steps, shown)
         _say_gone(found)
         if found.standing.is_done:
             say_where(chosen)

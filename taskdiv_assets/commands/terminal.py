@@ -148,8 +148,10 @@ def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
 STATUS_WORDS = {"missing": "not made yet", "stale": "out of date", "blocked": "made after these"}
 
 
-def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = ()) -> None:
-    """Print a plan as tables and sentences, and then `steps`, the lines with the next commands."""
+def print_plan(
+    out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = (), shown: Sequence[str] = ()
+) -> None:
+    """Print a plan as tables and sentences, then `shown` (what the run can show), then `steps` (the next commands)."""
     out.print(_by_cell(experiment, plan, "cells", lambda entry: _mark(entry.missing)))
     by_status: dict[str, list[str]] = {}
     for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():
@@ -169,7 +171,7 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence
         out.print(line, soft_wrap=True, highlight=False, markup=False)
     for benchmark in plan.benchmarks:
         out.print(_benchmark(benchmark), soft_wrap=True, highlight=False, markup=False)
-    for line in steps:
+    for line in (*shown, *steps):
         out.print(line, soft_wrap=True, markup=False)
 
 

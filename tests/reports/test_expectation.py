@@ -124,7 +124,7 @@ def test_the_page_says_it_at_the_top(tmp_path: Path) -> None:
     assert (
         html.index("Expected: task_diversity above random.")
         < html.index("“task_diversity above random”:")
-        < html.index("<nav")
+        < html.index('<section id="savings"')
     )
 
 

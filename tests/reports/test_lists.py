@@ -222,7 +222,7 @@ def test_the_default_comparison_is_the_last_strategy_against_random_and_says_so(
         "exact_match",
     )
     made = reports.render(str(folder))
-    assert made.claims[0]["topic"] == "Primary comparison (the default, not declared)"
+    assert made.claims[1]["topic"] == "Primary comparison (the default, not declared)"
     assert "declares no primary comparison" in text_of(made.html) and "Named before the run" not in made.html
 
 

@@ -35,8 +35,9 @@ def test_a_benchmark_where_all_scores_are_the_same_compares_nothing(tmp_path: Pa
     recipe = Recipe(**SMALL, budgets=(16, 32), strategies=STRATEGIES)
     folder = changed(make_results(tmp_path, recipe), lambda path, table: every(value)(table))
     made = reports.render(str(folder))
-    assert made.claims[0]["text"].startswith(said) and "this benchmark cannot compare them" in page_text(made.html)
-    assert made.claims[0]["verdict"] == "nothing to compare"
+    assert made.claims[0]["text"].startswith(f"There is no decision yet. {said}")
+    assert made.claims[1]["text"].startswith(said) and "this benchmark cannot compare them" in page_text(made.html)
+    assert made.claims[1]["verdict"] == "nothing to compare"
     text = page_text(made.html)
     assert "equivalent" not in text and "reaches" not in text and "identical scores" not in text
     assert {"mean", "area", "labels_to_match"} <= set(made.table["quantity"].to_pylist())  # what is stored stays
