@@ -18,6 +18,7 @@ from reports import (
     expectation,
     figures,
     notes,
+    paper,
     provenance,
     records,
     sentences,
@@ -98,7 +99,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "commands": provenance.commands(results),
         "experiment_text": words.clean_lines(results.experiment_text),
         "contamination": contamination_texts.part(results),
-        "paper_claims": sentences.paper_claims(results, found),
+        "paper_claims": paper.paper_claims(results, found),
     }
     return context
 

@@ -42,9 +42,7 @@ def decided(
     generator = np.random.default_rng(5)
     hard = generator.normal(0, 0.1, len(TASKS))
     arms = {
-        (name, budget): Arm(
-            level + hard + generator.normal(0, 0.15, (seeds_n, len(TASKS))), tuple(range(seeds_n))
-        )
+        (name, budget): Arm(level + hard + generator.normal(0, 0.15, (seeds_n, len(TASKS))), tuple(range(seeds_n)))
         for name, own in levels.items()
         for budget, level in zip(BUDGETS, own, strict=True)
     }
@@ -72,7 +70,7 @@ class TestSendOut:
 
     def test_what_the_labels_cost(self, stored: Results) -> None:
         levels = {"random": RANDOM, "task_diversity": RANDOM, "weighted_task_diversity": BETTER}
-        made, section = decided(stored, levels, money=Money(1.2, "EUR", True, {}, ()))
+        made, _ = decided(stored, levels, money=Money(1.2, "EUR", True, {}, ()))
         labels_n = int(made.evidence[0].split()[0])
         assert made.evidence[1] == f"{labels_n} × 1.20 EUR = {1.2 * labels_n:.2f} EUR instead of 614.40 EUR."
         free = Money(1.2, "EUR", False, {"weighted_task_diversity": tuple(range(0, 100, 2))}, ())
@@ -94,7 +92,9 @@ class TestSendOut:
         made, section = decided(stored, {"random": RANDOM, "task_diversity": BEST, "weighted_task_diversity": BETTER})
         assert section.leaders[512].is_single
         assert made.action == "Send out the list of task_diversity."
-        assert made.evidence[-1] == "weighted_task_diversity is better than random too, but this list scores higher still."
+        assert (
+            made.evidence[-1] == "weighted_task_diversity is better than random too, but this list scores higher still."
+        )
 
     def test_a_strategy_that_was_not_declared(self, stored: Results) -> None:
         made, _ = decided(stored, {"random": RANDOM, "task_diversity": BETTER, "weighted_task_diversity": WORSE})
@@ -103,7 +103,9 @@ class TestSendOut:
 
     def test_it_says_where_the_choice_matters_less(self, stored: Results) -> None:
         meeting = (0.62, 0.66, 0.67, 0.68)
-        made, section = decided(stored, {"random": RANDOM, "task_diversity": RANDOM, "weighted_task_diversity": meeting})
+        made, section = decided(
+            stored, {"random": RANDOM, "task_diversity": RANDOM, "weighted_task_diversity": meeting}
+        )
         assert made.verdict == "send out" and "random" in (section.leaders[512].name, *section.leaders[512].tied)
         assert made.changes[0].endswith("not shown to differ from it. So the choice matters less there.")
         assert "Fewer than 64 or more than 512 labels: not tried." in made.changes
@@ -177,9 +179,7 @@ def test_it_reads_easily(stored: Results, case: str) -> None:
 def reading_ease(sentences: list[str]) -> float:
     """Return Flesch's reading ease (J. Appl. Psychol. 32 (1948) 221), with one syllable for each group of vowels."""
     every = [word for one in sentences for word in re.findall(r"[A-Za-z]+", one)]
-    syllables_n = sum(
-        max(1, len(re.findall(r"[aeiouy]+", re.sub(r"e$|es$|ed$", "", word.lower())))) for word in every
-    )
+    syllables_n = sum(max(1, len(re.findall(r"[aeiouy]+", re.sub(r"e$|es$|ed$", "", word.lower())))) for word in every)
     return 206.835 - 1.015 * len(every) / len(sentences) - 84.6 * syllables_n / len(every)
 
 
@@ -197,7 +197,6 @@ def test_the_page_and_its_claims_say_the_same(tmp_path: Path) -> None:
 
 
 def test_the_difference_that_would_have_been_seen() -> None:
-    _, section = None, None
     one = analysis.Comparison("a", "b", (64,), None, None, "not separable from noise", 0.031)  # type: ignore[arg-type]
     assert decision.seen(one).startswith("This run would have shown a difference of 0.031 in 80% of cases.")
     assert "could not have shown any" in decision.seen(one._replace(detectable=1.5))

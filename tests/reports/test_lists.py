@@ -39,7 +39,7 @@ TWO = Campaign(
     answered_n=4,
     settings={"annotation": {"price": 0.35, "currency": "EUR"}},
 )
-FIRST = ["answer", "status", "allocation", "examples", "contracts", "provenance", "reproduce", "methods"]
+FIRST = ["answer", "status", "since", "allocation", "examples", "contracts", "provenance", "reproduce", "methods"]
 
 
 def text_of(html: str) -> str:
@@ -108,7 +108,7 @@ def test_two_strategies_with_tasks_exports_answers_and_a_price(tmp_path: Path) -
     text = text_of(made.html)
     assert f"Spent: 1.40 EUR, for 4 answers. Open: {0.35 * (len(every) - 4):.2f} EUR" in text
     assert "Answers came back in 1 import, the last at 2026-11-20 09:30 UTC." in text and "2026-11-19 08:00" in text
-    assert ids_of(made.html) == [*FIRST[:3], "overlap", *FIRST[3:]]
+    assert ids_of(made.html) == [*FIRST[:4], "overlap", *FIRST[4:]]
     assert "task_diversity leaves out" not in text and "random at 10 and 20 labels" not in text
     assert commands(folder) == [
         "taskdiv annotations export topics --budget 10 --strategy random",
@@ -174,7 +174,7 @@ def test_a_scored_campaign_keeps_the_strip_and_a_scored_study_has_none(tmp_path:
     text = (study / "experiment.yaml").read_text().replace("purpose: study", "purpose: campaign")
     (study / "experiment.yaml").write_text(text)
     made = reports.render(str(study))
-    assert ids_of(made.html)[:3] == ["answer", "status", "savings"]
+    assert ids_of(made.html)[:4] == ["answer", "status", "since", "savings"]
     assert strip_of(made.html)["sent out"] == "0" and made.table.equals(plain.table)
 
 

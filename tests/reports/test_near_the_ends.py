@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from reports import analysis, numbers, results, sentences, statistics, tables, variance
+from reports import analysis, numbers, paper, results, sentences, statistics, tables, variance
 from reports.statistics import Arm
 from reports.variance import Part
 from tests.evidence import near_the_ends
@@ -179,5 +179,5 @@ def lowered(path: Path, table: pa.Table) -> pa.Table:
 def test_the_papers_claims_are_not_tested_where_nothing_differs(tmp_path: Path, benchmark: str) -> None:
     recipe = Recipe(**SMALL, strategies=("random", "k_center"), benchmarks=(benchmark,))
     found = results.load(str(changed(make_results(tmp_path, recipe), lambda path, table: every(0.0)(table))))
-    said_of = dict(sentences.paper_claims(found, analysis.sections(found)))
-    assert all(here.startswith(sentences.NOT_TESTABLE) for here in said_of.values())
+    said_of = dict(paper.paper_claims(found, analysis.sections(found)))
+    assert all(here.startswith(paper.NOT_TESTABLE) for here in said_of.values())
