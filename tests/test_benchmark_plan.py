@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from rich.console import Console
 
 from data_contracts.footer import Footer
+from reports.power import Design, detectable_with
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, key_of
+from taskdiv_assets.commands import power_plan
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.commands.planning import plan
 from taskdiv_assets.commands.terminal import RunDisplay, print_plan
@@ -28,6 +31,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
+from tests.reports.make_results import Recipe, make_results
 
 JUDGE = "judge: {model: judge-1, calls: 3000, price: 0.01}"
 ALPACA = f"{{name: alpaca_eval, {JUDGE}}}"
@@ -208,3 +212,50 @@ def test_a_source_that_names_no_single_reference_takes_imports_by_their_texts(
     (tmp_path / "imported.yaml").write_text(f"{kept}\nbenchmarks:\n- {{name: lab}}\n{section}\n")
     result = home.say("verdicts", "import", "imported.yaml", "annotations.json")
     assert "imported: 1 verdicts of p" in result.stdout, result.stderr
+
+
+class TestWhatCanBeShown:
+    """The detectable difference before any score."""
+
+    def test_it_follows_from_seeds_and_items(self, store: Store) -> None:
+        experiment = experiment_with()
+        plans = benchmark_plans(experiment, store, 3)
+        [first, advice] = power_plan.lines(experiment, plans, "", None)
+        assert re.fullmatch(
+            r"to be shown with 2 seeds and \d+ items of lab: (a difference of 0\.\d{3} or more|no difference that scores can have), "
+            r"in 80% of such runs, by the variance of the demo",
+            first,
+        )
+        assert "--variance-of" in advice
+        ten = experiment.model_copy(update={"seeds": list(range(10))})
+        least = float(re.findall(r"0\.\d+", power_plan.lines(ten, plans, "", None)[0])[0])
+        assert least < 0.2
+        needed = power_plan.lines(ten, plans, "", 0.02)[-1]
+        assert re.match(r"a difference of 0\.02 needs [\d,]+ seeds with \d+ items; with 10 seeds: [\d,]+ items", needed)
+
+    def test_one_seed_shows_nothing_and_one_strategy_compares_nothing(self, store: Store) -> None:
+        experiment = experiment_with()
+        plans = benchmark_plans(experiment, store, 3)
+        [said] = power_plan.lines(experiment.model_copy(update={"seeds": [0]}), plans, "", None)
+        assert said.startswith("to be shown: no difference; `seeds` has one seed")
+        assert power_plan.lines(experiment.model_copy(update={"strategies": ["random"]}), plans, "", None) == []
+        assert power_plan.lines(experiment, (), "", None) == []
+
+    def test_the_variance_of_another_experiment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TASKDIV_HOME", str(tmp_path))
+        make_results(tmp_path, Recipe(name="other", seeds=(0, 1, 2, 3, 4), items_per_task=10))
+        experiment, store = experiment_with(), Store("miniature", str(tmp_path))
+        plans = benchmark_plans(experiment, store, 3)
+        [said] = power_plan.lines(experiment, plans, "other", None)
+        assert said.endswith("by the variance of other")
+        with pytest.raises(ValueError, match="--variance-of nobody: no such experiment is stored"):
+            power_plan.lines(experiment, plans, "nobody", None)
+        make_results(tmp_path, Recipe(name="single", seeds=(0,), items_per_task=2))
+        with pytest.raises(ValueError, match="not scored with two or more common seeds"):
+            power_plan.lines(experiment, plans, "single", None)
+
+    def test_the_demos_variance_gives_the_demos_numbers(self) -> None:
+        """The five-seed line of docs/STATISTICS.md has 0.042 for the lab's noise at one budget; an area has less noise."""
+        design = Design(*power_plan.DEMO)
+        assert detectable_with(design, 3, 960) == pytest.approx(0.063, abs=0.001)
+        assert 0.02 < detectable_with(design, 5, 960) < 0.042

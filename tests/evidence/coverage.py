@@ -17,7 +17,7 @@ import numpy as np
 from reports import words
 from reports.statistics import EQUIVALENCE_MARGIN
 from tests.benchmarks.page import table
-from tests.evidence import mean_squares, near_the_ends
+from tests.evidence import mean_squares, near_the_ends, stated_power
 from tests.evidence.drawn_scores import CURVES, SETTINGS
 from tests.evidence.simulations import (
     LAB_NOISE,
@@ -35,6 +35,7 @@ from tests.evidence.simulations import (
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "STATISTICS.md"
 SEEDS_N = (3, 5, 10)
+STREAMS = ("coverage", "savings", "null", "tails", "crowned", "ends", "stated")  # a new name goes to the end
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def measured(scale: float) -> dict[str, str]:
         return max(2, round(draws_n * scale))
 
     root = np.random.default_rng(20_261_125)
-    streams = dict(zip(("coverage", "savings", "null", "tails", "crowned", "ends"), root.spawn(6), strict=True))
+    streams = dict(zip(STREAMS, root.spawn(len(STREAMS)), strict=True))
     kept = [coverage(setting, seeds_n, times(1200), streams["coverage"]) for setting in SETTINGS for seeds_n in SEEDS_N]
     saved = [savings(curve, times(400), streams["savings"]) for curve in CURVES]
     nulls = [
@@ -76,6 +77,7 @@ def measured(scale: float) -> dict[str, str]:
         "tails": tails_table(times(400_000), streams["tails"]),
         "rules": rules_table(times(400_000), streams["tails"]),
         "power": power_table(times(400_000), streams["tails"]),
+        "stated": stated_table(times(1000), streams["stated"]),
         "wilson": wilson_table((5, 10, 20, 40)),
         **ends_tables(times(1000), streams["ends"]),
     }
@@ -232,6 +234,21 @@ def power_table(draws_n: int, generator: np.random.Generator) -> str:
         lines.append([str(seeds_n), f"{sum(parts) ** 0.5:.4f}", first, *found, f"{shown:.2f}", f"{margin:.3f}"])
     heads = ["seeds", "standard error", "primary, alone", "first of 4 by Holm", "first of 60 by Holm"]
     return table([*heads, "equivalence shown", "margin for 80%"], lines)
+
+
+def stated_table(draws_n: int, generator: np.random.Generator) -> str:
+    """Return how often a difference of the stated size is shown. A cell contains the values for all numbers of seeds."""
+    lines = []
+    for noise in stated_power.NOISES:
+        cells = []
+        for comparisons_n in (0, 4):
+            row = [stated_power.powered(noise, n, comparisons_n, draws_n, generator) for n in SEEDS_N]
+            cells += [" / ".join(f"{one.stated:.3f}" for one in row), " / ".join(str(one.shown) for one in row)]
+        planned = [stated_power.powered(noise, n, 0, draws_n, generator, planned=True) for n in SEEDS_N]
+        lines.append([noise.name, *cells, " / ".join(str(one.shown) for one in planned)])
+    heads = ["noise", "stated, alone", "shown", "stated, of 4 by Holm", "shown", "planned from five seeds: shown"]
+    error = (0.16 / draws_n) ** 0.5
+    return f"{table(heads, lines)}\n\n{draws_n:,} draws a cell; standard error at .80: {error:.3f}."
 
 
 def _ratio(parts: tuple[float, float, float]) -> str:

@@ -37,6 +37,7 @@ MARKS = (
     "margin",
     "collapse",
     "borrowed",
+    "stated",
 )
 EMPTY = "\n".join(f"before {name}\n<!-- {name} -->\nold\n<!-- /{name} -->" for name in MARKS) + "\nafter\n"
 
