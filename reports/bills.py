@@ -33,6 +33,7 @@ class Money(NamedTuple):
     is_hypothetical: bool  # True for a study
     free_ranks: Mapping[str, tuple[int, ...]]  # by strategy: ranks (from 0) of the free prompts
     bills: tuple[Bill, ...]
+    price_of_hour: float | None = None  # of the machine that selects and trains
 
     def amount(self, value: float) -> str:
         return money.amount(value, self.currency)
@@ -75,7 +76,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
         return None
     currency = words.clean(experiment.annotation.currency or "", 8)
     if not experiment.is_campaign:
-        return Money(price, currency, True, {}, ())
+        return Money(price, currency, True, {}, (), experiment.annotation.price_of_machine_hour)
     pool = reader.columns("raw_pool", None, "prompt_id", "response")
     bought = _ids(reader.columns("annotations", None, "prompt_id"))
     own = set() if pool is None else _ids(pool.filter(pool["response"].is_valid())) or set()
@@ -86,7 +87,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
         ranks[strategy] = tuple(rank for rank, prompt_id in enumerate(ids) if prompt_id in free)
         bought_n = None if bought is None else len(bought.intersection(ids))
         bills.append(Bill(strategy, budget_n, len(ids) - len(ranks[strategy]), bought_n))
-    return Money(price, currency, False, ranks, tuple(bills))
+    return Money(price, currency, False, ranks, tuple(bills), experiment.annotation.price_of_machine_hour)
 
 
 def _lists(

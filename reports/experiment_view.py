@@ -46,9 +46,10 @@ class Benchmark(View):
 
 
 class Annotation(View):
-    """The price of a label."""
+    """The price of a label, and of an hour of the machine that selects and trains."""
 
     price: float | None = None
+    price_of_machine_hour: float | None = None
     currency: str | None = None
 
 

@@ -13,6 +13,7 @@ from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import (
     analysis,
     contamination_texts,
+    cost_points,
     decision,
     envelope,
     expectation,
@@ -115,6 +116,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("since", "Since the last report", True),
             ("savings", "Labels saved", is_scored),
             ("curves", "Learning curves", is_scored),
+            ("cost", "Score and cost", is_scored),
             ("differences", "Differences", is_scored),
             ("tasks", "By task", is_scored),
             ("found", "Found tasks", context["found"]),
@@ -150,6 +152,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> di
         "against_full_pool": tables.differences(section.against_full_pool, f"{name}-against-full", full_title),
         "curves": picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
         "curves_table": tables.curves(section, f"{name}-curves-table"),
+        "cost": cost_points.part(results, section, name),
         "primary": notes.primary(section),
         "forest": _forest(section, areas, name),
         "areas": tables.differences(areas, f"{name}-areas", area_title),

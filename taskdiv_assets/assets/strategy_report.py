@@ -131,6 +131,8 @@ def strategy_report_recipe(inputs: Inputs) -> Settings:
     rejected = digest([[name, note.get("identity"), note.get("rules")] for name, note in store.rejections()])
     expected = [cell.key for cell in expected_cells(experiment, store, lineage.pool_size)]
     shown = experiment.model_dump(exclude={"owners", "fresh_days"})
+    if shown["annotation"]["price_of_machine_hour"] is None:  # then the identity is the same as in earlier versions
+        del shown["annotation"]["price_of_machine_hour"]
     settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
     exports = [name for name in store.names("exports") if name.endswith(".json")]
     if exports:  # without exports, the identity is the same as in earlier versions, which ignored exports

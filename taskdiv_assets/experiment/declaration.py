@@ -156,10 +156,11 @@ class Primary(Settings):
 
 
 class Annotation(Settings):
-    """Instructions for annotators, and the price of one answer."""
+    """Instructions for annotators, the price of one answer, and the price of an hour of the machine that selects and trains."""
 
     instructions: Annotated[str, Field(pattern=NUL_FREE)] = "Answer the prompt as well as you can."
     price: Annotated[Number, Field(gt=0, le=PRICE_MAX)] | None = None
+    price_of_machine_hour: Annotated[Number, Field(ge=0, le=PRICE_MAX)] | None = None  # in the same currency
     currency: str | None = None
 
     @field_validator("currency")
