@@ -80,9 +80,8 @@ def small(table: pa.Table) -> pa.Table:
 def numbers_zip(table: pa.Table | None, shown: Mapping[str, Table]) -> bytes:
     """Return a zip file with results.csv, one CSV for each shown table, and the list of these. Equal numbers give equal bytes."""
     files = {} if table is None else {"results.csv": writing.as_csv(small(table))}
-    files["tables.csv"] = csv_bytes(
-        ("file", "table"), [(f"tables/{name}.csv", one.caption) for name, one in shown.items()]
-    )
+    listed = [(f"tables/{name}.csv", words.clean(one.caption, 300)) for name, one in shown.items()]
+    files["tables.csv"] = csv_bytes(("file", "table"), listed)
     files |= {f"tables/{name}.csv": as_csv(one) for name, one in shown.items()}
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -117,7 +116,7 @@ def identity(results: Results) -> str:
     """Return twelve hex digits that identify the stored tables behind the page: a hash of their names and identities."""
     stored = [table for table in results.tables.values() if table.asset != REPORT_TABLE]
     lines = sorted(f"{table.name} {table.footer.identity}" for table in stored)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
 def pictures(context: Mapping[str, object]) -> tuple[Picture, ...]:

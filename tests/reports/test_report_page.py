@@ -22,6 +22,7 @@ ORDER = [
     "since",
     "savings",
     "curves",
+    "cost",
     "differences",
     "tasks",
     "allocation",
