@@ -70,6 +70,7 @@ class Experiment(View):
     primary: Primary | None = None
     reference: str = ""  # the reader's choice, not in the file: replaces the reference of the primary comparison
     annotation: Annotation = Annotation()
+    robustness: Mapping[str, Any] = {}
 
     @field_validator("strategies", mode="before")
     @classmethod

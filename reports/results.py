@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_contracts import stored
 from data_contracts.cell_keys import FULL_POOL_STRATEGY, cell_key
+from data_contracts.experiment_fields import compared_strategies
 from data_contracts.footer import Rejected
 from data_contracts.stored import Listing, StoredTable
 from reports import expected_cells, judged
@@ -21,6 +22,7 @@ from reports.found.found_numbers import Found, read_found
 from reports.lists.list_numbers import Lists, read_lists
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
+from reports.variant_scores import VariantScores, read_variants
 
 if TYPE_CHECKING:  # this module imports `Results`
     from reports.earlier.changes import Changes
@@ -54,6 +56,7 @@ class Results(NamedTuple):
     lists: Lists | None = None  # None for a study with scores, because its page has no lists
     matches: Matches | None = None  # None if the pool was not compared with the benchmarks' items
     found: Found | None = None  # None if no tasks were found
+    variants: tuple[VariantScores, ...] = ()  # repetitions of the primary comparison with other settings
     changes: "Changes | None" = None  # since the last report; None if they are not looked for
 
     @property
@@ -87,8 +90,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     found, excluded = stored.list_tables(files), excluded or {}
     kept = {unit: table for unit, table in found.tables.items() if "/".join(filter(None, unit)) not in excluded}
     reader = Reader(files, found._replace(tables=kept), list(found.problems))
-    sizes = reader.task_sizes()
-    pool = kept.get(("raw_pool", None))
+    sizes, pool = reader.task_sizes(), kept.get(("raw_pool", None))
     budgets = expected_cells.read_budgets(reader, experiment, pool.rows_n if pool else (sum(sizes.values()) or None))
     sets = _score_sets(reader, experiment, budgets)
     experiment = _with_primary(experiment, sets)
@@ -98,7 +100,8 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     lists, is_scored = None, _is_scored(sets)
     if experiment.is_campaign or not is_scored:
         lists = read_lists(reader, names, ordinary, is_scored=is_scored, has_tasks=len(sizes) > 1)
-    others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary)
+    variants = read_variants(reader, experiment, excluded, is_published=_is_published(experiment))
+    others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary), variants
     return Results(
         experiment,
         text,
@@ -129,7 +132,11 @@ def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tup
         wanted.add((FULL_POOL_STRATEGY, budgets.pool_n))
     tables = judged.with_lengths(reader, reader.score_tables(wanted))
     sets = scores_module.score_sets(tables, [one.name for one in experiment.benchmarks])
-    return judged.adjusted(sets, is_published=any(one.instruction_difficulty for one in experiment.benchmarks))
+    return judged.adjusted(sets, is_published=_is_published(experiment))
+
+
+def _is_published(experiment: Experiment) -> bool:
+    return any(one.instruction_difficulty for one in experiment.benchmarks)
 
 
 def _cells(
@@ -156,8 +163,7 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:
         return experiment
-    reference = FULL_POOL_STRATEGY if FULL_POOL_STRATEGY in names else names[0]
-    strategy = next(name for name in reversed(names) if name != reference)
+    strategy, reference = compared_strategies(names)
     one = Primary(
         strategy=strategy, reference=reference, benchmark=sets[0].benchmark, metric=sets[0].metric, is_default=True
     )

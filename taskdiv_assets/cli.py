@@ -205,9 +205,12 @@ def plan(
             raise typer.Exit(2)
         say_warnings(chosen, wanted)
         found = planning.plan(chosen, store, wanted, looked.pool, looked.texts)
+        variants = planning.variant_lines(chosen, store, looked.pool) if wanted == Filter() else {}
         steps = next_lines(experiment, wanted.options, found.standing)
         shown = power_plan.lines(chosen, found.benchmarks, variance_of, difference)
-        print_plan(out, chosen, found, steps, shown)
+        if not steps and not all(variants.values()):
+            steps = [f"next: taskdiv run {experiment}"]
+        print_plan(out, chosen, found, steps, [*shown, *variants])
         _say_gone(found)
         if found.standing.is_done:
             say_where(chosen)
@@ -323,7 +326,7 @@ def contracts_check(experiment: EXPERIMENT) -> None:
         if not checked:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
         for entry in checked:
-            unit = escaped(str(entry.unit))
+            unit = escaped(entry.name)
             for rule in entry.failed:
                 mark = "[bold red]broken[/]" if rule.severity == "error" else "[yellow]look[/]"
                 out.print(f"{mark} {unit}: {rule.rule}: {escaped(rule.observed)} ({rule.description})")

@@ -92,6 +92,11 @@ def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:
 def refuse_missing_answers(work: Work, plans: list[AdapterPlan]) -> None:
     """Raise ValueError if a chosen prompt has no answer. The message names the commands that export and import answers."""
     worst = max(plans, key=lambda plan: plan.missing_n)
+    if worst.missing_n and work.experiment.variant is not None:
+        raise ValueError(
+            f"{worst.missing_n} of the {work.cell.budget_n} prompts of {work.cell.key} have no answer. "
+            "A variant trains only on answers that exist, so no answer is requested for it"
+        )
     if worst.missing_n:
         cell, name = work.cell, work.experiment.name
         seed = "" if work.experiment.purpose == "campaign" else f" --seed {worst.selection_seed}"

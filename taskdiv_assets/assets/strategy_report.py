@@ -128,6 +128,10 @@ def strategy_report_recipe(inputs: Inputs) -> Settings:
         if footer is not None:
             state = lineage.state(unit).status
             inputs.add({str(unit): footer.identity if state == "fresh" else state})
+    if (
+        scores := lineage.variant_scores
+    ):  # in one entry, because "since the last report" compares the experiment's own tables
+        inputs.add({"variant_scores": f"digest {digest(sorted([name, *pair] for name, pair in scores.items()))}"})
     rejected = digest([[name, note.get("identity"), note.get("rules")] for name, note in store.rejections()])
     expected = [cell.key for cell in expected_cells(experiment, store, lineage.pool_size)]
     shown = experiment.model_dump(exclude={"owners", "fresh_days"})

@@ -15,6 +15,7 @@ from data_contracts import RuleResult
 from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import StaleInputError, Unit
 from taskdiv_assets.graph.work import Work
@@ -29,20 +30,29 @@ class Checked(NamedTuple):
     unit: Unit
     failed: tuple[RuleResult, ...]  # rules that the table breaks
     out_of_date: str = ""  # reason why `taskdiv run` would compute the table again; empty for a fresh table
+    variant: str = ""  # name of the variant whose table it is; empty for a table of the experiment
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}: {self.unit}" if self.variant else str(self.unit)
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
-    """Check every stored table that the experiment still uses, inputs first, and yield the results.
+    """Check every stored table that the experiment still uses, inputs first, and yield the results; then those of its variants.
 
     Rules with parameters compare a table with its current inputs and settings. They are skipped for a stale or blocked table. A
     table made by another version of the code is not checked, because its contract may have changed.
     """
     lineage = REGISTRY.look(experiment, store)
     for unit in REGISTRY.units(experiment, store, lineage.pool_size):
+        if not store.owns(*unit):
+            continue
         if (footer := lineage.footer(unit)) is not None:
             yield _check(experiment, lineage, unit, footer)
         elif unit in lineage.problems:
             yield Checked(unit, (_broken("readable", lineage.problems[unit]),))
+    for name, one in zip(experiment.robustness, variants_of(experiment), strict=True):
+        yield from (entry._replace(variant=name) for entry in check_stored(one, store.of_variant(name)))
 
 
 def _check(experiment: Experiment, lineage: Lineage, unit: Unit, footer: Footer) -> Checked:

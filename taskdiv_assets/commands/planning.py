@@ -19,11 +19,14 @@ from taskdiv_assets.commands.memory_plan import MemoryPlan, TextBytes, memory_pl
 from taskdiv_assets.commands.next_steps import Standing
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.cells import Cell, PoolSize, expected, is_full_pool, registered, training_seeds
 from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.registry import CELL_SCORES
 from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.progress import spell
 from taskdiv_assets.storage.store import Store
 
 
@@ -182,6 +185,35 @@ def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, i
         done_n = sum(lineage.is_fresh(Unit(last, cell.key)) for cell in of_budget)
         rows.append((budget_n, kind, done_n, len(of_budget)))
     return rows
+
+
+def variant_lines(experiment: Experiment, store: Store, pool: PoolSize | None = None) -> dict[str, bool]:
+    """Return one line for each variant of an experiment, which says what its results cost, and whether they are finished.
+
+    `pool` is the size of the pool by its source file, used if the stored pool is not fresh.
+    """
+    lines = {}
+    for name, one in zip(experiment.robustness, variants_of(experiment), strict=True):
+        own = store.of_variant(name)
+        found = plan(one, own, looked_at=pool)
+        missing_n = sum(bool(entry.missing) for entry in found.cells)
+        is_done = not missing_n and all(own.owns(CELL_SCORES, entry.cell.key) for entry in found.cells)
+        if is_done:
+            lines[f"variant {name}: done"] = True
+            continue
+        time = "" if found.training_s is None else f", training {spell(found.training_s)} with one process"
+        to_score_n = 0 if _is_scored_alike(experiment, one) else found.prompts_to_score_n
+        scoring = f", {to_score_n:,} prompts to score" if to_score_n else ""
+        cost = f"{found.examples_to_train_n:,} examples to train (over epochs and seeds){time}{scoring}"
+        lines[f"variant {name}: {missing_n} of {len(found.cells)} cells missing; {cost}"] = False
+    return lines
+
+
+def _is_scored_alike(experiment: Experiment, variant: Experiment) -> bool:
+    """Return True if a variant needs no scores of prompts but those of its experiment, for example for another definition."""
+    of_file, own = experiment.confidence, variant.confidence
+    templates = [(one.prompt_template, one.chat_template) for one in (experiment, variant)]
+    return templates[0] == templates[1] and own.model_copy(update={"column": of_file.column}) == of_file
 
 
 class _Rates(NamedTuple):

@@ -18,9 +18,12 @@ from taskdiv_assets.commands.orphans import Watch
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.commands.workers import Event, Outcome, Task, Workers
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.declaration import VariantOf
+from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.asset import EVERYTHING, Asset
 from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.registry import CELL_SCORES
 from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
@@ -48,8 +51,8 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     """Return the units (assets or partitions) that `wanted` selects and that must be computed or recorded, inputs first.
 
     Such a unit is not fresh, its stored table lacks notes of this version, or (if `instance` is given) Dagster has no record of
-    it. The unit `tuning_choice` is left out while it is blocked. Scores are left out while nothing can be scored before answers
-    to held-out items are imported.
+    it. A variant's unit must also be recorded if only its experiment has the table. The unit `tuning_choice` is left out while
+    it is blocked. Scores are left out while nothing can be scored before answers to held-out items are imported.
     """
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
@@ -62,7 +65,8 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
         units = [unit for unit in units if unit.asset not in SCORES]
 
     def is_missing(unit: Unit) -> bool:
-        return not lineage.is_fresh(unit) or lineage.lacks_notes(unit) or (known is not None and unit not in known)
+        is_usable = lineage.is_fresh(unit) and not lineage.lacks_notes(unit) and store.owns(*unit)
+        return not is_usable or (known is not None and unit not in known)
 
     return list(filter(is_missing, units))
 
@@ -170,6 +174,7 @@ def run(
     """Compute the missing results that `wanted` selects, and make the report last if it is selected. `tell` gets every event.
 
     If answers are missing, the lists of prompts are made first. Then the cells with all their answers are trained and scored.
+    Variants (`robustness`) come after the cells. If `wanted` selects only a part of the experiment, they are left out.
 
     Raises:
         ValueError: the experiment does not use the asset `wanted.until`, or a budget is larger than the pool.
@@ -201,9 +206,62 @@ def run(
             outcomes += workers.carry_out(tasks, watch)
             waiting, ready, blocked = look_for_answers(experiment, store, wanted)
             missing = trainable(missing_units(experiment, store, instance, wanted), ready, is_waiting=bool(waiting))
-        tasks = later_tasks(experiment, missing, with_report=has_report, full_pool=full_pool)
+        variants = variants_of(experiment) if wanted == Filter() else []
+        tasks = later_tasks(experiment, missing, with_report=has_report and not variants, full_pool=full_pool)
         outcomes += workers.carry_out(tasks, watch)
+        for one in variants:
+            outcomes += run_variant(one, store, instance, workers, watch)
+        if variants:
+            last = [unit for unit in missing_units(experiment, store, instance, wanted) if unit.asset in REGISTRY.last]
+            outcomes += workers.carry_out(later_tasks(experiment, last, with_report=has_report), watch)
     return Ran(outcomes, waiting, blocked)
+
+
+def run_variant(
+    variant: Experiment, parents: Store, instance: DagsterInstance, workers: Workers, tell: Callable[[Event], None]
+) -> list[Outcome]:
+    """Compute the missing results of one variant, and return the outcomes of the runs. `parents` is its experiment's store.
+
+    Nothing is run before the experiment's own cells have scores (see `is_compared`), or if a chosen prompt has no answer, because
+    a variant requests no answers.
+    """
+    made_from = variant.variant
+    if made_from is None or not is_compared(made_from, parents):
+        return []
+    store, label = parents.of_variant(made_from.name), made_from.name
+    register_budgets(variant, store, instance, ())
+
+    def carry_out(tasks: Sequence[Task]) -> list[Outcome]:
+        return workers.carry_out([task.of_variant(label) for task in tasks], tell)
+
+    missing = missing_units(variant, store, instance, Filter())
+    first = [unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset], variant)]
+    outcomes = carry_out(unpartitioned_tasks(variant, first, "pool"))
+    missing = missing_units(variant, store, instance, Filter())
+    pool = REGISTRY.look(variant, store).pool_size
+    if pool is not None and not pool.is_answered:
+        lists = [unit for unit in missing if not REGISTRY[unit.asset].needs_answers]
+        outcomes += carry_out(later_tasks(variant, lists, with_report=False))
+        lineage = REGISTRY.look(variant, store)
+        open_ids = OpenLabels(store, lineage).open_in_all(cells.expected(variant, store, pool))
+        if open_ids is None or open_ids:
+            count = "" if open_ids is None else f" {len(open_ids):,} of"
+            tell(
+                Event(
+                    "note",
+                    f"variant {label} is not run:{count} its prompts have no answer, and a variant requests none",
+                )
+            )
+            return outcomes
+        missing = missing_units(variant, store, instance, Filter())
+    return outcomes + carry_out(later_tasks(variant, missing, with_report=False))
+
+
+def is_compared(made_from: VariantOf, store: Store) -> bool:
+    """Return True if the two cells that a variant is compared with have fresh scores. `store` is the experiment's store."""
+    lineage = REGISTRY.look(made_from.parent, store)
+    keys = [Cell(made_from.budget_n, strategy).key for strategy in made_from.strategies]
+    return all(lineage.is_fresh(Unit(CELL_SCORES, key)) for key in keys)
 
 
 def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:

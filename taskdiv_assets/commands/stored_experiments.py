@@ -16,6 +16,7 @@ import yaml
 
 from data_contracts import plain_yaml
 from data_contracts.experiment_fields import NAME_PATTERN
+from data_contracts.variant_names import split_name
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.orphans import end_orphans
 from taskdiv_assets.experiment import experiment_file
@@ -189,9 +190,12 @@ def opened_dagster() -> Iterator[DagsterInstance | None]:
 
 
 def forget(name: str, dagster: DagsterInstance) -> None:
-    """Remove Dagster's records of an experiment's assets and budgets. The runs stay in Dagster's history."""
+    """Remove Dagster's records of the assets and budgets of an experiment and its variants. The runs stay in the history."""
     from dagster import AssetKey
 
+    if not split_name(name)[1]:
+        for variant in {key.path[0] for key in dagster.get_asset_keys() if split_name(key.path[0])[0] == name} - {name}:
+            forget(variant, dagster)
     every = [place(name, asset) for asset in REGISTRY.order]
     every += [place(name, asset, is_full_pool=True) for asset in REGISTRY.by_cell]
     dagster.wipe_assets([AssetKey(one.path) for one in every])

@@ -151,7 +151,7 @@ STATUS_WORDS = {"missing": "not made yet", "stale": "out of date", "blocked": "m
 def print_plan(
     out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = (), shown: Sequence[str] = ()
 ) -> None:
-    """Print a plan as tables and sentences, then `shown` (what the run can show), then `steps` (the next commands)."""
+    """Print a plan as tables and sentences, then `shown` (what the run can show, variants), then `steps` (the next commands)."""
     out.print(_by_cell(experiment, plan, "cells", lambda entry: _mark(entry.missing)))
     by_status: dict[str, list[str]] = {}
     for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():

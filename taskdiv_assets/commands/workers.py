@@ -16,11 +16,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
+from data_contracts.variant_names import graph_name
 from taskdiv_assets.commands import stopping
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.storage import processes
@@ -41,7 +42,8 @@ START = (
 class Task:
     """The work of one Dagster run: assets of one job. `key` is the key of their results in the store: a cell, a strategy or None.
 
-    Tasks with a higher `cost` start earlier. A task starts after the tasks that `after` names have ended.
+    Tasks with a higher `cost` start earlier. A task starts after the tasks that `after` names have ended. `variant` names the
+    variant whose results the task computes; it is empty for the experiment itself.
     """
 
     job: str
@@ -49,10 +51,15 @@ class Task:
     key: str | None
     cost: float = 0.0
     after: frozenset[str] = field(default_factory=frozenset)
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        return self.key if self.key is not None else "+".join(self.assets)
+        name = self.key if self.key is not None else "+".join(self.assets)
+        return f"{self.variant}: {name}" if self.variant else name
+
+    def of_variant(self, variant: str) -> Task:
+        return replace(self, variant=variant, after=frozenset(f"{variant}: {name}" for name in self.after))
 
 
 class Outcome(NamedTuple):
@@ -270,7 +277,9 @@ def execute(experiment: str, task: Task) -> Outcome:
     from taskdiv_assets.orchestration import engines, instance
     from taskdiv_assets.orchestration.run_launcher import host_tag
 
-    started, name = time.monotonic(), f"{experiment}_{task.job}"
+    started = time.monotonic()
+    experiment = graph_name(experiment, task.variant) if task.variant else experiment
+    name = f"{experiment}_{task.job}"
     places = [place(experiment, asset, task.key, is_full_pool=task.job == FULL_POOL) for asset in task.assets]
     assets, partition = [dg.AssetKey(one.path) for one in places], places[0].partition
     how: dict[str, Any] = {

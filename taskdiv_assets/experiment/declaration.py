@@ -9,9 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from data_contracts import money
@@ -22,6 +22,7 @@ from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.benchmark_settings import Benchmark, HeldOutBenchmark
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
+from taskdiv_assets.experiment.robustness_settings import VARIANTS_MAX, Variant, VariantName, with_prompt
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
@@ -191,6 +192,19 @@ def _is_currency(text: str) -> bool:
     return is_allowed and has_sign and text == text.strip() and len(text) <= CURRENCY_LENGTH_MAX
 
 
+class VariantOf(NamedTuple):
+    """What makes an experiment a variant of another one (see `variants`)."""
+
+    name: str
+    parent: Experiment
+    rate_factor: (
+        float  # factor of the parent's learning rate, if the parent chooses this rate; otherwise it is applied already
+    )
+    budget_n: int
+    strategies: tuple[str, ...]  # strategy and reference of the primary comparison
+    benchmark: str
+
+
 class Experiment(Settings):
     """All settings of one study or campaign. `owners` and `fresh_days` change only what Dagster shows, not the results.
 
@@ -205,6 +219,7 @@ class Experiment(Settings):
         strategies: names of strategies, including the names of `own_orders`.
         primary: the primary comparison. By default, the report compares the last strategy with `random`, or with the first
             strategy if there is no `random`, on the first benchmark and metric.
+        robustness: variants, by name: repetitions of the primary comparison with other settings.
         owners: owners of the assets, as e-mail addresses, or as teams such as `team:name`.
         fresh_days: number of days after which Dagster shows the pool and the report as stale, if they are not checked again.
     """
@@ -236,15 +251,19 @@ class Experiment(Settings):
     benchmarks: Annotated[list[Benchmark], Field(max_length=ENTRIES_MAX, default_factory=list)]
     primary: Primary | None = None
     annotation: Annotation = Annotation()
+    # Left out of the identity of the report if it is empty, as in results of earlier versions. No other identity contains it.
+    robustness: Annotated[
+        dict[VariantName, Variant],
+        Field(max_length=VARIANTS_MAX, default_factory=dict, exclude_if=lambda found: not found),
+    ]
     owners: Annotated[list[Owner], Field(default_factory=list)]
     fresh_days: Annotated[int, Field(gt=0, le=3650, strict=True)] | None = None
+    _variant: VariantOf | None = PrivateAttr(None)
 
     @field_validator("prompt_template")
     @classmethod
     def _has_prompt(cls, template: str) -> str:
-        if template.count("{prompt}") != 1:
-            raise ValueError("expected exactly one {prompt} in the template")
-        return template
+        return with_prompt(template)
 
     @model_validator(mode="before")
     @classmethod
@@ -295,7 +314,23 @@ class Experiment(Settings):
         """Seeds of the selections: all training seeds (also of the full pool) in a study, `selection_seed` in a campaign."""
         if self.purpose == "campaign":
             return (self.selection_seed,)
+        if self._variant is not None:
+            return self._variant.parent.selection_seeds
         return tuple(sorted({*self.seeds, *self.full_pool_seeds}))
+
+    @property
+    def variant(self) -> VariantOf | None:
+        """What makes this experiment a variant of another one; None for an experiment of a file."""
+        return self._variant
+
+    def as_variant(self, variant: VariantOf) -> Self:
+        self._variant = variant
+        return self
+
+    @property
+    def command_name(self) -> str:
+        """The name for commands. A variant is run by the commands of its experiment."""
+        return self.name if self._variant is None else self._variant.parent.name
 
     def strategy(self, name: str) -> Strategy:
         """Return the strategy `name` with the settings of this experiment; raise ValueError if it is unknown or broken."""

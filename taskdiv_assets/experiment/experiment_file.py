@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from data_contracts import plain_yaml
 from data_contracts.experiment_fields import NAME_PATTERN, strategy_names
-from taskdiv_assets.experiment import plugins
+from taskdiv_assets.experiment import plugins, variants
 from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.experiment.lab_operations import TASKS
@@ -150,6 +150,7 @@ def parse(text: str, origin: str) -> Experiment:
         problems += in_words(placed_errors, raw)
     problems += [Problem(place, "occurs twice; keep one of them") for place in repeated]
     problems += _cross_field_problems(raw)
+    problems += [] if problems or experiment is None else variants.problems(experiment)
     if problems or experiment is None:
         placed = sorted(((_line(problem, root), problem) for problem in problems), key=lambda one: one[0])
         lines = [f"  {origin}:{line}: {problem.name}: {problem.message}" for line, problem in placed]

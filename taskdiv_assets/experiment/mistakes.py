@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from data_contracts.experiment_fields import NAME_PATTERN
 from taskdiv_assets.experiment.declaration import NUL_FREE, OWNER_PATTERN, Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.experiment.robustness_settings import FACTOR_PATTERN
 
 DIGITS_ADVICE = ", which is text: a number is written in plain decimal digits, without quotes or leading zeros"
 SHOWN_LENGTH_MAX = 80  # largest number of characters of a shown value
@@ -20,6 +21,7 @@ PATTERN_WORDS: Mapping[str, str] = {
     OWNER_PATTERN: "an e-mail address, or a team as `team:name`",
     r"\S": "text that is not blank",
     NUL_FREE: "text without the character U+0000",
+    FACTOR_PATTERN: "a factor such as x0.5",
 }
 _KINDS_OF_ERRORS: Mapping[str, Sequence[str]] = {
     "a whole number": ("int_type", "int_parsing", "int_from_float"),

@@ -18,6 +18,7 @@ from data_contracts.cell_keys import (
     split_key,
 )
 from taskdiv_assets.experiment import Experiment, parse_budget
+from taskdiv_assets.graph.units import ranked_strategies
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
 
@@ -95,6 +96,11 @@ def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: Po
     UI.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
+    if experiment.variant is not None and cell not in (known := expected(experiment, store, pool)):
+        listed = ", ".join(one.key for one in known)
+        raise ValueError(
+            f"{name} has the cells {listed}, and not {cell.key}; a variant repeats the primary comparison only"
+        )
     if cell.strategy not in experiment.strategies:
         raise ValueError(
             f"{cell.strategy} is not among the strategies of {name}; expected one of {', '.join(experiment.strategies)}. "
@@ -162,7 +168,12 @@ def foreign_budgets(store: Store) -> list[str]:
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
-    """Return all budgets in ascending order with their kinds. A budget in the experiment file has the kind `requested`."""
+    """Return all budgets in ascending order with their kinds. A budget in the experiment file has the kind `requested`.
+
+    A variant has one budget.
+    """
+    if experiment.variant is not None:
+        return {experiment.variant.budget_n: "requested"}
     found = dict.fromkeys(experiment.budgets, "requested")
     for name, kind in _kinds(store).items():
         if kind is not None and int(name) not in found:
@@ -180,7 +191,7 @@ def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> lis
         Cell(budget_n, strategy)
         for budget_n, kind in registered(experiment, store).items()
         if kind == "requested"
-        for strategy in experiment.strategies
+        for strategy in (experiment.strategies if experiment.variant is None else ranked_strategies(experiment))
     ]
     full = full_pool_of(experiment, pool)
     if full is not None and pool is not None and pool.is_answered and full not in cells:

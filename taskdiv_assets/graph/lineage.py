@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from data_contracts.footer import Footer
+from data_contracts.variant_names import FOLDER
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, TrialPrompts, kept_or_drawn, plan_adapters
 from taskdiv_assets.graph.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.graph.inputs import Inputs, only, refuse_undeclared
@@ -103,6 +105,8 @@ class Lineage:
         if footer is None:
             return State("missing", self.problems.get(unit, f"{unit} is not there yet"))
         if footer.identity != expected.identity:
+            if not self.store.owns(*unit):  # the footer is that of the parent's table, which this variant cannot use
+                return State("missing", f"{unit} of {self.experiment.name} is not there yet")
             version = self.registry[unit.asset].code_version
             return State("stale", f"{unit} was made from {what_changed(footer, expected, version)}")
         lost = self._lost_folder(unit, expected)
@@ -152,7 +156,7 @@ class Lineage:
         state = self.state(unit)
         footer = self.footer(unit)
         if state.status != "fresh" or footer is None:
-            advice = f"run `taskdiv run {self.experiment.name}` or materialise it first"
+            advice = f"run `taskdiv run {self.experiment.command_name}` or materialise it first"
             raise StaleInputError(state.reason if state.status == "blocked" else f"{state.reason}; {advice}")
         return footer
 
@@ -169,7 +173,21 @@ class Lineage:
         every = self.registry.units(self.experiment, self.store, self.pool_size, self.registry.order)
         units = [unit for unit in every if unit.asset not in self.registry.last]
         states = {str(unit): self.state(unit) for unit in self.look_ahead(units) if self.footer(unit) is not None}
-        return {name: state.reason for name, state in states.items() if state.status != "fresh"}
+        stale = {name: state.reason for name, state in states.items() if state.status != "fresh"}
+        return stale | {f"{FOLDER}/{name}": why for name, (why, _) in self.variant_scores.items() if why}
+
+    @cached_property
+    def variant_scores(self) -> dict[str, tuple[str, str]]:
+        """The stored scores of the variants: `<variant>/<unit>` → (why it is not fresh, its identity), one of which is empty."""
+        found = {}
+        for name, one in zip(self.experiment.robustness, variants_of(self.experiment), strict=True):
+            lineage = Lineage(one, self.store.of_variant(name), self.registry)
+            for unit in lineage.registry.units(one, lineage.store, self.pool_size, ["benchmark_scores"]):
+                if lineage.store.owns(*unit) and (footer := lineage.footer(unit)) is not None:
+                    state = lineage.state(unit)
+                    reason = "" if state.status == "fresh" else f"variant {name}: {state.reason}"
+                    found[f"{name}/{unit}"] = (reason, "" if reason else footer.identity)
+        return found
 
     @cached_property
     def pool_size(self) -> PoolSize | None:
@@ -243,8 +261,19 @@ class Lineage:
             plans = plan_adapters(rows, self.answer_hashes, seeds, tuning.at(0.0), template, base, self.held.pairs)
             if any(plan.missing_n for plan in plans):
                 return plans  # the caller requests the missing answers, and does not use the rate or the identities
-            tuning = tuning.at(float(self.fresh(Unit("tuning_choice")).notes["learning_rate"]))
+            tuning = tuning.at(self.chosen_rate)
         return plan_adapters(rows, self.answer_hashes, seeds, tuning, template, base, self.held.pairs)
+
+    @property
+    def chosen_rate(self) -> float:
+        """The learning rate that was chosen among candidates. A variant multiplies the rate of its experiment by a factor.
+
+        Raise StaleInputError if the choice is not fresh.
+        """
+        variant = self.experiment.variant
+        if variant is None or self.store.parent is None:
+            return float(self.fresh(Unit("tuning_choice")).notes["learning_rate"])
+        return variant.rate_factor * Lineage(variant.parent, self.store.parent, self.registry).chosen_rate
 
     def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
         """Return the prompts on which this experiment chooses its learning rate (see `kept_or_drawn`).

@@ -1,6 +1,6 @@
 """The registry: all assets of the graph in order, and facts that follow from their declarations."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from taskdiv_assets.experiment import Experiment
@@ -10,6 +10,15 @@ from taskdiv_assets.graph.cells import expected as expected_cells
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit, ranked_strategies
 from taskdiv_assets.storage.store import Store
+
+CELL_SCORES = "benchmark_scores"  # the last asset of a variant
+# Key of a variant → the first assets that its change affects. Assets that read them are affected, too.
+CHANGED_BY: Mapping[str, tuple[str, ...]] = {
+    "tuning": ("adapter",),
+    "confidence": ("confidence_table",),
+    "prompt_template": ("confidence_table", "prompt_embeddings", "adapter"),
+    "chat_template": ("confidence_table", "template_embeddings", "prompt_embeddings", "adapter"),
+}
 
 
 class Registry:
@@ -99,8 +108,17 @@ class Registry:
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses with `strategies` (default: its own), sorted as in `order`."""
-        return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
+        """Return the names of the assets that an experiment uses with `strategies` (default: its own), sorted as in `order`.
+
+        A variant uses only the assets between the settings that it changes and its scores. All others are its parent's.
+        """
+        names = tuple(name for name in self.order if not self._unless(experiment, name, strategies))
+        if experiment.variant is None:
+            return names
+        changes = experiment.variant.parent.robustness[experiment.variant.name].changes
+        first = {name for key in changes for name in CHANGED_BY[key]}
+        needed = self.ancestors(CELL_SCORES, experiment, names)
+        return tuple(name for name in names if name in needed and self.ancestors(name, experiment, names) & first)
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
         used = self.used(experiment)

@@ -65,6 +65,8 @@ class ScoringPlan:
 
     def _answered(self) -> list[Benchmark]:
         has_later, every = self.experiment.has_later_answers, asked(self.experiment.benchmarks)
+        if variant := self.experiment.variant:
+            every = (one for one in every if one.name == variant.benchmark)
         is_open = has_later and "items" not in self._held_out().parts
         return [one for one in every if not (is_open and isinstance(one, HeldOutBenchmark))]
 

@@ -22,7 +22,12 @@ class Unit(NamedTuple):
 
 
 def ranked_strategies(experiment: Experiment) -> list[str]:
-    """Return the strategies that need a ranking: the experiment's, and `random` if the experiment has `full_pool_seeds`."""
+    """Return the strategies that need a ranking: the experiment's, and `random` if the experiment has `full_pool_seeds`.
+
+    A variant has the two strategies of the primary comparison only.
+    """
+    if experiment.variant is not None:
+        return [name for name in experiment.strategies if name in experiment.variant.strategies]
     return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
 
 

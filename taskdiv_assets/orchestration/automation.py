@@ -10,6 +10,7 @@ import dagster as dg
 
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
@@ -47,8 +48,10 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
-    """Return, as JSON, the id of the newest materialisation of each asset of an experiment except the report."""
-    group = [key for key in instance.get_asset_keys(prefix=[experiment.name]) if key.path[-1] != REPORT.asset]
+    """Return, as JSON, the id of the newest materialisation of each asset of an experiment and its variants except the report."""
+    names = [experiment.name, *(one.name for one in variants_of(experiment))]
+    keys = [key for name in names for key in instance.get_asset_keys(prefix=[name])]
+    group = [key for key in keys if key.path[-1] != REPORT.asset]
     entries = [record.asset_entry for record in instance.get_asset_records(group)]
     ids = {entry.asset_key.to_user_string(): entry.last_materialization_storage_id for entry in entries}
     return json.dumps(ids, sort_keys=True)

@@ -13,6 +13,7 @@ from functools import cache, partial
 
 import dagster as dg
 
+from data_contracts.variant_names import split_name
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.orchestration import engines, factory
 from taskdiv_assets.storage.machine import machine
@@ -50,10 +51,13 @@ def load_one(name: str, source: str) -> dg.Definitions:
 
 @cache
 def load_with_executor(name: str) -> dg.Definitions:
-    """Return the definitions of a built-in or stored experiment, with the executor of `$TASKDIV_EXECUTOR`.
+    """Return the definitions of a built-in or stored experiment and its variants, with the executor of `$TASKDIV_EXECUTOR`.
 
-    For errors, see `load_one`.
+    The name of a variant gives the same definitions. For errors, see `load_one`.
     """
+    experiment, variant = split_name(name)
+    if variant:
+        return load_with_executor(experiment)
     source = name if name in experiment_file.built_in_names() else Store(name).locate("experiment.yaml")
     return dg.Definitions.merge(dg.Definitions(executor=engines.executor()), load_one(name, source))
 

@@ -9,11 +9,14 @@ from datetime import timedelta
 import dagster as dg
 
 import data_contracts
+from data_contracts import plain_yaml
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.needs import op_tags
+from taskdiv_assets.graph.registry import CELL_SCORES
 from taskdiv_assets.graph.units import ranked_strategies, run_tags
 from taskdiv_assets.orchestration import automation, budget_list, engines, report_links
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
@@ -27,7 +30,23 @@ LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # the assets that have a
 
 
 def build(experiment: Experiment, text: str) -> dg.Definitions:
-    """Return the assets, jobs and sensors of one experiment. `text` is the experiment file, which is stored with the results."""
+    """Return the assets, jobs and sensors of one experiment and its variants.
+
+    `text` is the experiment file, which is stored with the results.
+    """
+    every = [build_alone(experiment, text)]
+    every += [build_alone(one, text_of_variant(one)) for one in variants_of(experiment)]
+    return dg.Definitions.merge(*every)
+
+
+def text_of_variant(experiment: Experiment) -> str:
+    """Return the settings of a variant as text, which is stored with its results."""
+    of = experiment.command_name
+    first = f"# A variant of {of} (its `robustness`), written by `taskdiv run {of}`. It is a record; edit the file of {of}.\n"
+    return first + plain_yaml.document(experiment.model_dump(mode="json", by_alias=True))
+
+
+def build_alone(experiment: Experiment, text: str) -> dg.Definitions:
     strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
     budgets = dg.DynamicPartitionsDefinition(name=budget_list.partitions_name(experiment.name))
     cells = dg.MultiPartitionsDefinition({"budget": budgets, "strategy": strategies})
@@ -41,7 +60,10 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         jobs=list(build_jobs(experiment)),
-        sensors=[build_budget_sensor(experiment), build_report_sensor(experiment)],
+        sensors=[
+            build_budget_sensor(experiment),
+            *([build_report_sensor(experiment)] if experiment.variant is None else []),
+        ],
     )
 
 
@@ -91,6 +113,9 @@ def build_asset(
 
 
 def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> str:
+    if experiment.variant is not None:
+        of = f"Variant `{experiment.variant.name}` of {experiment.variant.parent.name} (`robustness` in its file)."
+        return f"{of} {asset.description}"
     if asset.name == "strategy_report":
         link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
         return f"{link}\n\n{asset.description}"
@@ -100,8 +125,13 @@ def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> 
 def dependencies(
     experiment: Experiment, asset: Asset, used: Collection[str], *, is_full_pool: bool
 ) -> Iterator[dg.AssetDep]:
+    if asset.name == "strategy_report":
+        for one in variants_of(experiment):
+            yield dg.AssetDep(dg.AssetKey(place(one.name, CELL_SCORES).path))
     for name in REGISTRY.inputs_in(experiment, asset.name):
         if name not in used:
+            if experiment.variant is not None and name in REGISTRY.used(experiment.variant.parent):
+                yield dg.AssetDep(dg.AssetKey(place(experiment.variant.parent.name, name).path))
             continue
         key = dg.AssetKey(place(experiment.name, name, is_full_pool=is_full_pool).path)
         if is_full_pool and name == "ranking":
@@ -145,6 +175,8 @@ def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]
     for suffix, names in jobs(experiment).items():
         is_full_pool = suffix == FULL_POOL
         paths = [place(experiment.name, name, is_full_pool=is_full_pool).path for name in names]
+        if not paths:  # a variant has no report, and often no pool
+            continue
         yield dg.define_asset_job(
             f"{experiment.name}_{suffix}",
             selection=dg.AssetSelection.assets(*map(dg.AssetKey, paths)),

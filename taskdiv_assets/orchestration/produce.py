@@ -64,6 +64,7 @@ def produce(
             work = Work(experiment, store, lineage, unit, expected, context.log.info)
             has_all = _has_all_rules(lineage.footer(unit), asset.name) and not lineage.lacks_notes(unit)
             if has_all and lineage.is_fresh(unit):
+                store.adopt(*unit)  # the folder of a variant then holds all tables that the variant was made of
                 yield from _publish_found(context, work, asset)
             else:
                 yield from _publish_new(context, work, asset)
@@ -162,7 +163,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
     for path, content in product.files.items():
         work.store.put(content, *path.split("/"))
     work.store.write_table(table, footer)
-    if asset.afterwards is not None:
+    if asset.afterwards is not None and work.experiment.variant is None:
         asset.afterwards(work)
     yield from check_results(asset, result.rules)
     yield _materialised(work, asset, table, footer)
@@ -172,7 +173,9 @@ def _publish_found(context: dg.AssetExecutionContext, work: Work, asset: Asset) 
     store, unit = work.store, work.unit
     stored = store.read_table(*unit)
     store.drop_rejected(*unit)
-    if asset.afterwards is not None:
+    if (
+        asset.afterwards is not None and work.experiment.variant is None
+    ):  # a card describes the experiment, not a variant
         asset.afterwards(work)
     context.log.info(
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"

@@ -52,6 +52,9 @@ def train(
         except DivergedError as error:
             losses = [loss if math.isfinite(loss) else None for loss in error.losses]
             note = {"message": str(error), "losses": losses, "seed": plan.training_seed, "cell": work.unit.key}
+            if variant := work.experiment.variant:  # so that the report can say why the variant has no scores
+                changes = variant.parent.robustness[variant.name].changes
+                note["variant"] = {"name": variant.name, "changes": {**changes}}
             path = work.store.put(json.dumps(note).encode(), "failures", f"{plan.identity}.json")
             raise ValueError(
                 f"training seed {plan.training_seed}: {error}. The losses until then are in {path}"

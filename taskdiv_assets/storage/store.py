@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from data_contracts.footer import FOOTER_KEY, Footer, Rejected
 from data_contracts.table_paths import REJECTED, rejected_parts, table_parts
+from data_contracts.variant_names import folder_of, graph_name, split_name
 from taskdiv_assets.storage import disk_cache as cache
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.files import Files
@@ -30,6 +31,8 @@ from taskdiv_assets.storage.machine import machine
 TAIL_BYTES = 64 * 1024  # bytes that one request reads from the end of a table; nearly every footer is shorter
 ROW_GROUP_N = 65_536  # rows in one row group: the smallest number of rows that a reader can read from a table
 MANIFEST = "manifest.json"
+# Entries of a variant's own folder. All other files, such as models and scores by identity, answers and locks, are its parent's.
+OWN = frozenset({"tables", "budgets", "report", "experiment.yaml"})
 MAKE_AGAIN = "remove it, and `taskdiv run EXPERIMENT` makes it again"
 
 
@@ -48,11 +51,29 @@ def home() -> str:
 
 
 class Store(Files):
-    """The files of one experiment, in the folder `<root>/<experiment>`. The default of `root` is `$TASKDIV_HOME`."""
+    """The files of one experiment, in the folder `<root>/<experiment>`. The default of `root` is `$TASKDIV_HOME`.
+
+    A variant of an experiment (`parent`) has its own tables in `<root>/<parent>/variants/<variant>`. A table that it does not
+    have is read from its parent. Whether the parent's table has the identity that the variant needs is decided by `Lineage`.
+    """
 
     def __init__(self, experiment: str, root: str | None = None) -> None:
-        self.experiment = experiment
-        super().__init__(f"{root or home()}/{experiment}")
+        self.experiment, self._root = experiment, root or home()
+        parent, variant = split_name(experiment)
+        self.parent = Store(parent, self._root) if variant else None
+        super().__init__(f"{self._root}/{folder_of(experiment)}")
+
+    def of_variant(self, variant: str) -> Store:
+        return Store(graph_name(self.experiment, variant), self._root)
+
+    def path(self, *parts: str) -> str:
+        return super().path(*parts) if self._has_own(parts) else self.parent.path(*parts)  # type: ignore[union-attr]
+
+    def locate(self, *parts: str) -> str:
+        return super().locate(*parts) if self._has_own(parts) else self.parent.locate(*parts)  # type: ignore[union-attr]
+
+    def _has_own(self, parts: Sequence[str]) -> bool:
+        return self.parent is None or not parts or parts[0] in OWN
 
     # --- tables --------------------------------------------------------------------------------------------------
 
@@ -70,6 +91,16 @@ class Store(Files):
         self.drop_rejected(footer.asset, footer.key)
         return path
 
+    def owns(self, asset: str, key: str | None = None) -> bool:
+        """Return False if a variant has no table of its own, so that the parent's table is read. Otherwise return True."""
+        return self.parent is None or bool(self.fs.exists(self.path(*table_parts(asset, key))))
+
+    def adopt(self, asset: str, key: str | None = None) -> None:
+        """Copy a table of the parent that a variant uses to the variant's own folder, unless the variant has a table."""
+        if self.parent is not None and not self.owns(asset, key):
+            parts = table_parts(asset, key)
+            self.put(self.read(self.parent.path(*parts)), *parts)
+
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
         """Return a table's footer; None if there is no table. Raise ValueError for a damaged file, or a file of another program.
 
@@ -83,7 +114,7 @@ class Store(Files):
             else:
                 metadata = pq.read_metadata(pa.BufferReader(self._tail(path))).metadata
         except FileNotFoundError:
-            return None
+            return None if self.parent is None else self.parent.read_footer(asset, key)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(error, path, self._again) from None
         return footer_of(metadata, path)
@@ -122,6 +153,8 @@ class Store(Files):
             # All bytes are read before pyarrow parses them. If pyarrow's threads read a Python file, an ending process may abort.
             table = parquet_table(self.read(path), path, self._again, columns=columns)
         except FileNotFoundError:
+            if self.parent is not None:
+                return self.parent.read_table(asset, key, columns)
             name = asset if key is None else f"{asset}[{key}]"
             raise FileNotFoundError(
                 f"{name} of experiment {self.experiment} is not there yet ({path}); "
@@ -131,7 +164,7 @@ class Store(Files):
 
     @property
     def _again(self) -> str:
-        return f"remove it, and `taskdiv run {self.experiment}` makes it again"
+        return f"remove it, and `taskdiv run {split_name(self.experiment)[0]}` makes it again"
 
     def write_rejected(self, note: Rejected) -> str:
         """Store a note about a new table that violates its contract, and return the note's path. The older table is kept."""
@@ -245,7 +278,8 @@ class Store(Files):
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
         """Return the arguments of `cache.pinned` for a folder. The key is made of the identity and a hash of URL and files."""
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
-        content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
+        url = (self.parent or self).url
+        content = json.dumps([url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
         key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
         def fetch(folder: Path, name: str) -> None:

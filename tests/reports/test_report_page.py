@@ -24,6 +24,7 @@ ORDER = [
     "curves",
     "cost",
     "differences",
+    "robustness",
     "tasks",
     "allocation",
     "confidence",
