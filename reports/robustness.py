@@ -95,7 +95,9 @@ def _check(results: Results, variant: VariantScores) -> Check:
     if common:  # (own_first − own_second) − (first − second), as a difference of two sums, by seed and item
         left, right = _sum(own_first.at(common), second.at(common)), _sum(own_second.at(common), first.at(common))
         change = statistics.compare(left, right, tasks)
-    return Check(variant, outcome(of_file.verdict, own.verdict), own, of_file, change)
+    # Equal scores on every item, for example because nothing is answered right any more, confirm no verdict.
+    verdict = "not separable here" if own.is_identical else outcome(of_file.verdict, own.verdict)
+    return Check(variant, verdict, own, of_file, change)
 
 
 def _sum(first: Arm, second: Arm) -> Arm:

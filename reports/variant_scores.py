@@ -23,6 +23,7 @@ from reports.scores import COLUMNS, ArmKey, ScoreSet, score_sets
 VARIED = " in the variant"  # ending of the names of a variant's arms in a score set; no strategy has such a name
 VARIANTS_MAX = 20  # as in the settings of experiment files
 ASSET = "benchmark_scores"
+OUT_OF_DATE = "its stored scores come from other settings or inputs"  # the section Provenance has the exact reason
 
 
 class VariantScores(NamedTuple):
@@ -40,7 +41,7 @@ def read_variants(
 ) -> tuple[VariantScores, ...]:
     """Read the scores of all variants that the experiment file names, in the order of the file.
 
-    `excluded` maps tables to leave out to reasons; the key of a variant's table starts with `variants/<variant>/`. `is_published`
+    `excluded` has the tables to leave out; the key of a variant's table starts with `variants/<variant>/`. `is_published`
     has the same meaning as in `judged.adjusted`. Without a primary comparison, no scores are read.
     """
     found = []
@@ -64,7 +65,7 @@ def read_variants(
 
 def _excluded(name: str, cells: list[ArmKey], excluded: Mapping[str, str]) -> str:
     units = [f"{FOLDER}/{name}/{ASSET}/{cell_key(budget, strategy)}" for strategy, budget in cells]
-    return next((excluded[unit] for unit in units if unit in excluded), "")
+    return OUT_OF_DATE if any(unit in excluded for unit in units) else ""
 
 
 def _scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ from taskdiv_assets.experiment.variants import derived, variants_of
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import StaleInputError, Unit
+from taskdiv_assets.graph.work import Work
+from taskdiv_assets.language_model.tuning import DivergedError
 from taskdiv_assets.orchestration import factory, instance
-from taskdiv_assets.services import scoring
+from taskdiv_assets.services import scoring, training
 from taskdiv_assets.storage.store import Store
 from tests.golden import copied, variables_of
 from tests.graph import make_unit
@@ -248,6 +251,27 @@ def test_a_variant_multiplies_the_rate_that_was_chosen(stored: Store) -> None:
         assert [plan.learning_rate for plan in plans] == [4e-3, 4e-3]
     finally:
         stored.remove("tables", "tuning_choice.parquet")
+
+
+def test_a_training_that_diverges_says_in_which_variant(stored: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note has the variant and its changes, from which the report knows why the variant has no scores."""
+
+    def diverge(*_: object) -> None:
+        raise DivergedError("the loss is nan at step 1 of 8", [float("nan")])
+
+    monkeypatch.setattr(training, "run", diverge)
+    one = derived(parsed(), "half_rate")
+    unit, own = Unit("adapter", "24|random"), stored.of_variant("half_rate")
+    lineage = REGISTRY.look(one, own)
+    work = Work(one, own, lineage, unit, lineage.expect(unit), str)
+    plan = lineage.adapter_plans(work.cell)[0]
+    with pytest.raises(ValueError, match="training seed 0: the loss is nan"):
+        training.train(work, plan, [], {})
+    path = Path(stored.path("failures", f"{plan.identity}.json"))
+    note = json.loads(path.read_text())
+    path.unlink()
+    assert note["variant"] == {"name": "half_rate", "changes": {"tuning": {"learning_rate": "x0.5"}}}
+    assert note["cell"] == "24|random"
 
 
 def test_the_files_of_a_variant_are_in_its_experiments_folder(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_without_variants_the_page_says_not_tried(tmp_path: Path) -> None:
 def test_scores_that_are_out_of_date_are_left_out(folder: Path) -> None:
     excluded = {"variants/half_rate/benchmark_scores/128|random": "variant half_rate: made from an older pool"}
     found = results.load(str(folder), excluded)
-    assert found.variants[0].why_missing == "variant half_rate: made from an older pool"
+    assert found.variants[0].why_missing == "its stored scores come from other settings or inputs"
     assert "variant half_rate: made from an older pool" in found.stale
 
 
@@ -127,6 +127,21 @@ def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
     found = results.load(str(folder))
     assert robustness.checks(found)[0].outcome == "too few seeds to say"
     assert robustness.summary(found) == "1 variant with too few seeds to say"
+
+
+def test_a_variant_without_any_right_answer_confirms_nothing(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Recipe(**{**vars(SMALL), "tasks": ("copy",), "items_per_task": 3}))
+    name_variants(folder, {"rate": SECTION["half_rate"]})
+    vary(folder, "rate", 128, np.zeros_like)
+    for one in PAIR:  # both arms
+        path = folder / f"variants/rate/tables/benchmark_scores/{one}/128.parquet"
+        table = pq.read_table(path, partitioning=None)
+        pq.write_table(
+            table.set_column(table.column_names.index("score"), "score", pa.array(np.zeros(len(table)))), path
+        )
+    found = robustness.checks(results.load(str(folder)))[0]
+    assert found.of_file is not None and found.of_file.verdict == "not separable from noise"
+    assert found.outcome == "not separable here"
 
 
 def test_a_training_that_diverged_is_named_but_not_after_the_variant_was_edited(tmp_path: Path) -> None:
