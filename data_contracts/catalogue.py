@@ -7,6 +7,7 @@ Custom properties of a contract are:
 - `partitionedBy`: `none`, `strategy`, or `cell` (one budget of one strategy).
 - `requires` (optional): what an experiment must have for this table to exist, see `requirements`.
 - `role` (optional): a second name of the table. `with_role` finds the table by it.
+- `scope` (optional): `home` for a table on all experiments of a home. All other tables belong to one experiment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,8 @@ _folders: list[Traversable] = [files(__package__)]
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all tables, sorted by `order`."""
-    return tuple(documents())
+    """Return the names of all tables of an experiment, sorted by `order`."""
+    return tuple(name for name, content in documents().items() if _properties(content).get("scope") != "home")
 
 
 def partitioned_by(name: str) -> Partitions:

@@ -58,7 +58,7 @@ def render(results: Results, found: tuple[Section, ...], table: pa.Table | None 
 
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
     experiment, is_scored = results.experiment, results.is_scored
-    asked, expected = provenance.question(results)
+    asked, expected = provenance.question(results.experiment_text)
     reference, lists = found[0].reference if found else FULL_POOL_STRATEGY, results.lists
     context: dict[str, object] = {
         "experiment": experiment,

@@ -17,14 +17,14 @@ REASONS_LISTED_N = 6
 RUNS_LISTED_N = 6  # if there are more runs, only the table of identities lists them
 
 
-def question(results: Results) -> tuple[str, str]:
+def question(experiment_text: str) -> tuple[str, str]:
     """Return the question and the expectation, both in full length, from the comments at the top of the experiment file.
 
     The expectation starts with "Expected:". The comments end before the first line that does not start with "#", or whose text
     starts with "Cost:" or "Run:".
     """
     lines: list[str] = []
-    for line in results.experiment_text.splitlines():
+    for line in experiment_text.splitlines():
         text = line.lstrip("# ").strip()
         if not line.startswith("#") or text.startswith(("Cost:", "Run:")):
             break

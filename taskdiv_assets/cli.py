@@ -12,16 +12,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-import reports
 from taskdiv_assets import __version__
 from taskdiv_assets.annotating import gone
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.commands import page_pdf, planning, power_plan, preflight, running, stopping
+from taskdiv_assets.commands import planning, power_plan, preflight, running, stopping
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.commands.comparing import compare
-from taskdiv_assets.commands.consoles import console, escaped, fail, note, out, plain_errors, quietly, say
+from taskdiv_assets.commands.consoles import console, escaped, note, out, plain_errors, quietly, say
 from taskdiv_assets.commands.experiment_commands import experiments_app, schema
 from taskdiv_assets.commands.init import init
 from taskdiv_assets.commands.next_steps import next_lines
@@ -34,12 +33,12 @@ from taskdiv_assets.commands.opening import (
     say_ignored,
     say_warnings,
 )
+from taskdiv_assets.commands.report_command import report, say_where
 from taskdiv_assets.commands.task_commands import tasks_app
 from taskdiv_assets.commands.terminal import RunDisplay, print_plan, waiting_lines
 from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.commands.verdict_commands import verdicts_app
 from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
-from taskdiv_assets.commands.workers import Task, execute
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.graph.cells import registered
 from taskdiv_assets.orchestration import instance
@@ -162,18 +161,6 @@ def _say_gone(found: planning.Plan) -> None:
         note(f"note: {gone.sentence(gone_n)}")
 
 
-def say_where(experiment: Experiment, until: str | None = None) -> None:
-    """Print the path of the report, or that there is none yet. If `until` names another asset, print the path of its tables."""
-    store = Store(experiment.name)
-    if until is not None and until != "strategy_report":
-        name = f"{until}.parquet" if REGISTRY[until].partitioned_by == "none" else until
-        say(f"tables: {store.locate('tables', name)}")
-    elif store.get("report", "index.html") is None:
-        note("no report yet: nothing has been scored")
-    else:
-        say(f"report: {store.locate('report', 'index.html')}")
-
-
 @app.command()
 def plan(
     experiment: EXPERIMENT,
@@ -216,45 +203,7 @@ def plan(
             say_where(chosen)
 
 
-@app.command()
-def report(
-    experiment: EXPERIMENT,
-    reference: Annotated[str, typer.Option(metavar="S", help="Compare with this strategy; needs --output.")] = "",
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FOLDER", help="Write to this folder; record nothing in Dagster.")
-    ] = "",
-    file_format: Annotated[
-        str,
-        typer.Option(
-            "--format", metavar="html|pdf", help="pdf: also print the page, into FOLDER or the current folder."
-        ),
-    ] = "html",
-) -> None:
-    """Rebuild the report from the stored results if it is out of date, and print its path. With --output, always build it.
-
-    The page says what changed since the last report. The newest 20 earlier reports are kept in its folder `earlier`, by date.
-    """
-    with plain_errors():
-        chosen = open_experiment(experiment)
-        store = Store(chosen.name)
-        if store.read_footer("raw_pool") is None:
-            raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
-        if reference and not output:
-            raise ValueError("--reference needs --output: the stored report has the reference of the experiment file")
-        browser = page_pdf.browser_for(file_format)
-        if output:
-            stale = REGISTRY.look(chosen, store).stale_units()
-            path = reports.build(store.url, output, excluded=stale, reference=reference, has_figures=True)
-            say(f"report: {path}")
-        else:
-            quietly()
-            with instance.open_instance():
-                outcome = execute(chosen.name, Task("report", ("strategy_report",), None))
-            if not outcome.is_success:
-                fail(outcome.message, code=1)
-            say_where(chosen)
-        if browser:
-            say(f"pdf: {page_pdf.write(output or store.locate('report'), browser, chosen.name, output)}")
+app.command()(report)
 
 
 @budget_app.command("add")

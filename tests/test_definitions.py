@@ -17,7 +17,7 @@ from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.declaration import OWNER_PATTERN
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.units import run_tags
-from taskdiv_assets.orchestration import code_location, engines, factory, instance, produce
+from taskdiv_assets.orchestration import code_location, engines, factory, index_asset, instance, produce
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
@@ -57,6 +57,7 @@ def test_broken_files_disable_their_own_groups_only(home: Home) -> None:
     defs = code_location.build()
     dg.Definitions.validate_loadable(defs)
     found = groups(defs)
+    assert found.pop(index_asset.GROUP) == [index_asset.KEY]
     whole = {"good", *code_location.DEMOS}
     assert {name for name, keys in found.items() if len(keys) > 1} == whole
     odd = {name for name in found if name.startswith("odd_name_")}
@@ -91,7 +92,7 @@ def test_to_materialise_a_broken_file_reads_it_again(home: Home) -> None:
 
 
 def test_a_store_without_experiments_loads_the_demos(empty_home: Home) -> None:
-    assert sorted(groups(code_location.build())) == ["demo", "demo_quick"]
+    assert sorted(groups(code_location.build())) == [index_asset.GROUP, "demo", "demo_quick"]
 
 
 def test_a_larger_experiment_is_loaded_once_it_was_run_or_is_asked_for(
@@ -99,10 +100,10 @@ def test_a_larger_experiment_is_loaded_once_it_was_run_or_is_asked_for(
 ) -> None:
     assert sorted(groups(code_location.build(["dolly"]))) == ["dolly"]  # as the workers of `taskdiv run dolly` do
     monkeypatch.setenv("TASKDIV_EXPERIMENTS", " flan, ")
-    assert sorted(groups(code_location.build())) == ["demo", "demo_quick", "flan"]
+    assert sorted(groups(code_location.build())) == [index_asset.GROUP, "demo", "demo_quick", "flan"]
     monkeypatch.delenv("TASKDIV_EXPERIMENTS")
     produce.keep_text(Store("dolly"), experiment_file.read_text("dolly")[0])
-    assert sorted(groups(code_location.build())) == ["demo", "demo_quick", "dolly"]
+    assert sorted(groups(code_location.build())) == [index_asset.GROUP, "demo", "demo_quick", "dolly"]
 
 
 def test_a_name_that_is_asked_for_and_not_there_is_said_in_the_ui(
@@ -183,7 +184,7 @@ def test_a_store_that_cannot_be_read_leaves_the_built_in_experiments(url: str, m
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     found = groups(code_location.build())
-    assert set(found) == {code_location.STORE_GROUP, *code_location.DEMOS}
+    assert set(found) == {code_location.STORE_GROUP, index_asset.GROUP, *code_location.DEMOS}
 
 
 def test_what_dagster_would_not_take_is_a_mistake_in_the_file() -> None:

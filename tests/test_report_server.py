@@ -56,7 +56,7 @@ def test_the_address_in_the_metadata_shows_the_page_with_its_own_policy(port: in
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Content-Security-Policy"] == f"{envelope().policy}; frame-ancestors 'none'"
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
-    assert asked(port, of_home("mine/"))[2] == PAGE
+    assert asked(port, of_home("mine/"))[2] == asked(port, of_home("mine/report/index.html"))[2] == PAGE
     assert asked(port, of_home("mine/results.csv"))[1]["Content-Type"] == "text/csv; charset=utf-8"
     status, headers, body = asked(port, path, "HEAD")
     assert (status, body, headers["Content-Length"]) == (200, "", str(len(PAGE)))
@@ -67,7 +67,7 @@ def test_the_address_in_the_metadata_shows_the_page_with_its_own_policy(port: in
     [
         "/", "/etc/passwd", "//etc/passwd", "mine/notes.txt", "mine/experiment.yaml", "mine/../mine/experiment.yaml",
         "mine/%2e%2e/experiment.yaml", "mine/index.html/../notes.txt", "../mine/index.html", "..%2fmine/index.html",
-        "mine/results.csv%00", "MINE/index.html", "mine\\index.html", "mine/report/index.html", "empty/index.html",
+        "mine/results.csv%00", "MINE/index.html", "mine\\index.html", "mine/report/notes.txt", "mine/report/report/index.html", "empty/index.html",
     ],
 )  # fmt: skip
 def test_nothing_else_is_sent(port: int, path: str) -> None:

@@ -60,6 +60,7 @@ class Changes(NamedTuple):
     numbers: Counts
     moved: tuple[Moved, ...]  # the largest move in half-widths first
     flipped: tuple[Moved, ...]  # comparisons of two strategies whose verdict changed, the primary one first
+    comparisons: Counts  # of two strategies; a comparison changed if its verdict did
     remade: tuple[Remade, ...]  # in data-flow order
     unreadable: tuple[str, ...]  # paths of stored reports that cannot be read
 
@@ -77,7 +78,7 @@ def changes_since(results_dir: str, results: Results, table: pa.Table) -> Change
         if report is not None and differs(report, identities, now):
             return compare(report, identities, now)._replace(unreadable=tuple(unreadable))
     nothing = Counts(0, 0, 0)
-    return Changes(None, nothing, False, nothing, (), (), (), tuple(unreadable))
+    return Changes(None, nothing, False, nothing, (), (), nothing, (), tuple(unreadable))
 
 
 def identities_of(results: Results) -> dict[str, str]:
@@ -120,6 +121,7 @@ def compare(last: StoredReport, identities: Mapping[str, str], now: Figures) -> 
     counts_scores = any(_asset(unit) == "benchmark_scores" for unit in (*identities, *last.identities))
     of_cells = "benchmark_scores" if counts_scores else "allocation"
     remade = _remade(last.identities, identities)
+    areas_before, areas_now = ({key for key in rows if key[0] == "area"} for rows in (before, now))
     cells = next((one for one in remade if one.asset == of_cells), Remade(of_cells, (), (), ()))
     return Changes(
         last,
@@ -128,6 +130,7 @@ def compare(last: StoredReport, identities: Mapping[str, str], now: Figures) -> 
         Counts(len(now.keys() - before.keys()), len(changed), len(before.keys() - now.keys())),
         tuple(sorted(moved, key=_rank)),
         tuple(sorted(flipped, key=lambda pair: bool(pair.now.family))),
+        Counts(len(areas_now - areas_before), len(flipped), len(areas_before - areas_now)),
         remade,
         (),
     )

@@ -87,11 +87,13 @@ def _said(counts: Counts, one_changed: str, several_changed: str) -> str:
 
 
 def _verdicts(changes: Changes) -> str:
-    flipped_n = len(changes.flipped)
-    if not flipped_n:
+    if not any(changes.comparisons):
         return "No verdict on two strategies changed."
-    primary = " Among them is the primary comparison." if not changes.flipped[0].now.family else ""
-    return f"{words.count(flipped_n, 'verdict')} on two strategies changed.{primary}"
+    said = _said(changes.comparisons, "has another verdict", "have another verdict")
+    primary = (
+        " The verdict on the primary one changed." if changes.flipped and not changes.flipped[0].now.family else ""
+    )
+    return f"Of the comparisons of two strategies, {said}.{primary}"
 
 
 def _unreadable(paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -21,6 +21,10 @@ from taskdiv_assets.storage.store import Store, home
 EXPERIMENT = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in or stored experiment, or path of a YAML file.")
 ]
+EXPERIMENTS = Annotated[
+    list[str],
+    typer.Argument(metavar="EXPERIMENT…", help="Names of built-in or stored experiments, or paths of YAML files."),
+]
 BUDGETS = Annotated[list[str] | None, typer.Option("--budget", metavar="N", help="Only this budget; can be repeated.")]
 STRATEGY = Annotated[
     list[str] | None, typer.Option("--strategy", metavar="S", help="Only this strategy; can be repeated.")

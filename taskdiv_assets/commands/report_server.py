@@ -1,8 +1,9 @@
 """A server for stored reports, so that a click in Dagster's UI opens a report. Only this machine can reach the server.
 
 The server sends only a report, `/<mark>/<experiment>/` or `/<mark>/<experiment>/index.html`, and its tables `results.csv` and
-`results.parquet`. The mark identifies the results folder (see `report_links`). Any other path is answered with 404. The server
-writes nothing.
+`results.parquet`. The page of all experiments is the report of the folder `experiments-index`. Its relative links contain
+`report/`, as paths on a disk do, so `/<mark>/<experiment>/report/` is the same as `/<mark>/<experiment>/`. The mark identifies
+the results folder (see `report_links`). Any other path is answered with 404. The server writes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple, cast
 
 from data_contracts.experiment_fields import NAME_PATTERN
+from taskdiv_assets.assets.experiments_index import FOLDER, NAME
 from taskdiv_assets.orchestration.report_links import HOST, home_mark
 from taskdiv_assets.storage.store import Store, home
 
@@ -26,7 +28,8 @@ TYPES = {
     "results.parquet": "application/vnd.apache.parquet",
 }
 REQUEST = re.compile(
-    rf"/(?P<mark>[0-9a-f]+)/(?P<experiment>{NAME_PATTERN.strip('^$')})/(?P<name>{'|'.join(map(re.escape, TYPES))})?"
+    rf"/(?P<mark>[0-9a-f]+)/(?P<experiment>{NAME_PATTERN.strip('^$')}|{FOLDER})/(?:report/)?"
+    rf"(?P<name>{'|'.join(map(re.escape, TYPES))})?"
 )
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)"')
 POLICY_WITHIN = 8192  # bytes at the start of a page in which its policy is searched
@@ -65,6 +68,8 @@ def answer(path: str, url: str) -> Answer:
         body = Store(found["experiment"], url).get("report", name)
     except Exception as error:  # the protocol's library may raise anything
         return _said(HTTPStatus.BAD_GATEWAY, f"{url} cannot be read now ({type(error).__name__}); try again.")
+    if body is None and found["experiment"] == FOLDER:
+        return _said(HTTPStatus.NOT_FOUND, f"There is no page of all experiments yet; materialise {NAME}.")
     if body is None:
         return _said(
             HTTPStatus.NOT_FOUND, f"{found['experiment']} has no report yet; run `taskdiv run {found['experiment']}`."

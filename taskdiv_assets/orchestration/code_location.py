@@ -14,8 +14,9 @@ from functools import cache, partial
 import dagster as dg
 
 from data_contracts.variant_names import split_name
+from taskdiv_assets.assets.experiments_index import REPORT
 from taskdiv_assets.experiment import experiment_file
-from taskdiv_assets.orchestration import engines, factory
+from taskdiv_assets.orchestration import engines, factory, index_asset
 from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.store import Store, home
 
@@ -70,7 +71,8 @@ def job_of(experiment: str, name: str) -> dg.JobDefinition:
 def build(names: Iterable[str] | None = None) -> dg.Definitions:
     """Return the definitions of the experiments `names`, by default of the experiments that `shown` returns.
 
-    An experiment that cannot be loaded, or an unknown name in `$TASKDIV_EXPERIMENTS`, gets one asset with the error message.
+    Without `names`, the index of all experiments is added. An experiment that cannot be loaded, or an unknown name in
+    `$TASKDIV_EXPERIMENTS`, gets one asset with the error message.
     Unknown names in `names` are ignored. If the store cannot be read, one more asset shows the error, and the built-in
     experiments are still loaded.
     """
@@ -85,13 +87,22 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
         parts.append(error_asset(STORE_GROUP, lambda: experiment_file.stored(home()), problem))
     sources = {**stored, **built_in}
     chosen = dict.fromkeys(shown(stored) if names is None else names)
-    parts += [build_one(name, sources[name]) for name in chosen if name in sources]
+    built = {name: build_one(name, sources[name]) for name in chosen if name in sources}
+    parts += built.values()
+    if names is None:
+        parts.append(index_asset.build(name for name, part in built.items() if has_report(name, part)))
     for name in chosen if names is None else ():
         if name not in sources:
             problem = f"$TASKDIV_EXPERIMENTS names {name!r}; expected names out of {', '.join(sorted(sources))}"
             warn(problem)
             parts.append(error_asset(name, partial(experiment_file.load, name), problem))
     return dg.Definitions.merge(*parts)
+
+
+def has_report(name: str, part: dg.Definitions) -> bool:
+    """Return True if the definitions of an experiment contain its report. Those of a broken experiment contain an error only."""
+    key = dg.AssetKey([name, REPORT.asset])
+    return any(key in asset.keys for asset in part.assets or () if isinstance(asset, dg.AssetsDefinition))
 
 
 def shown(stored: Iterable[str]) -> list[str]:

@@ -76,10 +76,10 @@ def produce(
             raise
         context.log.debug("details of the failure", exc_info=True)
         # No retry, because the step would fail in the same way. Engines restart only killed steps (engines.retry_policy).
-        raise dg.Failure(description=_sentence(error), allow_retries=False) from error
+        raise dg.Failure(description=sentence_of(error), allow_retries=False) from error
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
     """Return the message of `troubles` for an error or, without one, the error's own message.
 
     The class of the error is put before its own message, except for ValueError and OSError.
@@ -138,7 +138,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
         unit, identity = work.unit, work.expected.identity
         note = Rejected(*unit, identity, context.run_id, rejected_at=_iso(time.time()), rules=result.failed)
         path = work.store.write_rejected(note)
-        yield from check_results(asset, result.rules)
+        yield from check_results(result.rules, REGISTRY.reads(asset.name))
         broken = "; ".join(f"{rule.rule} ({rule.observed})" for rule in result.failed if rule.severity == "error")
         raise dg.Failure(
             description=f"{work.unit} breaks its contract: {broken}. Nothing stored was changed; details in {path}",
@@ -165,7 +165,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
     work.store.write_table(table, footer)
     if asset.afterwards is not None and work.experiment.variant is None:
         asset.afterwards(work)
-    yield from check_results(asset, result.rules)
+    yield from check_results(result.rules, REGISTRY.reads(asset.name))
     yield _materialised(work, asset, table, footer)
 
 
@@ -180,7 +180,7 @@ def _publish_found(context: dg.AssetExecutionContext, work: Work, asset: Asset) 
     context.log.info(
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
     )
-    yield from check_results(asset, stored.footer.rules)
+    yield from check_results(stored.footer.rules, REGISTRY.reads(asset.name))
     yield _materialised(work, asset, stored.table, stored.footer)
 
 
@@ -204,11 +204,14 @@ def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table
 
 
-def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.AssetCheckResult]:
-    """Yield the result of each rule of a contract as a Dagster asset check. The check of a violated rule contains advice."""
+def check_results(rules: Sequence[RuleResult], inputs: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+    """Yield the result of each rule of a contract as a Dagster asset check. The check of a violated rule contains advice.
+
+    `inputs` are the names of the assets from which the table was made.
+    """
     for rule in rules:
         is_error = rule.severity == "error"
-        found = {} if rule.passed else {"what to do": advice(asset, is_error=is_error)}
+        found = {} if rule.passed else {"what to do": advice(inputs, is_error=is_error)}
         yield dg.AssetCheckResult(
             passed=rule.passed,
             check_name=rule.rule,
@@ -223,11 +226,10 @@ def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.Asse
         )
 
 
-def advice(asset: Asset, *, is_error: bool) -> str:
+def advice(inputs: Sequence[str], *, is_error: bool) -> str:
     if not is_error:
         return "The table was published. Look at the examples before you rely on it."
-    inputs = ", ".join(REGISTRY.reads(asset.name))
-    source = f"its inputs ({inputs})" if inputs else "the source that the experiment file names"
+    source = f"its inputs ({', '.join(inputs)})" if inputs else "the source that the experiment file names"
     return f"Nothing stored was changed. Look at the examples, repair {source}, and materialise it again."
 
 

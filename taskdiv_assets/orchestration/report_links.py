@@ -5,6 +5,7 @@ An address contains the mark of the results folder (`$TASKDIV_HOME`), a hash. A 
 
 import hashlib
 
+from taskdiv_assets.assets.experiments_index import FOLDER
 from taskdiv_assets.storage.machine import machine
 from taskdiv_assets.storage.store import home
 
@@ -19,3 +20,8 @@ def home_mark(url: str | None = None) -> str:
 
 def address(experiment: str) -> str:
     return f"http://{HOST}:{machine().report_port}/{home_mark()}/{experiment}/index.html"
+
+
+def index_address() -> str:
+    """Return the address of the page of all experiments. Its relative links lead to the reports, as they do on a disk."""
+    return f"http://{HOST}:{machine().report_port}/{home_mark()}/{FOLDER}/report/index.html"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.assets import REGISTRY, experiments_index
+from taskdiv_assets.assets.experiments_index import DESCRIPTION
 from taskdiv_assets.graph.asset import EVERYTHING, Asset
 
 PAGE = Path(__file__).resolve().parents[2] / "README.md"
@@ -15,7 +16,8 @@ BEGIN, END = "<!-- assets -->", "<!-- /assets -->"
 def table() -> str:
     """Return the assets as a Markdown table, in data-flow order."""
     lines = ["| asset | partitioned by | reads | what it is |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(_line(REGISTRY[name]) for name in REGISTRY.order)])
+    last = f"| `{experiments_index.NAME}` | – | strategy_report of every experiment | {_first_sentence(DESCRIPTION)} |"
+    return "\n".join([*lines, *(_line(REGISTRY[name]) for name in REGISTRY.order), last])
 
 
 def _line(asset: Asset) -> str:
@@ -23,9 +25,12 @@ def _line(asset: Asset) -> str:
     if asset.reads == EVERYTHING:
         reads = "all others"
     by = {"none": "–", "strategy": "strategy", "cell": "budget and strategy"}[asset.partitioned_by]
-    first_sentence = re.match(r".*?[.](?=\s|$)|.*", asset.description, re.DOTALL)
-    what = " ".join(first_sentence.group().split()).replace("|", "\\|") if first_sentence else ""
-    return f"| `{asset.name}` | {by} | {reads} | {what} |"
+    return f"| `{asset.name}` | {by} | {reads} | {_first_sentence(asset.description)} |"
+
+
+def _first_sentence(description: str) -> str:
+    found = re.match(r".*?[.](?=\s|$)|.*", description, re.DOTALL)
+    return " ".join(found.group().split()).replace("|", "\\|") if found else ""
 
 
 def stored(page: str) -> str:

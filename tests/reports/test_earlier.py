@@ -150,8 +150,18 @@ def test_the_counts_are_those_of_the_two_stored_tables(store: Store) -> None:
     assert said.numbers == Counts(0, int(other.sum()), 0)
     areas = first.xs("area")["verdict"] != second.xs("area")["verdict"]
     assert len(said.flipped) == int(areas.sum()) > 0
+    assert said.comparisons == Counts(0, len(said.flipped), 0)
     widths = [pair.in_half_widths for pair in said.moved]
     assert widths == sorted(widths, reverse=True)
+
+
+def test_a_comparison_that_is_gone_is_counted(store: Store) -> None:
+    for budget in (32, 64):
+        store.remove("tables", "benchmark_scores", "min_margin", f"{budget}.parquet")
+    said = text_of(publish(store, 1))
+    assert "Of the cells with scores, 2 are gone." in said
+    assert "Of the comparisons of two strategies, 1 is gone." in said
+    assert "benchmark_scores: gone (min_margin, 32; min_margin, 64)." in said
 
 
 def test_settings_alone_can_change_numbers(store: Store) -> None:

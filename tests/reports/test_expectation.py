@@ -104,14 +104,13 @@ def test_what_is_not_compared_or_not_scored_is_said(made: Any) -> None:
     assert "no stored score can" in expectation.outcome("Expected: task_diversity above random.", found, [])
 
 
-def test_the_question_and_the_expectation_are_told_apart(made: Any) -> None:
-    found, _ = made
+def test_the_question_and_the_expectation_are_told_apart() -> None:
     text = "# Does it?\n# Expected: task_diversity above random.\n# Cost: little\nname: demo\n"
-    assert provenance.question(found._replace(experiment_text=text)) == (
+    assert provenance.question(text) == (
         "Does it?",
         "Expected: task_diversity above random.",
     )
-    assert provenance.question(found._replace(experiment_text="# Does it?\nname: demo")) == ("Does it?", "")
+    assert provenance.question("# Does it?\nname: demo") == ("Does it?", "")
 
 
 def test_the_page_says_it_at_the_top(tmp_path: Path) -> None:
@@ -141,6 +140,6 @@ def test_a_long_question_cuts_no_expectation_off(made: Any) -> None:
     found, sections = made
     clauses = " ".join(["task_diversity above random;"] * 20)
     text = "# " + "why " * 200 + "\n# Expected: " + clauses + "\nname: x\n"
-    asked, expected = provenance.question(found._replace(experiment_text=text))
+    asked, expected = provenance.question(text)
     assert asked.startswith("why why") and expected == f"Expected: {clauses}"
     assert expectation.outcome(expected, found, sections).count("“task_diversity above random”") == 20

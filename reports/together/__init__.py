@@ -1,0 +1,1 @@
+"""The page of several experiments, with one row for each."""
