@@ -31,15 +31,16 @@ class Envelope(NamedTuple):
     policy: str
 
 
-def envelope() -> Envelope:
+def envelope(*parts: str) -> Envelope:
     """Return the page's style and script with a content-security policy.
 
-    The policy blocks all requests, and allows only this style and this script by their hashes. So figures must set their style in
-    SVG attributes (`fill="…"`), not in `style="…"`.
+    Each of `parts` names a file of style and a file of script that only some pages have, such as "items" for items.css and
+    items.js. The policy blocks all requests, and allows only this style and this script by their hashes. So figures must set
+    their style in SVG attributes (`fill="…"`), not in `style="…"`.
     """
     folder = resources.files("reports") / "templates"
-    style, *scripts = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", *SCRIPTS))
-    script = "\n".join(scripts)
+    files = ("style.css", *(f"{part}.css" for part in parts)), (*SCRIPTS, *(f"{part}.js" for part in parts))
+    style, script = ("\n".join((folder / name).read_text("utf-8").strip() for name in names) for names in files)
     policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
     return Envelope(Markup(style), Markup(script), policy)
 

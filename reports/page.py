@@ -32,6 +32,7 @@ from reports.analysis import Section
 from reports.confidence.confidence_parts import confidence_section, effects_section
 from reports.earlier.changes_part import since_section
 from reports.found.found_parts import found_section
+from reports.items.item_parts import items_part
 from reports.lists import list_parts, list_sentences
 from reports.results import Results
 from reports.statistics import task_means
@@ -52,6 +53,7 @@ def render(results: Results, found: tuple[Section, ...], table: pa.Table | None 
     """Return the page. Equal results give equal text. If the results table `table` is given, the page contains it as a link."""
     context = _context(results, found)
     context |= {"take": take_away.part(results, table, context), "contents": _contents(context)}
+    context["envelope"] = envelope.envelope(*(["items"] if context["items"] else []))
     html = envelope.environment().get_template("report.html.j2").render(context).strip() + "\n"
     return Page(html, take_away.pictures(context))
 
@@ -87,6 +89,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "effects": effects_section(results),
         "overlap": _overlap(results),
         "examples": results.examples,
+        "items": items_part(results.paired) if is_scored else None,
         "tokens": tables.tokens(results, reference),
         "rejected": records.rejected(results),
         "warnings": records.warnings(results),

@@ -15,10 +15,11 @@ from reports import expected_cells, judged
 from reports import scores as scores_module
 from reports.bills import Money, read_money
 from reports.contamination_numbers import Matches, read_matches
-from reports.examples import Compared, Examples, read_examples
+from reports.examples import Examples, read_examples
 from reports.expected_cells import Budgets, Cell
 from reports.experiment_view import Experiment, Primary, read_experiment
 from reports.found.found_numbers import Found, read_found
+from reports.items.paired_items import Compared, PairedItems, read_paired
 from reports.lists.list_numbers import Lists, read_lists
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
@@ -57,6 +58,7 @@ class Results(NamedTuple):
     matches: Matches | None = None  # None if the pool was not compared with the benchmarks' items
     found: Found | None = None  # None if no tasks were found
     variants: tuple[VariantScores, ...] = ()  # repetitions of the primary comparison with other settings
+    paired: PairedItems | None = None  # None if no two models' answers to the same items are stored
     changes: "Changes | None" = None  # since the last report; None if they are not looked for
 
     @property
@@ -96,10 +98,9 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     experiment = _with_primary(experiment, sets)
     names, ordinary = experiment.strategies, budgets.ordinary
     selections = reader.selections(names, ordinary)
-    examples = read_examples(reader, names, ordinary, selections.overlap_budget_n, _compared(experiment, sets))
-    lists, is_scored = None, _is_scored(sets)
-    if experiment.is_campaign or not is_scored:
-        lists = read_lists(reader, names, ordinary, is_scored=is_scored, has_tasks=len(sizes) > 1)
+    paired = read_paired(reader, names, ordinary, sets, _compared(experiment, sets))
+    examples = read_examples(reader, names, selections.overlap_budget_n, paired)
+    lists = _lists(reader, experiment, ordinary, is_scored=_is_scored(sets), has_tasks=len(sizes) > 1)
     variants = read_variants(reader, experiment, excluded, is_published=_is_published(experiment))
     others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary), variants
     return Results(
@@ -123,7 +124,16 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         tuple(reader.problems),
         examples,
         *others,
+        paired,
     )
+
+
+def _lists(
+    reader: Reader, experiment: Experiment, budgets: tuple[int, ...], *, is_scored: bool, has_tasks: bool
+) -> Lists | None:
+    if is_scored and not experiment.is_campaign:
+        return None
+    return read_lists(reader, experiment.strategies, budgets, is_scored=is_scored, has_tasks=has_tasks)
 
 
 def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tuple[ScoreSet, ...]:

@@ -26,6 +26,7 @@ class ScoreSet(NamedTuple):
     notes: tuple[str, ...]
     label: str = ""  # name of the metric on the page; the results table uses `metric`
     joint_models_n: int = 0  # number of models that were estimated together (see `judged`); else 0
+    item_ids: tuple[str, ...] = ()  # (I,)
 
     @property
     def base(self) -> Arm | None:
@@ -83,11 +84,14 @@ def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] =
     groups = sorted({int(code) for row in rows for code in np.unique(row.group)})
     named = [(benchmarks.names[code // 1_000_000], metrics.names[code % 1_000_000], code) for code in groups]
     named.sort(key=lambda entry: (order.index(entry[0]) if entry[0] in order else len(order), entry[0], entry[1]))
-    built = (_one_set(benchmark, metric, code, rows, tasks.names) for benchmark, metric, code in named)
+    names = tasks.names, items.names
+    built = (_one_set(benchmark, metric, code, rows, *names) for benchmark, metric, code in named)
     return tuple(one for one in built if one is not None)
 
 
-def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task_names: list[str]) -> ScoreSet | None:
+def _one_set(
+    benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task_names: list[str], item_names: list[str]
+) -> ScoreSet | None:
     pieces: dict[ArmKey, tuple[IntArray, IntArray, FloatArray]] = {}
     for row in rows:
         chosen = (row.group == code) & np.isfinite(row.score)
@@ -109,7 +113,9 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
         for arm, (seeds, scores) in filled.items()
         if arm not in poor and np.isfinite(scores[:, kept]).all()
     }
-    return ScoreSet(benchmark, metric, tuple(order), of_item, arms, int((~kept).sum()), notes, label=metric)
+    ids = tuple(item_names[code] for code in (universe[columns] & 0xFFFFFFFF).tolist())
+    left_out_n = int((~kept).sum())
+    return ScoreSet(benchmark, metric, tuple(order), of_item, arms, left_out_n, notes, label=metric, item_ids=ids)
 
 
 def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:

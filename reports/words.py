@@ -15,13 +15,18 @@ def clean(text: object, length_n: int = 120) -> str:
     >>> clean("a\\x00b\\u202ec")
     'a\ufffdb\ufffdc'
     """
-    raw = str(text)[: length_n * 4]
-    line = " ".join(raw.split())
-    safe = "".join(
+    line = safe(" ".join(str(text)[: length_n * 4].split()))
+    return line if len(line) <= length_n else line[: length_n - 1] + "…"
+
+
+def safe(line: str) -> str:
+    """Return a line with unsafe characters (control and direction characters, surrogates, unassigned ones) replaced by U+FFFD."""
+    if line.isprintable():  # the same result, a hundred times faster
+        return line
+    return "".join(
         "\ufffd" if letter in _DIRECTION or unicodedata.category(letter) in ("Cc", "Cs", "Cn", "Co") else letter
         for letter in line
     )
-    return safe if len(safe) <= length_n else safe[: length_n - 1] + "…"
 
 
 def tail(text: object, length_n: int = 500) -> str:

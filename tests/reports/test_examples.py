@@ -15,19 +15,25 @@ from reports import results
 from reports.examples import ALL
 from tests.reports.make_results import Recipe, make_results
 
-SMALL: dict[str, Any] = {"tasks": ("copy", "flip"), "items_per_task": 3, "budgets": (32, 64), "seeds": (0, 1)}
-ITEMS = [("copy", "c0"), ("copy", "c1"), ("flip", "f0"), ("flip", "f1")]
+SMALL: dict[str, Any] = {"tasks": ("copy", "flip"), "items_per_task": 2, "budgets": (32, 64), "seeds": (0, 1)}
+ITEMS = [("copy", "copy-0"), ("copy", "copy-1"), ("flip", "flip-0"), ("flip", "flip-1")]
 # Right answers of base, random and weighted: one item of each pattern that is shown.
 RIGHT = {"base": (0, 0, 0, 1), "random": (0, 1, 0, 1), "weighted_task_diversity": (1, 0, 0, 1)}
 
 
-def folder_of(root: Path, identity: str, right: tuple[int, ...], text: str) -> None:
-    """Write scores and outputs of one model, as the stage `benchmark_scores` stores them."""
+def folder_of(root: Path, identity: str, name: str, text: str) -> None:
+    """Write the outputs of one model, as the stage `benchmark_scores` stores them, and change its scores in the tables."""
     folder = root / "folders" / identity
     folder.mkdir(parents=True)
     tasks, items = zip(*ITEMS, strict=True)
     common = {"task": tasks, "item_id": items}
-    scores = {**common, "metric": ["exact_match"] * 4, "score": [float(one) for one in right]}
+    path = root / "tables" / ("base_scores.parquet" if name == "base" else f"benchmark_scores/{name}/64.parquet")
+    table = pq.read_table(path)
+    right = [
+        float(RIGHT[name][ITEMS.index(item)]) for item in zip(*(table[key].to_pylist() for key in common), strict=True)
+    ]
+    stored = table.set_column(table.column_names.index("score"), "score", [right])
+    pq.write_table(stored.replace_schema_metadata(table.schema.metadata), path)
     outputs = {
         **common,
         "question": pa.array([0] * 4, pa.int32()),
@@ -35,7 +41,6 @@ def folder_of(root: Path, identity: str, right: tuple[int, ...], text: str) -> N
         "nats": [None] * 4,
         "is_greedy": [None] * 4,
     }
-    pq.write_table(pa.table(scores), folder / "scores.parquet")
     pq.write_table(pa.table(outputs), folder / "outputs.parquet")
     (folder / "manifest.json").write_text(json.dumps({"notes": {}}))
 
@@ -56,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     place = stored.schema.get_field_index("prompt")
     pq.write_table(stored.set_column(place, "prompt", texts).replace_schema_metadata(stored.schema.metadata), pool)
     for identity, name in (("b", "base"), ("r", "random"), ("w", "weighted_task_diversity")):
-        folder_of(made, identity, RIGHT[name], f"<i>{name}</i> says")
+        folder_of(made, identity, name, f"<i>{name}</i> says")
     tasks, items = zip(*ITEMS, strict=True)
     questions = {
         "task": tasks,

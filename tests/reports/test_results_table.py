@@ -139,7 +139,7 @@ def test_the_page_of_columns_names_every_column_and_quantity(rows: list[Row]) ->
             if line.startswith("| `")
             for name in re.findall(r"`(\w+)`", line.split("|")[1])
         ]
-        for part in (text.split("## Rows")[1].split("## Columns")[0], text.split("## Columns")[1].split("## To")[0])
+        for part in (text.split("## Rows")[1].split("## Columns")[0], text.split("## Columns")[1].split("\n## ")[0])
     )
     assert columns == list(numbers.SCHEMA.names) == list(rows[0])
     rule = next(rule for rule in data_contracts.load("strategy_report").rules if rule.name == "quantities_known")

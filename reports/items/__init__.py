@@ -1,0 +1,1 @@
+"""All items that the two compared strategies both answered: read by columns, bounded, compressed, listed by the page's script."""
