@@ -74,4 +74,5 @@ def cost(one: Summary) -> str:
 
 
 def date(one: Summary) -> str:
-    return "–" if one.made_at is None else f"{one.made_at:%Y-%m-%d %H:%M} UTC"
+    """Return when the report was made; empty if there is none."""
+    return "" if one.made_at is None else f"{one.made_at:%Y-%m-%d %H:%M} UTC"

@@ -122,7 +122,7 @@ def as_markdown(summaries: Sequence[Summary]) -> str:
             escaped(sentences.answer(one)),
             escaped(sentences.savings(one)),
             escaped(sentences.cost(one)),
-            f"{sentences.date(one)}, {one.state}",
+            ", ".join(filter(None, (sentences.date(one), one.state))),
             escaped("; ".join(one.problems)[:500]) or "none",
         )
         lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |")

@@ -16,6 +16,7 @@ from reports.earlier.stored_reports import Figure
 from reports.together import index_page
 from reports.together import summary_sentences as sentences
 from reports.together.summary import BROKEN, NO_REPORT, OUT_OF_DATE, Summary, read_summary
+from tests.browser import chromium, tab
 from tests.reports.make_results import Recipe, make_results
 
 SMALL = {"tasks": ("copy", "flip"), "items_per_task": 8, "budgets": (32, 64), "reader": "table", "has_effects": False}
@@ -125,6 +126,21 @@ def test_the_page_escapes_what_is_hostile_and_fetches_nothing() -> None:
     rows = [" ".join("".join(row.itertext()).split()) for row in root.iter("tr")]
     assert "Not usable: </title><script>" in rows[1] and "… 20 more" in rows[1]
     assert "1 problem" in rows[2] and "No report yet: taskdiv run c" in rows[3]
+
+
+@pytest.mark.browser
+def test_the_page_is_readable_on_every_screen(folder: Path, tmp_path: Path) -> None:
+    long = Summary("an_experiment_with_a_long_name", BROKEN, problems=("/a/long/path" * 20, "two"))
+    made = [read_summary("demo", str(folder)), long, Summary("c", NO_REPORT)]
+    (tmp_path / "index.html").write_text(index_page.render(made, ".."), encoding="utf-8")
+    with chromium() as browser, tab(browser) as opened:
+        for width, is_dark in ((1280, False), (390, True)):
+            opened.emulate(width=width, is_dark=is_dark)
+            opened.page.goto((tmp_path / "index.html").as_uri())
+            opened.unfold()
+            assert opened.overflow() <= 0
+            assert opened.accessibility_faults() == []
+        assert opened.errors == [] and {url.partition(":")[0] for url in opened.requests} == {"file"}
 
 
 def test_a_home_without_experiments_says_what_to_run() -> None:
