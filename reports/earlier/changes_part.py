@@ -25,6 +25,7 @@ NAMES = {
 BETWEEN = {"overlap": "and", "labels_to_match": "to match"}  # words between a strategy and its reference
 IN_LABELS = ("labels_to_match", "chosen", "tokens", "sent", "answered")  # quantities that are whole numbers
 AGAIN = {"adapter": "trained again", "benchmark_scores": "scored again", "base_scores": "scored again"}
+FIRST = "No stored report has other results: this is the first one, or nothing changed since."
 OTHER_CAUSE = "No stored table changed. So the experiment file's settings changed, or the program's version."
 
 
@@ -47,7 +48,7 @@ def since_section(results: Results) -> SinceSection:
         return SinceSection((text,), nothing, nothing, (), "", "")
     if changes is None or changes.last is None:
         unread = _unreadable(changes.unreadable) if changes else ()
-        texts = (*unread, "No other report is stored.") if unread else ("This is the first report with results.",)
+        texts = (*unread, "No other report is stored.") if unread else (FIRST,)
         return SinceSection(texts, nothing, nothing, (), "", "")
     last = changes.last
     lead = (

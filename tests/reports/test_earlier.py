@@ -107,7 +107,7 @@ def kept(store: Store) -> list[str]:
 
 
 def test_the_first_report_says_so_also_when_it_is_stored(store: Store) -> None:
-    assert "This is the first report with results." in text_of(page_of(store))
+    assert "this is the first one, or nothing changed since." in text_of(page_of(store))
     assert render(store)[0] == page_of(store)
     assert kept(store) == []
 
@@ -170,6 +170,12 @@ def test_settings_alone_can_change_numbers(store: Store) -> None:
     said = text_of(publish(store, 1))
     assert "No cell with scores changed." in said
     assert "No stored table changed. So the experiment file's settings changed, or the program's version." in said
+
+
+def test_a_setting_that_changes_no_result_is_no_change(store: Store) -> None:
+    text = (store.get("experiment.yaml") or b"").decode()
+    store.put(text.replace("price: null", "price: 0.5").encode(), "experiment.yaml")
+    assert "or nothing changed since." in text_of(publish(store, 1))
 
 
 def test_new_tables_with_the_same_numbers_change_nothing(store: Store) -> None:
