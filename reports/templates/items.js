@@ -198,7 +198,7 @@
       make("dl", { class: "facts" }, ...fact("asked", item.question), ...fact("right answer", item.target || "(not stored)")),
       make("div", { class: "item-sides" }, side("A", say.a, 0), side("B", say.b, 1)),
       ...(remark ? [make("p", { class: "muted item-remark" }, remark)] : []),
-      ...(more.length ? [make("details", { class: "item-more" }, make("summary", {}, `The answers of the ${more.length === 1 ? "other model" : `${more.length} other models`}`), make("div", { class: "item-sides" }, ...more))] : []),
+      ...(more.length ? [make("details", { class: "item-more" }, make("summary", {}, more.length === 1 ? "The answer of the other model" : `The answers of the ${more.length} other models`), make("div", { class: "item-sides" }, ...more))] : []),
       ...(bare.length ? [make("ul", { class: "item-models", "aria-label": "The other models" }, ...bare)] : []),
       foot(item));
   }

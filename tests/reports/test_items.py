@@ -294,6 +294,38 @@ def literal(rows: list[tuple[Any, ...]], metric: str) -> tuple[str, str, str]:
     return rows[0][3], target, choices[scores.index(max(scores))]
 
 
+def test_a_judged_benchmark_has_preferences_between_0_and_1(tmp_path: Path) -> None:
+    recipe = Recipe(tasks=("alpaca_eval",), items_per_task=4, budgets=(8, 16), seeds=(0,), strategies=COMPARED, benchmarks=("alpaca_eval",),
+                    metric="win_rate", has_primary=False)  # fmt: skip
+    made = make_results(tmp_path, recipe)
+    texts = {f"alpaca_eval-{place}": f"Write {place}." for place in range(4)}
+    for name in ("base", *COMPARED):
+        path = made / "tables" / ("base_scores.parquet" if name == "base" else f"benchmark_scores/{name}/16.parquet")
+        table = pq.read_table(path)
+        footer = json.loads(table.schema.metadata[b"taskdiv"])
+        footer["notes"]["asked"] = {"alpaca_eval": {"scores": {"base" if name == "base" else "0": name}}}
+        ids = [hashlib.sha256(texts[one].encode()).hexdigest()[:16] for one in table["item_id"].to_pylist()]
+        changed = table.set_column(table.column_names.index("item_id"), "item_id", [ids])
+        changed = changed.set_column(table.column_names.index("score"), "score", [[0.25, 0.5, 0.75, 1.0]])
+        pq.write_table(changed.replace_schema_metadata({"taskdiv": json.dumps(footer)}), path)
+        for folder, file, content in (
+            (name, "manifest.json", {"notes": {"outputs": f"{name}-out"}}),
+            (
+                f"{name}-out",
+                "model_outputs.json",
+                [{"instruction": one, "output": f"{name}: {one}"} for one in texts.values()],
+            ),
+        ):
+            (made / "folders" / folder).mkdir(parents=True, exist_ok=True)
+            (made / "folders" / folder / file).write_text(json.dumps(content))
+    for path in made.glob("tables/benchmark_scores/*/8.parquet"):  # scores on other items
+        path.unlink()
+    data = data_of(reports.render(str(made)).html)
+    found = {row[4]: (row[5], row[6], row[7]) for row in data["items"]}
+    assert len(found) == 4 and sorted(scores[1] for _, _, scores in found.values()) == [0.25, 0.5, 0.75, 1]
+    assert found["Write 2."][:2] == (JUDGED_TARGET, [f"{name}: Write 2." for name in ("base", *COMPARED)])
+
+
 @pytest.mark.parametrize("kind", ["script", "direction", "control", "beyond", "long", "template"])
 def test_foreign_text_stays_text(kind: str, tmp_path: Path) -> None:
     hostile = HOSTILE[kind].replace("\ud800", "")
