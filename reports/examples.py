@@ -4,7 +4,6 @@ Fixed rules select the examples. The first prompts by rank are shown. Items are 
 task and id orders the items of a group, and the first ones are shown.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -69,17 +68,17 @@ def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[
     Each strategy's lowest selection seed is used. "First" is by rank; for the prompts of all strategies, by the first strategy's
     rank. If fewer than two strategies have chosen prompts, the result is empty.
     """
-    chosen: dict[str, list[tuple[str, str]]] = {}
+    chosen: dict[str, pa.Table] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
         if table is not None and table.num_rows:
             first = table.filter(pc.equal(table["selection_seed"], pc.min(table["selection_seed"]))).sort_by("rank")
-            chosen[name] = list(zip(first["prompt_id"].to_pylist(), first["task"].to_pylist(), strict=True))
+            chosen[name] = pa.table({key: first[key].cast(pa.string()) for key in ("prompt_id", "task")})
     if len(chosen) < 2:
         return ()
-    times = Counter(prompt_id for rows in chosen.values() for prompt_id, _ in rows)
-    picked = {name: [row for row in rows if times[row[0]] == 1][:PROMPTS_EACH_N] for name, rows in chosen.items()}
-    picked[ALL] = [row for row in next(iter(chosen.values())) if times[row[0]] == len(chosen)][:PROMPTS_EACH_N]
+    times = pc.value_counts(pa.concat_tables(chosen.values())["prompt_id"])
+    picked = {name: _first(table, times, 1) for name, table in chosen.items()}
+    picked[ALL] = _first(next(iter(chosen.values())), times, len(chosen))
     texts = _texts(reader, {prompt_id for rows in picked.values() for prompt_id, _ in rows})
     return tuple(
         PromptExample(name, task, texts[prompt_id])
@@ -87,6 +86,13 @@ def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[
         for prompt_id, task in rows
         if prompt_id in texts
     )
+
+
+def _first(table: pa.Table, times: pa.StructArray, times_n: int) -> list[tuple[str, str]]:
+    """Return id and task of the first prompts of `table` that occur `times_n` times in all orders together."""
+    wanted = times.field("values").filter(pc.equal(times.field("counts"), times_n))
+    rows = table.filter(pc.is_in(table["prompt_id"], value_set=wanted)).slice(0, PROMPTS_EACH_N)
+    return list(zip(rows["prompt_id"].to_pylist(), rows["task"].to_pylist(), strict=True))
 
 
 def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
