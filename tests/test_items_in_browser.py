@@ -179,7 +179,7 @@ def test_it_works_by_keyboard(opened: Tab) -> None:
     assert opened.page.locator(".items-form input:checked").get_attribute("value") == "1"
     keyboard.press("Tab")
     keyboard.press("Enter")
-    assert opened.page.locator(".item[open] .item-body").count() == 1
+    opened.page.locator(".item[open] .item-body").wait_for()
     assert opened.page.locator(".items-status[role=status]").count() == 1
 
 
