@@ -235,7 +235,7 @@ def test_it_prints_whole(opened: Tab) -> None:
     raw = opened.page.pdf(outline=True, tagged=True)
     assert raw.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", raw)) > 3
     titles = re.findall(rb"/Title\s*\(((?:[^()\\]|\\.)*)\)", raw)  # the outline is made of the page's headings
-    assert {b"The answer", b"Learning curves", b"Reproduce this page"} <= set(titles)
+    assert {b"The decision", b"Learning curves", b"Reproduce this page"} <= set(titles)
     assert b"/ToUnicode" in raw  # letters, not pictures of them
     opened.emulate(width=700, media="print", is_dark=True)
     seen = opened.page.evaluate(
@@ -254,7 +254,7 @@ def test_without_scripts_everything_is_there(browser: Browser, page: Path, width
     with tab(browser, width=width, has_scripts=False) as plain:
         plain.page.goto(page.as_uri())
         text = plain.page.locator("body").inner_text()
-        assert all(words in text for words in ("The answer", "weighted_task_diversity", "Reproduce this page"))
+        assert all(words in text for words in ("The decision", "weighted_task_diversity", "Reproduce this page"))
         assert plain.page.locator("thead button, [aria-current]").count() == 0  # no control that does nothing
         links = plain.page.locator("nav a")
         assert links.count() > 10 and links.nth(0).is_visible()
