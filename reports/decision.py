@@ -14,7 +14,7 @@ import math
 from typing import NamedTuple
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
-from reports import words
+from reports import robustness, words
 from reports.analysis import Comparison, Section
 from reports.power import design_of, needed_seeds
 from reports.results import Results
@@ -54,10 +54,13 @@ def decide(results: Results, sections: tuple[Section, ...]) -> Decision | None:
         return _none(why, "At least three seeds for each strategy; five show more.")
     chosen = _chosen(section, primary)
     if chosen is None:
-        return _keep(section, primary)
+        return _keep(results, section, primary)
     action = f"Send out the list of {chosen.strategy}."
     return Decision(
-        action, (*_gain(section, chosen), *_not_declared(chosen, primary)), _after_send(section, chosen), "send out"
+        action,
+        (*_gain(section, chosen), *_not_declared(chosen, primary)),
+        _after_send(results, section, chosen),
+        "send out",
     )
 
 
@@ -126,7 +129,7 @@ def _not_declared(chosen: Comparison, primary: Comparison) -> tuple[str, ...]:
     )
 
 
-def _after_send(section: Section, chosen: Comparison) -> tuple[str, ...]:
+def _after_send(results: Results, section: Section, chosen: Comparison) -> tuple[str, ...]:
     changes = []
     leader = _leader(section)
     if leader is not None:
@@ -137,31 +140,37 @@ def _after_send(section: Section, chosen: Comparison) -> tuple[str, ...]:
             verb = "is" if len(alike) == 1 else "are"
             also = " So the choice matters less there." if chosen.reference in alike else ""
             changes.append(f"At {largest_n:,} labels, {names} {verb} not shown to differ from it.{also}")
-    return (*changes, *_always(section))
+    return (*changes, *_always(results, section))
 
 
-def _always(section: Section) -> tuple[str, ...]:
+def _always(results: Results, section: Section) -> tuple[str, ...]:
     low, high = min(section.budgets), max(section.budgets)
     tried = (
         f"Fewer than {low:,} or more than {high:,} labels" if low < high else f"Another number of labels than {low:,}"
     )
-    return (f"{tried}: not tried.", "Another base model or another pool: this is one of each.")
+    checked = robustness.summary(results)
+    settings = (
+        "Another learning rate or template: not tried."
+        if checked == robustness.NOT_TRIED
+        else f"Other settings: the primary verdict {checked}."
+    )
+    return (f"{tried}: not tried.", settings, "Another base model or another pool: this is one of each.")
 
 
-def _keep(section: Section, primary: Comparison) -> Decision:
+def _keep(results: Results, section: Section, primary: Comparison) -> Decision:
     """Return the decision for the reference, because no strategy is better."""
     reference, gap = primary.reference, primary.difference
     action = "Buy at random." if reference == FULL_POOL_STRATEGY else f"Keep the list of {reference}."
     if primary.verdict == "worse":
         why = f"{primary.strategy} scores {-gap.estimate:.3f} lower than {reference} (95%: {words.interval(gap)})."
-        return Decision(action, (why,), _always(section), "keep")
+        return Decision(action, (why,), _always(results, section), "keep")
     same = equivalence(gap)
     if same.is_shown:
         why = f"{primary.strategy} and {reference} score the same: they differ by less than {same.margin:g}."
-        return Decision(action, (why,), _always(section), "keep")
+        return Decision(action, (why,), _always(results, section), "keep")
     others = "Nothing separates" if len(section.strategies) > 2 else f"{primary.strategy} does not separate"
     return Decision(
-        action, (f"{others} from {reference}.", seen(primary)), (*_more(primary), *_always(section)), "keep"
+        action, (f"{others} from {reference}.", seen(primary)), (*_more(primary), *_always(results, section)), "keep"
     )
 
 

@@ -109,6 +109,7 @@ class TestSendOut:
         assert made.verdict == "send out" and "random" in (section.leaders[512].name, *section.leaders[512].tied)
         assert made.changes[0].endswith("not shown to differ from it. So the choice matters less there.")
         assert "Fewer than 64 or more than 512 labels: not tried." in made.changes
+        assert "Another learning rate or template: not tried." in made.changes
 
 
 class TestKeep:
