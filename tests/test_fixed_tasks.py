@@ -21,6 +21,7 @@ from taskdiv_assets.annotating import importing
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.new_tasks import moved
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.assets.task_labels import make_task_labels, prepare_task_labels, summary_task_labels
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.graph import fixed_tasks
@@ -98,7 +99,12 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
 
 def test_a_grown_pool_keeps_old_tasks_and_new_prompts_join_them(campaign: Campaign) -> None:
     first = campaign.make()
-    assert "are fixed" not in campaign.home.say("tasks", "show", "found.yaml").stdout
+    shown = campaign.home.say("tasks", "show", "found.yaml").stdout
+    assert "are fixed" not in shown and "The rule chose 4 tasks by the smallest budget: 8 labels give each" in shown
+    stored = campaign.store.read_table("task_labels").footer.notes
+    assert "by the smallest budget" in summary_task_labels(stored) and "4 (chosen) → " in summary_task_labels(stored)
+    del stored[labelling.NOTE][labelling.CURVE]  # as an earlier version stored it
+    assert "chose" not in summary_task_labels(stored)
     campaign.export()
     assert campaign.state().status == "fresh" and campaign.records() == ["000001.json"]
     assert "the tasks are fixed, because annotations were bought" in campaign.home.say("tasks", "show", "found").stdout
@@ -237,8 +243,6 @@ def test_a_new_version_of_the_search_or_of_the_votes_is_not_a_changed_setting() 
 
 
 def test_settings_of_a_table_from_an_earlier_version_are_fixed_too(campaign: Campaign) -> None:
-    from taskdiv_assets.assets.task_labels import make_task_labels
-
     campaign.make()
     experiment, store = experiment_file.load("found.yaml"), campaign.store
     stored = store.read_table("task_labels")
@@ -258,8 +262,6 @@ def test_settings_of_a_table_from_an_earlier_version_are_fixed_too(campaign: Cam
 
 @pytest.mark.full  # the fast tests fix tasks at the export
 def test_tasks_that_an_earlier_version_did_not_fix_are_fixed_by_the_next_run(campaign: Campaign) -> None:
-    from taskdiv_assets.assets.task_labels import prepare_task_labels
-
     first = campaign.make()
     campaign.export()
     for name in campaign.store.names("frozen_tasks"):

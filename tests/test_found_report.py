@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from reports import results
-from reports.found import found_parts, found_sentences
+from reports.found import found_curve, found_parts, found_sentences
 from reports.found.found_numbers import RULES
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.pool_settings import FOUND_TASKS_MAX
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.pools.discovery import labelling
+from taskdiv_assets.pools.discovery import found_tasks, labelling
 from taskdiv_assets.storage.store import Store
 from tests.graph import make_unit
 from tests.pools.test_discovery import mixed
@@ -95,6 +95,8 @@ def test_the_report_reads_what_was_stored(store: Store) -> None:
     made = found_parts.found_section(loaded)
     assert made is not None and len(made.first) == 3 and made.map is not None and made.moved and made.distances
     assert sum(one.prompts_n for one in made.first) == loaded.pool_n == 160
+    assert made.chosen == "The experiment file sets the number of tasks to 3."
+    assert [row[:2] for row in made.curve.rows] == [("2", "2"), ("3 (chosen)", "3"), ("6", "4"), ("12", "4")]
 
 
 def test_the_page_recommends_no_number_that_the_file_refuses(store: Store) -> None:
@@ -114,3 +116,9 @@ def test_the_labels_have_their_agreement_and_the_labels_that_would_move(store: S
     assert [one["budget_n"] for one in found["moved_labels"]] == [7, 30]
     assert all(0 <= one["share"] <= 0.5 for one in found["moved_labels"])
     assert REGISTRY["task_labels"].code_version == 1
+    point = next(one for one in found["curve"]["points"] if one["tasks_n"] == 3)
+    assert {name: point[name] for name in ("between_seeds", "between_halves")}.items() <= found["agreement"].items()
+    assert (found_curve.PICKS_MIN, found_sentences.PROMPTS_MIN) == (
+        found_tasks.PICKS_A_TASK,
+        found_tasks.PROMPTS_A_TASK,
+    )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import FiniteFloat, ValidationError
 
@@ -59,15 +59,37 @@ class WithTrue(View):
     purity: FiniteFloat
 
 
+class Point(View):
+    """The groups with one number of tasks. The agreements are adjusted Rand indices, the sizes prompts of a sample."""
+
+    tasks_n: int  # looked for
+    found_n: int
+    between_seeds: FiniteFloat
+    between_halves: FiniteFloat
+    median_n: int
+    smallest_n: int
+
+
+class Curve(View):
+    """Groups with fewer and with more tasks than the chosen number, and what decided this number."""
+
+    bound: Literal["prompts", "budget", "most", "fewest", "given"]
+    prompts_n: int
+    measured_n: int  # prompts of the sample
+    points: tuple[Point, ...]
+
+
 class Note(View):
     """What task_labels says about its found tasks."""
 
+    budget_n: int | None = None  # labels, by which the number of tasks was chosen; None if the experiment file sets it
     tasks_n: int  # tasks that were looked for
     view: str = "words"
     agreement: Agreement
     tasks: tuple[FoundTask, ...]  # the largest first
     joined_n: int = 0  # prompts that joined the nearest task after annotations were bought
     moved_labels: tuple[Moved, ...] | None = None  # None if this was not measured, for example by an earlier version
+    curve: Curve | None = None  # None if this was not measured, for example by an earlier version
     with_true: WithTrue | None = None  # None if the source does not name the task of every prompt
 
 

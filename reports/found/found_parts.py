@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from reports import words
+from reports.found import found_curve
 from reports.found import found_sentences as sentences
 from reports.found.found_map import DRAWN_MAX_N, NAMED_MAX_N, task_map
 from reports.found.found_numbers import Found, FoundTask
@@ -24,6 +25,9 @@ class FoundSection(NamedTuple):
     first: tuple[FoundTask, ...]  # the largest tasks
     others: tuple[FoundTask, ...]  # folded
     left_out: Warned | None  # how many tasks are not listed, and how to list them
+    chosen: str  # what decided the number of tasks
+    curve: Table  # other numbers of tasks; no rows if none were measured
+    curve_note: str
     repetitions: str
     moved: Table  # labels that would go to other tasks
     moved_note: str
@@ -49,6 +53,9 @@ def found_section(results: Results) -> FoundSection | None:
         Warned(f"{words.count(more_n, 'smaller task')} not listed here:", f"taskdiv tasks show {name}")
         if more_n > 0
         else None,
+        found_curve.chosen(found.note),
+        found_curve.curve_table(found.note),
+        found_curve.curve_note(found.note),
         sentences.repetitions(found.note),
         _moved(results, found),
         sentences.moved(found.note, results.budgets),

@@ -137,7 +137,7 @@ def repetitions(note: Note) -> str:
     agreement = note.agreement
     return (
         f"The tasks were found again under another seed of k-means, and twice from one half of the pool. The agreement is "
-        f"{_two(agreement.between_seeds)} between the two seeds and {_two(agreement.between_halves)} between the two halves "
+        f"{two(agreement.between_seeds)} between the two seeds and {two(agreement.between_halves)} between the two halves "
         f"(adjusted Rand index: 1 is equal, 0 is chance). A prompt is moved if it is in another task after the tasks of both "
         f"seeds were matched one to one. “Not stable” means that an agreement is below {STABLE_MIN}, and “partly stable” that "
         f"more than {MOVED_MAX:.0%} of the prompts are moved."
@@ -169,8 +169,8 @@ def with_true(note: Note) -> str:
         return "The source does not name the task of every prompt, so the agreement with true tasks is not known."
     return (
         f"The source names {words.count(one.tasks_n, 'task')} for these {words.count(one.prompts_n, 'prompt')}. The search did "
-        f"not read them. Adjusted Rand index {_two(one.rand)}, normalised mutual information {_two(one.information)}, purity "
-        f"{_two(one.purity)} (the share of prompts with the commonest task of the source in their found task); 1 is equal."
+        f"not read them. Adjusted Rand index {two(one.rand)}, normalised mutual information {two(one.information)}, purity "
+        f"{two(one.purity)} (the share of prompts with the commonest task of the source in their found task); 1 is equal."
     )
 
 
@@ -183,5 +183,5 @@ def percent(value: float) -> str:
     return "less than 1%" if 0 < value < 0.005 else f"{value:.0%}"
 
 
-def _two(value: float) -> str:
+def two(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")

@@ -137,6 +137,8 @@ def summary_task_labels(notes: Mapping[str, Any]) -> str:
 
     If no tasks were found, return only the number of tasks. Sentences on voted tasks are added.
     """
+    from reports.found import found_curve
+
     found, votes = notes.get(labelling.NOTE), partial.stated(notes)
     if not found:
         level = notes.get("level")
@@ -156,13 +158,13 @@ def summary_task_labels(notes: Mapping[str, Any]) -> str:
         )
         for one in tasks[:LISTED_N]
     ]
-    joined = growth.joined_sentence(found)
+    joined, curve = growth.joined_sentence(found), "".join(f"\n\n{line}" for line in found_curve.lines(found))
     more = f"\n\nand {len(tasks) - LISTED_N:,} smaller tasks: `taskdiv tasks show`" if len(tasks) > LISTED_N else ""
     first = f"{votes} " if votes else ""
     return (
         f"{first}{len(tasks):,} tasks were found ({found['tasks_n']:,} were looked for). Agreement between two seeds "
         f"{agreement['between_seeds']:.2f}, between two halves of the pool {agreement['between_halves']:.2f} (adjusted Rand "
-        f"index). Under another seed, {agreement['moved_share']:.0%} of the prompts would change their task.{joined}\n\n"
+        f"index). Under another seed, {agreement['moved_share']:.0%} of the prompts would change their task.{joined}{curve}\n\n"
         f"{markdown.table(('task', 'prompts', 'terms', 'central prompts'), rows)}{more}"
     )
 

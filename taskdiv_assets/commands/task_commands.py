@@ -199,6 +199,8 @@ def _number(confidence: float | None) -> str:
 
 
 def _summary(found: Mapping[str, Any]) -> Iterator[str]:
+    from reports.found import found_curve
+
     agreement = found["agreement"]
     yield (
         f"found: {len(found['tasks']):,} tasks by their {found['view']}; under another seed, {agreement['moved_share']:.0%} of "
@@ -208,6 +210,7 @@ def _summary(found: Mapping[str, Any]) -> Iterator[str]:
         f"agreement (adjusted Rand index, 1 is the best): {agreement['between_seeds']:.2f} between two seeds, "
         f"{agreement['between_halves']:.2f} between two halves of the pool"
     )
+    yield from found_curve.lines(found)
 
 
 def _line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import statistics
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from taskdiv_assets.pools.discovery import agreement, clusters, found_tasks, naming, word_views
+from taskdiv_assets.pools.discovery import agreement, clusters, count_curve, found_tasks, naming, word_views
 from taskdiv_assets.pools.discovery.found_tasks import Found, discover
 
 TEMPLATES = {
@@ -150,6 +151,24 @@ def test_noise_agrees_less_than_templates() -> None:
     assert found.agreement.moved_share > 0.2
 
 
+def test_the_curve_has_the_groups_of_a_search_with_each_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = discover(PROMPTS, IDS, 12, with_curve=True)
+    assert found.curve is not None and [one.tasks_n for one in found.curve.points] == [3, 6, 12, 24]
+    for one in found.curve.points[::2]:
+        alone = discover(PROMPTS, IDS, one.tasks_n)
+        sizes = sorted(task.prompts_n for task in alone.tasks)
+        assert one[1:4] == (len(sizes), *(round(value, 4) for value in alone.agreement[:2]))
+        assert one[4:] == (statistics.median_low(sizes), sizes[0])
+    monkeypatch.setattr(count_curve, "SAMPLE_N", 100)
+    order = random.Random(3).sample(range(300), 300)
+    some, other = (
+        discover([PROMPTS[i] for i in rows], [IDS[i] for i in rows], 6, with_curve=True).curve
+        for rows in (range(300), order)
+    )
+    assert some == other and some is not None and (some.measured_n, some.prompts_n) == (100, 300)
+    assert all(one.found_n * one.smallest_n <= 100 for one in some.points)
+
+
 @pytest.mark.parametrize(
     ("prompts_n", "budget_n"), itertools.product((1, 39, 40, 1_000, 15_011, 10**6), (1, 3, 200, 10**6))
 )
@@ -157,3 +176,6 @@ def test_the_number_of_tasks_keeps_its_bounds(prompts_n: int, budget_n: int) -> 
     tasks_n = found_tasks.tasks_by_rule(prompts_n, budget_n)
     assert 2 <= tasks_n <= 500
     assert tasks_n == 2 or (prompts_n / tasks_n >= 20 and budget_n / tasks_n >= 2)
+    bound = found_tasks.bound_of_rule(prompts_n, budget_n)
+    more = {"prompts": (10**9, budget_n), "budget": (prompts_n, 10**9)}.get(bound, (10**9, 10**9))
+    assert (found_tasks.tasks_by_rule(*more) > tasks_n) == (bound != "most")  # without this bound, there would be more

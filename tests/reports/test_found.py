@@ -14,7 +14,7 @@ from lxml import etree
 
 import reports
 from reports import envelope, results
-from reports.found import found_parts, found_sentences
+from reports.found import found_curve, found_parts, found_sentences
 from reports.found.found_numbers import RULES, Note
 from reports.results import Results
 from tests.reports.make_results import Recipe, make_results
@@ -51,9 +51,25 @@ def note(tasks_n: int = 14, text: str = "") -> dict[str, Any]:
         "view": f"words{text}",
         "agreement": {"between_seeds": 0.62, "between_halves": 0.58, "moved_share": 0.31},
         "tasks": tasks,
+        "curve": curve("budget", (4, tasks_n + 2, 32)),
         "moved_labels": [{"budget_n": 16, "share": 0.125}, {"budget_n": 99, "share": 0.5}],
         "with_true": {"tasks_n": 8, "prompts_n": 700, "rand": 0.24, "information": 0.37, "purity": 0.48},
     }
+
+
+def curve(bound: str, numbers: tuple[int, ...]) -> dict[str, Any]:
+    points = [
+        {
+            "tasks_n": n,
+            "found_n": n - 1,
+            "between_seeds": 1 / n,
+            "between_halves": -0.004,
+            "median_n": 90 // n,
+            "smallest_n": 5,
+        }
+        for n in numbers
+    ]
+    return {"bound": bound, "prompts_n": 700, "measured_n": 600, "points": points}
 
 
 def noted(folder: Path, found: object, broken: tuple[str, ...] = ()) -> Path:
@@ -144,6 +160,40 @@ def test_the_numbers_of_the_page_are_the_stored_ones(page: etree._Element) -> No
     assert "task_diversity over found tasks covers them more evenly than random choice at 1 of 2 budgets" in shown
 
 
+def test_the_curve_over_the_number_of_tasks_is_folded(page: etree._Element) -> None:
+    assert "The rule chose 16 tasks by the smallest budget: 16 labels give each task at least 2." in text_of(page)
+    (details,) = section(page).xpath(".//details[.//caption[@id='found-curve-caption']]")
+    assert details.get("open") is None and "on 600 of the 700 prompts: sizes" in "".join(details.itertext())
+    assert "Stability says little about evenness" in "".join(details.itertext())
+    assert rows(page, "found-curve") == [
+        ["4", "3", "0.25", "0.00", "22", "5"],
+        ["16 (chosen)", "15", "0.06", "0.00", "5", "5"],
+        ["32", "31", "0.03", "0.00", "2", "5"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        ("given", "The experiment file sets the number of tasks to 16."),
+        (
+            "prompts",
+            "The rule chose 16 tasks by the size of the pool: 700 prompts give each task at least 20 on average.",
+        ),
+        ("most", "The rule chose 16 tasks, the most that it allows."),
+        (
+            "fewest",
+            "The rule chose 16 tasks, the fewest that it allows: 700 prompts and a budget of 16 labels would give fewer.",
+        ),
+    ],
+)
+def test_what_decided_the_number_of_tasks(bound: str, words: str) -> None:
+    assert [*found_curve.lines(note() | {"curve": curve(bound, (16,))})] == [f"{words} {found_curve.TOO_FEW}"]
+    first, points = found_curve.lines(note() | {"curve": curve(bound, (4, 16))})
+    assert first == words and points.endswith(": 4 → 0.25, 0.00, 22; 16 (chosen) → 0.06, 0.00, 5.")
+    assert [*found_curve.lines(note() | {"curve": None})] == []
+
+
 def test_every_task_has_a_circle(page: etree._Element) -> None:
     (drawing,) = section(page).iter("{http://www.w3.org/2000/svg}svg")
     shown = etree.tostring(drawing).decode()
@@ -197,16 +247,15 @@ def test_many_tasks_are_folded_and_bounded(loaded: Results) -> None:
     root = parsed(html)
     assert len(html.encode()) < 800_000
     assert (len(rows(root, "found-first")), len(rows(root, "found-others"))) == (10, 290)
-    (details,) = section(root).xpath(".//details")
-    assert details.get("open") is None
+    assert [one.get("open") for one in section(root).xpath(".//details")] == [None, None]
     assert "20 smaller tasks not listed here: taskdiv tasks show demo" in text_of(root)
     assert "The 300 largest of 320 tasks are drawn" in text_of(root)
 
 
 def test_notes_of_an_earlier_version_are_shown_without_what_they_lack(loaded: Results) -> None:
-    older = {name: value for name, value in note(2).items() if name not in ("moved_labels", "with_true")}
+    older = {name: value for name, value in note(2).items() if name not in ("moved_labels", "with_true", "curve")}
     root = parsed(rendered(loaded, older))
-    assert found_sentences.NOT_MEASURED in text_of(root)
+    assert found_sentences.NOT_MEASURED in text_of(root) and found_curve.NOT_MEASURED in text_of(root)
     assert found_sentences.NOT_COMPARED in text_of(root)
     unnamed = parsed(rendered(loaded, note(2) | {"with_true": None, "joined_n": 3}))
     assert "3 prompts came after annotations were bought, and joined the nearest task" in text_of(unnamed)

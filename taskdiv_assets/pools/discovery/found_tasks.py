@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from taskdiv_assets.pools.discovery import clusters, naming
+from taskdiv_assets.pools.discovery import clusters, count_curve, naming
 from taskdiv_assets.pools.discovery.agreement import Agreement, measured
 from taskdiv_assets.pools.discovery.clusters import Codes
+from taskdiv_assets.pools.discovery.count_curve import Curve
 from taskdiv_assets.pools.discovery.vector_views import Vectors, rows_of_views
 from taskdiv_assets.pools.discovery.word_views import Rows
 from taskdiv_assets.selection.streams import keyed_hash, stream_seed
@@ -20,6 +21,8 @@ FITTED_MAX = 20_000  # prompts that the view and the groups are made from; the o
 # The rule for the number of tasks. Found tasks help where the budget for each task is small, and tiny tasks are noise.
 PROMPTS_A_TASK, PICKS_A_TASK = 20, 2
 TASKS_MIN, TASKS_MAX = 2, 500
+# What decided the number of tasks: the number of prompts, the smallest budget, a bound of the rule, or the experiment file.
+Bound: TypeAlias = Literal["prompts", "budget", "most", "fewest", "given"]
 
 
 class FoundTask(NamedTuple):
@@ -39,6 +42,7 @@ class Found(NamedTuple):
     tasks: list[FoundTask]
     agreement: Agreement
     again: Codes  # (n,) group of each prompt under another seed of k-means; the numbers have no relation to `tasks`
+    curve: Curve | None = None  # other numbers of tasks; None if they were not measured
 
 
 def tasks_by_rule(prompts_n: int, budget_n: int) -> int:
@@ -50,7 +54,22 @@ def tasks_by_rule(prompts_n: int, budget_n: int) -> int:
     >>> tasks_by_rule(1_000, 200), tasks_by_rule(1_000, 40), tasks_by_rule(10, 5), tasks_by_rule(10**6, 10**5)
     (50, 20, 2, 500)
     """
-    return max(TASKS_MIN, min(prompts_n // PROMPTS_A_TASK, budget_n // PICKS_A_TASK, TASKS_MAX))
+    return max(TASKS_MIN, min(_limits(prompts_n, budget_n).values()))
+
+
+def bound_of_rule(prompts_n: int, budget_n: int) -> Bound:
+    """Return what decides the number of `tasks_by_rule`. If the pool and the budget give the same number, it is the pool.
+
+    >>> bound_of_rule(1_000, 200), bound_of_rule(1_000, 40), bound_of_rule(10, 5), bound_of_rule(10**6, 10**5)
+    ('prompts', 'budget', 'fewest', 'most')
+    """
+    limits = _limits(prompts_n, budget_n)
+    bound = min(limits, key=limits.__getitem__)
+    return "fewest" if limits[bound] < TASKS_MIN else bound
+
+
+def _limits(prompts_n: int, budget_n: int) -> dict[Bound, int]:
+    return {"prompts": prompts_n // PROMPTS_A_TASK, "budget": budget_n // PICKS_A_TASK, "most": TASKS_MAX}
 
 
 def discover(
@@ -61,6 +80,7 @@ def discover(
     *,
     with_words: bool = True,  # whether the view `words` is used
     vectors: Sequence[Vectors] = (),  # (n, d) each; of other views, which are mixed with the view `words` if it is used
+    with_curve: bool = False,  # whether other numbers of tasks are measured; this takes about as long as the search
 ) -> Found:
     """Group a pool into at most `tasks_n` tasks. Every prompt gets one task; names in `taken` are not given to a task.
 
@@ -77,9 +97,10 @@ def discover(
         rows = rows_of_views(texts, order, min(len(texts), FITTED_MAX), with_words=with_words, vectors=vectors)
         codes, again, agreement = _grouped(rows, tasks_n)
         tasks = _described(texts, rows, codes, taken)
+        curve = count_curve.curve_of(rows, tasks_n, codes, agreement, _grouped) if with_curve else None
     place = np.argsort(order)
     tasks = [one._replace(central=tuple(int(order[i]) for i in one.central)) for one in tasks]
-    return Found(codes[place], tasks, agreement, again[place])
+    return Found(codes[place], tasks, agreement, again[place], curve)
 
 
 def _grouped(rows: Rows, tasks_n: int) -> tuple[Codes, Codes, Agreement]:

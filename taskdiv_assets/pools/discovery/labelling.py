@@ -16,11 +16,13 @@ from taskdiv_assets.experiment.view_settings import WORDS
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.discovery import found_tasks, task_rules
 from taskdiv_assets.pools.discovery.clusters import Codes
-from taskdiv_assets.pools.discovery.found_tasks import Found
+from taskdiv_assets.pools.discovery.count_curve import Curve
+from taskdiv_assets.pools.discovery.found_tasks import Bound, Found
 from taskdiv_assets.pools.discovery.vector_views import Vectors
 from taskdiv_assets.pools.labels import How
 
 NOTE = "found_tasks"  # key in the footer of task_labels
+CURVE = "curve"  # key in the note of found tasks: other numbers of tasks (`count_curve`)
 SHOWN_N = 160  # characters of a central prompt in the notes
 
 
@@ -61,12 +63,13 @@ def by_texts(
     taken = [*(rule.task for rule in rules), *known, DISCOVERED]
     some = [one if len(rest) == len(tasks) else one[rest] for one in vectors]
     found = found_tasks.discover(
-        texts, [ids[i] for i in rest], tasks_n, taken, with_words=WORDS in settings.views, vectors=some
+        texts, [ids[i] for i in rest], tasks_n, taken, with_words=WORDS in settings.views, vectors=some, with_curve=True
     )
     for i, code in zip(rest, found.codes.tolist(), strict=True):
         tasks[i], how[i] = found.tasks[code].name, "discovered"
     described = {"budget_n": None if settings.tasks else budget_n, "tasks_n": tasks_n, "view": settings.view_name}
-    notes[NOTE] = {**described, **_described(found, texts, [ids[i] for i in rest])}
+    bound: Bound = "given" if settings.tasks else found_tasks.bound_of_rule(len(rest), budget_n)
+    notes[NOTE] = {**described, **_described(found, texts, [ids[i] for i in rest]), CURVE: _noted(found.curve, bound)}
     return Labelled(labels.labelled(pool, tasks, how), {"tasks_n": len(set(tasks)), **notes}, found.again)
 
 
@@ -90,6 +93,14 @@ def _described(found: Found, prompts: Sequence[str], ids: Sequence[str]) -> dict
             for one in found.tasks
         ],
     }
+
+
+def _noted(curve: Curve | None, bound: Bound) -> dict[str, Any] | None:
+    return (
+        None
+        if curve is None
+        else {"bound": bound, **curve._asdict(), "points": [one._asdict() for one in curve.points]}
+    )
 
 
 def agreement_of(notes: Mapping[str, Any]) -> float | None:
