@@ -32,7 +32,9 @@ class Comparison(NamedTuple):
     difference: Difference
     p_adjusted: float | None  # None for the primary comparison, which is not corrected
     verdict: Verdict
-    detectable: float  # true difference that a repetition would show with 80% probability; NaN without a verdict
+    detectable: (
+        float  # true difference that a repetition would show in 80% of cases; NaN unless the verdict is "not separable"
+    )
 
 
 class TaskDifferences(NamedTuple):
@@ -203,7 +205,7 @@ def _primary(results: Results, scores: ScoreSet, curves_of: Curves) -> tuple[Com
         "there is no budget at which both are scored on a common seed."
     )
     found = _area(scores, curves_of, primary.strategy, primary.reference)
-    return found, "" if found else problem
+    return (None, problem) if found is None else (_with_detectable(found, 0), "")
 
 
 def _area(scores: ScoreSet, curves_of: Curves, strategy: str, reference: str) -> Comparison | None:
@@ -219,7 +221,7 @@ def _compared(
     strategy: str, reference: str, budgets: tuple[int, ...], own: Arm, other: Arm, scores: ScoreSet
 ) -> Comparison:
     gap = statistics.compare(own, other, scores.task_of_item)
-    return Comparison(strategy, reference, budgets, gap, None, gap.verdict, detectable(gap))
+    return Comparison(strategy, reference, budgets, gap, None, gap.verdict, float("nan"))
 
 
 def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
@@ -230,13 +232,16 @@ def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
     adjusted = statistics.holm([one.difference.p_value_cautious for one in comparisons])
     corrected_n = int(np.isfinite(adjusted).sum())
     return tuple(
-        one._replace(
-            p_adjusted=float(p_value),
-            verdict=statistics.verdict(one.difference, float(p_value)),
-            detectable=detectable(one.difference, corrected_n),
+        _with_detectable(
+            one._replace(p_adjusted=float(p), verdict=statistics.verdict(one.difference, float(p))), corrected_n
         )
-        for one, p_value in zip(comparisons, adjusted, strict=True)
+        for one, p in zip(comparisons, adjusted, strict=True)
     )
+
+
+def _with_detectable(one: Comparison, comparisons_n: int) -> Comparison:
+    is_needed = one.verdict == "not separable from noise"
+    return one._replace(detectable=detectable(one.difference, comparisons_n)) if is_needed else one
 
 
 def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -> dict[str, Savings]:

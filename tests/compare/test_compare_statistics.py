@@ -47,7 +47,8 @@ def test_the_numbers_are_those_of_the_report_on_the_same_items(tmp_path: Path) -
                 getattr(other.difference, field), abs=1e-12, rel=1e-12
             )
         assert (one.verdict, one.p_adjusted) == (other.verdict, pytest.approx(other.p_adjusted, abs=1e-12))
-        assert one.detectable == pytest.approx(other.detectable, rel=1e-12)
+        if other.verdict == "not separable from noise":
+            assert one.detectable == pytest.approx(other.detectable, rel=1e-12)
     assert ours.leader[:3] == section.leaders[64][:3]
     for name, mean in ours.means.items():
         assert mean.estimate == pytest.approx(section.curves[name][0].mean.estimate, abs=1e-12)
