@@ -16,6 +16,8 @@ TESTS_AT_ONCE ?= 3
 # One torch thread a process: on few cores, threads of several processes fight (and results stay the same bit for bit).
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Every process of the tests would compile all modules again, and pytest rewrite all tests (13 s each), where this is set.
+export PYTHONDONTWRITEBYTECODE :=
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 

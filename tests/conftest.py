@@ -1,10 +1,13 @@
 """Fixtures for tests in several folders, and the order of tests."""
 
+import gc
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
@@ -20,8 +23,12 @@ absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 # Deadlines of single examples fail on a busy machine and say nothing about the code.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Each run draws other examples.
+settings.register_profile("tests", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+# Imports and collected tests stay until the end, so that collections of garbage while they are made find nothing (2.5 of 17 s).
+gc.disable()
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +51,12 @@ SECONDS = {
     "tuning_kill": 135, "interrupts": 130, "real_pools": 100, "scoring_kill": 90, "wheel": 60,
 }  # fmt: skip
 EVIDENCE = ("benchmarks", "evidence")  # folders of programs that measure; their own tests are counted apart
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for doctests in no file of the tests, because this imports every program among them."""
+    return [one for one in (yield) if not isinstance(one, DoctestModule)]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -69,6 +82,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: -max((SECONDS.get(one.args[0], 0) for one in item.iter_markers("xdist_group")), default=0)
     )
+
+
+def pytest_collection_finish() -> None:
+    """Exclude everything that was imported and collected from later collections of garbage (0.5 s each before)."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,7 +17,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import factory
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
-from taskdiv_assets.orchestration.produce import in_contract_order
+from taskdiv_assets.orchestration.produce import in_contract_order, prepared
 from taskdiv_assets.storage.store import Store
 
 
@@ -50,8 +50,9 @@ def make_unit(experiment: Experiment, store: Store, unit: Unit) -> None:
     lineage = REGISTRY.look(experiment, store)
     if lineage.is_fresh(unit):
         return
-    asset, expected = REGISTRY[unit.asset], lineage.expect(unit)
-    product = asset.make(Work(experiment, store, lineage, unit, expected, str))
+    asset = REGISTRY[unit.asset]
+    work = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), str), asset)
+    product, expected = asset.make(work), work.expected
     for path, content in product.files.items():
         store.put(content, *path.split("/"))
     footer = Footer(

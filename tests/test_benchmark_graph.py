@@ -26,7 +26,7 @@ from taskdiv_assets.language_model.continuation import WritingPlan
 from taskdiv_assets.services.judge_batches import known_verdicts
 from taskdiv_assets.storage import parts as stored_parts
 from tests.alpaca.chat_server import Act, completion, error, serving
-from tests.graph import Graph, failure
+from tests.graph import Graph, failure, make_unit
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("benchmark_graph")
@@ -80,9 +80,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterat
         made = Bench(home, shared_data, instance)
         instance.add_dynamic_partitions("judged_budget", ["6"])
         graph = made.variant(BBH)
-        succeed(graph.run("pool", "raw_pool", "task_labels", "annotations", "base_model"))
-        succeed(graph.run("rankings", key="random"))
-        succeed(graph.run("cells", "allocation", "adapter", key=CELL))
+        shared = [Unit(name) for name in ("raw_pool", "task_labels", "annotations", "base_model")]
+        for unit in (*shared, Unit("ranking", "random"), Unit("allocation", CELL), Unit("adapter", CELL)):
+            make_unit(graph.experiment, graph.store, unit)
         yield made
 
 

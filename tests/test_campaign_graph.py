@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from taskdiv_assets.commands.terminal import print_plan
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
-from tests.graph import Graph, failure
+from tests.graph import Graph, failure, make_unit
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("campaign_graph")
@@ -71,13 +72,27 @@ class Campaign:
         path.write_text(text.replace("MODELS", str(self.models)))
         return Graph(path, self.instance)
 
+    def make(self, graph: Graph, strategy: str = "min_margin", budgets: tuple[int, ...] = (32, 64)) -> None:
+        """Bring one strategy's lists up to date without Dagster, whose steps take seconds."""
+        for unit in self.units(strategy):
+            make_unit(graph.experiment, graph.store, unit)
+        for n, asset in product(budgets, ("allocation", "annotation_batch")):
+            make_unit(graph.experiment, graph.store, Unit(asset, f"{n}|{strategy}"))
+
     def lists(self, graph: Graph, strategy: str = "min_margin", budgets: tuple[int, ...] = (32, 64)) -> dict[int, Any]:
-        """Bring one strategy's lists up to date, and return each budget's result."""
+        """Bring one strategy's lists up to date, the allocations by Dagster, and return each budget's result."""
+        for unit in self.units(strategy):
+            make_unit(graph.experiment, graph.store, unit)
+        results = {n: ran(graph.run("cells", "allocation", key=f"{n}|{strategy}")) for n in budgets}
+        self.make(graph, strategy, budgets)
+        return results
+
+    @staticmethod
+    def units(strategy: str) -> list[Unit]:
+        """Return what the lists of a strategy are made from, in the order of the data flow."""
         needs = ["raw_pool", "task_labels", "annotations", "base_model", "confidence_table"]
-        ran(graph.run("pool", *needs, *(["prompt_embeddings"] if strategy == "k_center" else [])))
-        ran(graph.run("rankings", key=strategy))
-        cells = ("allocation", "annotation_batch")
-        return {n: ran(graph.run("cells", *cells, key=f"{n}|{strategy}")) for n in budgets}
+        embeddings = ["prompt_embeddings"] if strategy == "k_center" else []
+        return [*(Unit(name) for name in (*needs, *embeddings)), Unit("ranking", strategy)]
 
     def send_out(self, graph: Graph, budget_n: int, strategy: str = "min_margin") -> set[str]:
         """Export one list, and return the prompts it sends out."""
@@ -164,7 +179,7 @@ def campaign(empty_home: Home, models: Path) -> Iterator[Campaign]:
 @pytest.mark.full
 def test_a_raised_budget_sends_out_the_difference_and_changes_no_identity(campaign: Campaign) -> None:
     graph = campaign.graph()
-    campaign.lists(graph)
+    campaign.make(graph)
     before = ranking_identity(graph), graph.lineage().expect(Unit("allocation", "32|min_margin")).identity
     first = campaign.send_out(graph, 32)
     assert len(first) == 32
@@ -176,7 +191,7 @@ def test_a_raised_budget_sends_out_the_difference_and_changes_no_identity(campai
     assert len(second) == 32 and not first & second and first | second == chosen(graph, 64)
     # Turned on while everything is as it was: the same lists again.
     kept = campaign.graph(KEPT)
-    campaign.lists(kept)
+    campaign.make(kept)
     assert ranking_identity(kept) != before[0]
     assert (chosen(kept, 32), chosen(kept, 64)) == (first, first | second)
 
@@ -184,7 +199,7 @@ def test_a_raised_budget_sends_out_the_difference_and_changes_no_identity(campai
 @pytest.mark.full
 def test_scored_by_another_model_the_rule_counts_what_fell_outside(campaign: Campaign) -> None:
     graph = campaign.graph()
-    campaign.lists(graph)
+    campaign.make(graph)
     first = campaign.send_out(graph, 32)
     campaign.answer(graph, first)
     again = campaign.graph(scored_by(1))
@@ -207,7 +222,7 @@ def test_scored_by_another_model_the_rule_counts_what_fell_outside(campaign: Cam
 def test_labels_bought_since_the_list_was_made_are_seen_by_a_check(campaign: Campaign) -> None:
     """The stored verdict is as of publication; answers may come back after the order changed."""
     graph = campaign.graph()
-    campaign.lists(graph)
+    campaign.make(graph)
     first = campaign.send_out(graph, 32)
     again = campaign.graph(scored_by(1))
     results = campaign.lists(again)
@@ -228,7 +243,7 @@ def test_labels_bought_since_the_list_was_made_are_seen_by_a_check(campaign: Cam
 @pytest.mark.full
 def test_kept_first_nothing_falls_outside_and_the_difference_goes_out(campaign: Campaign) -> None:
     graph = campaign.graph(KEPT)
-    campaign.lists(graph)
+    campaign.make(graph)
     unkept = ranking_identity(campaign.graph())
     assert ranking_identity(graph) == unkept, "nothing is annotated: nothing changes"
     first = campaign.send_out(graph, 32)
@@ -269,13 +284,13 @@ def test_a_prompt_of_two_lists_goes_out_once_and_counts_for_both(
     two = ("strategies: [min_margin, random, k_center]", "strategies: [min_margin, random, mean_entropy]")
     graph = campaign.graph(two)
     for strategy in (*pair, "random"):
-        campaign.lists(graph, strategy, (64,))
+        campaign.make(graph, strategy, (64,))
     lists, of_random = {strategy: chosen(graph, 64, strategy) for strategy in pair}, order(graph, "random")
     assert 0 < len(lists[pair[0]] & lists[pair[1]]) < 64
     first = campaign.send_out(graph, 64, pair[0])
     if is_answered_between:
         campaign.answer(graph, first)
-        campaign.lists(graph, pair[1], (64,))
+        campaign.make(graph, pair[1], (64,))
     second = campaign.send_out(graph, 64, pair[1])
     assert (first, second) == (lists[pair[0]], lists[pair[1]] - first)
     campaign.answer(graph, first | second)
@@ -295,7 +310,7 @@ def test_a_prompt_of_two_lists_goes_out_once_and_counts_for_both(
         assert kept.checks(campaign.lists(kept, strategy, (64,))[64])["allocation", RULE].passed
         assert chosen(kept, 64, strategy) == lists[strategy]
         assert campaign.send_out(kept, 64, strategy) == set(), "labels are bought a second time"
-    campaign.lists(kept, "random", (64,))
+    campaign.make(kept, "random", (64,))
     assert order(kept, "random") == of_random, "what others bought bends no list that never went out"
 
 
@@ -309,7 +324,7 @@ def order_without(campaign: Campaign, graph: Graph) -> list[str]:
 @pytest.mark.full
 def test_an_import_makes_the_ranking_stale_and_says_why(campaign: Campaign) -> None:
     graph = campaign.graph(KEPT)
-    campaign.lists(graph)
+    campaign.make(graph)
     campaign.answer(graph, campaign.send_out(graph, 32))
     assert graph.lineage().state(Unit("ranking", "min_margin")).status == "blocked"  # first the annotations
     ran(graph.run("pool", "annotations"))
@@ -320,15 +335,15 @@ def test_an_import_makes_the_ranking_stale_and_says_why(campaign: Campaign) -> N
 @pytest.mark.full
 def test_what_was_bought_for_one_strategy_bends_no_other(campaign: Campaign) -> None:
     graph = campaign.graph(KEPT)
-    campaign.lists(graph)
-    campaign.lists(graph, "random")
+    campaign.make(graph)
+    campaign.make(graph, "random")
     plain, lists = order(graph, "random"), ranking_identity(graph, "random")
     campaign.answer(graph, campaign.send_out(graph, 32))
-    campaign.lists(graph, "random")
+    campaign.make(graph, "random")
     assert ranking_identity(graph, "random") == lists and order(graph, "random") == plain
     own = set(plain[-3:])  # answers that no export asked for: the user's own
     campaign.answer(graph, own)
-    campaign.lists(graph, "random")
+    campaign.make(graph, "random")
     assert order(graph, "random") == [*plain[-3:], *plain[:-3]]
 
 
@@ -336,7 +351,7 @@ def test_what_was_bought_for_one_strategy_bends_no_other(campaign: Campaign) -> 
 def test_a_greedy_order_begins_with_annotated_prompts_beyond_its_depth(campaign: Campaign) -> None:
     deep = ("seeds: [0, 1]", "seeds: [0, 1]\nranking_depth: 40")
     graph = campaign.graph(deep)
-    campaign.lists(graph, "k_center", (32,))
+    campaign.make(graph, "k_center", (32,))
     plain = order(graph, "k_center")
     pool = graph.store.read_table("task_labels").table["prompt_id"].to_pylist()
     beyond = sorted(set(pool) - set(plain))[:3]
@@ -358,8 +373,7 @@ def test_cost_stands_in_the_metadata_of_a_list(campaign: Campaign) -> None:
     cost = event.asset_materialization.metadata["cost"].value
     assert cost == "32.00 EUR for 64 labels without an answer when this was made, at 0.50 EUR each"
     free = campaign.graph(("{price: 0.5, currency: EUR}", "{instructions: Answer.}"))
-    ran(free.run("rankings", key="random"))
-    ran(free.run("cells", "allocation", key="32|random"))
+    campaign.make(free, "random", (32,))
     footer = free.store.read_footer("allocation", "32|random")
     assert footer is not None and "cost" not in footer.notes
 
@@ -375,12 +389,12 @@ def planned(graph: Graph) -> str:
 @pytest.mark.full
 def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
     graph = campaign.graph(("strategies: [min_margin, random, k_center]", "strategies: [min_margin, random]"))
-    campaign.lists(graph)
+    campaign.make(graph)
     early = planned(graph)
     assert "camp: labels to buy, at 0.50 EUR each budget min_margin random" in early
     assert "32 32 (16.00 EUR) not known yet 64 64 (32.00 EUR) not known yet" in early
     assert "labels to buy: not known yet pool" not in early and "in all" not in early
-    campaign.lists(graph, "random")
+    campaign.make(graph, "random")
     first = campaign.send_out(graph, 32)
     both = len(chosen(graph, 64) | chosen(graph, 64, "random"))
     said = planned(graph)
@@ -392,7 +406,7 @@ def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
     print_plan(narrow, graph.experiment, plan(graph.experiment, graph.store))
     assert "…" not in narrow.file.getvalue()
     campaign.answer(graph, first)
-    campaign.lists(graph)
+    campaign.make(graph)
     open_n = {n: len(chosen(graph, n, "random") - first) for n in (32, 64)}
     shown = {n: f"{n} ({n / 2:.2f} EUR)" for n in (0, 32, *open_n.values())}
     assert f"32 {shown[0]} {shown[open_n[32]]} 64 {shown[32]} {shown[open_n[64]]}" in planned(graph)

@@ -26,7 +26,7 @@ from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.selection.apportionment import allocate
 from taskdiv_assets.storage import parts as stored_parts
-from tests.graph import Graph, failure
+from tests.graph import Graph, failure, make_unit
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("confidence_graph")
@@ -63,7 +63,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         for name, value in home.variables().items():
             patch.setenv(name, value)
         made = Bench(home, instance)
-        run(made.variant(), "raw_pool", "task_labels", "base_model", "base_scores")
+        graph = made.variant()
+        for name in ("raw_pool", "task_labels", "base_model", "base_scores"):
+            make_unit(graph.experiment, graph.store, Unit(name))
         yield made
 
 

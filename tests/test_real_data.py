@@ -20,10 +20,10 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     path = home.write_experiment(
         "dolly_tiny",
         ("../../../shared/data", str(shared_data)),
-        ("duplicates: keep}", "duplicates: keep, sample: 240}"),
+        ("duplicates: keep}", "duplicates: keep, sample: 96}"),
         ("max_new_tokens: 16}", "max_new_tokens: 4}"),
         ("sample: 135, max_new_tokens: 32}", "sample: 54, max_new_tokens: 4}"),
-        ("sample: 285}", "sample: 114}"),
+        ("sample: 285}", "sample: 114, few_shot: 0}"),
         ("budgets: [200, 1000, 3000, 10000]", "budgets: [8]"),
         source=EXPERIMENTS / "dolly_stories.yaml",
     )
@@ -32,7 +32,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     assert result.returncode == 0, result.stderr
     root = home.folder / "results/dolly_tiny"
     pool = pq.read_table(root / "tables/raw_pool.parquet")
-    assert pool.num_rows == 240
+    assert pool.num_rows == 96
     scores = pq.read_table(root / "tables/benchmark_scores/random/8.parquet").to_pylist()
     asked = [(row["benchmark"], row["task"]) for row in scores]
     assert len({task for name, task in asked if name == "bbh"}) == 27 and sum(name == "bbh" for name, _ in asked) == 54
@@ -82,13 +82,7 @@ annotation: {{instructions: "Two sentences, please.", price: 0.5}}
 @pytest.mark.full
 def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> None:
     home, folder = campaign, campaign.folder
-    lists = home.taskdiv("run", "own.yaml", "--until", "annotation_batch", "--workers", "1")
-    assert lists.returncode == 0, lists.stderr
-    assert not (folder / "results/own/tables/base_scores.parquet").exists()  # lists need no benchmark
-    planned = home.say("plan", "own").stdout
-    assert "labels to buy:" in planned and "in all" in planned
-
-    early = home.taskdiv("run", "own", "--budget", "3", "--strategy", "task_diversity", "--workers", "1")
+    early = home.taskdiv("run", "own.yaml", "--strategy", "task_diversity", "--workers", "1")
     assert early.returncode == 0, early.stderr
     assert "3|task_diversity waits for 3 answers" in early.stderr
     assert "next: taskdiv annotations export own --budget 3 --strategy task_diversity " in early.stdout

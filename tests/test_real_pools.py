@@ -160,12 +160,13 @@ def assert_allocations(tables: Path, strategies: list[str], budgets: list[int]) 
 
 
 @pytest.mark.timeout(1800)
-def test_every_strategy_of_the_file_over_a_sample_scored_by_a_real_model(shared_data: Path, tmp_path: Path) -> None:
-    strategies, budgets = experiment_file.load(str(SOURCE)).strategies, [300, 1000]
-    assert set(COSTS) <= set(strategies) <= set(STRATEGIES)
-    tables = run_sampled(Home(tmp_path), shared_data, 1500, strategies, budgets, workers_n=2)
+def test_strategies_of_the_file_over_a_sample_scored_by_a_real_model(shared_data: Path, tmp_path: Path) -> None:
+    listed, budgets = experiment_file.load(str(SOURCE)).strategies, [600]
+    assert set(COSTS) <= set(listed) <= set(STRATEGIES)
+    strategies = ["random", "min_margin", *COSTS]
+    tables = run_sampled(Home(tmp_path), shared_data, 900, strategies, budgets, workers_n=1)
     pool = pq.read_table(tables / "raw_pool.parquet")
-    assert pool.num_rows == 1500 and pool["response"].null_count > 0
+    assert pool.num_rows == 900 and pool["response"].null_count > 0
     assert_allocations(tables, strategies, budgets)
     scores = pq.read_table(tables / "confidence_table.parquet").to_pandas()
     by_margin = pq.read_table(tables / "ranking/weighted_task_diversity_min_margin.parquet").to_pandas()

@@ -9,8 +9,9 @@ import pytest
 import data_contracts
 from tests.data_contracts.contract_cases import CASES, Break, good, table_of
 
+# One case of each rule belongs to the fast tests.
 EACH_CASE = [
-    pytest.param(name, rule, change, id=f"{name}-{rule}-{n}")
+    pytest.param(name, rule, change, id=f"{name}-{rule}-{n}", marks=[pytest.mark.full] if n else [])
     for name, rules in CASES.items()
     for rule, changes in rules.items()
     for n, change in enumerate(changes)

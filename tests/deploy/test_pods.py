@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
@@ -24,8 +25,12 @@ from tests.deploy.kubernetes_api import Cluster, Pod
 from tests.deploy.test_kubernetes import allowed
 from tests.home import MINIATURE, Home
 
-pytest.importorskip("dagster_k8s", reason="the extra k8s is not installed")
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("pods"), pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.skipif(find_spec("dagster_k8s") is None, reason="the extra k8s is not installed"),
+    pytest.mark.cluster,
+    pytest.mark.xdist_group("pods"),
+    pytest.mark.timeout(1500),
+]
 CELL = ("--budget", "12", "--strategy", "random", "--until", "adapter", "--workers", "2")
 KILLED = "miniature__adapter"
 

@@ -87,7 +87,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SELDOM = ("Granite's experts", "routers that return two tensors")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.full] if case in SELDOM else []) for case in CASES]
+)
 def test_the_loss_that_is_reported_is_the_models_own_before_and_after(tmp_path: Path, case: str) -> None:
     from peft import PeftModel
 

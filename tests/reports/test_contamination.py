@@ -15,6 +15,8 @@ from reports import contamination_texts, results
 from reports.contamination_numbers import InList, InPool
 from tests.reports.make_results import Recipe, make_results
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SMALL: dict[str, Any] = {
     "tasks": ("copy", "flip"),
     "items_per_task": 6,

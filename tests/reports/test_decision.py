@@ -16,6 +16,8 @@ from reports.scores import ScoreSet
 from reports.statistics import Arm
 from tests.reports.make_results import Recipe, make_results
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 BUDGETS = (64, 128, 256, 512)
 TASKS = np.repeat(np.arange(12), 20)
 WORDS_MAX_N = 30

@@ -34,6 +34,8 @@ from tests import golden
 from tests.home import MINIATURE
 from tests.reports.make_results import Recipe, make_results
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SMALL = Recipe(
     tasks=("copy", "flip"), items_per_task=8, budgets=(32, 64), reader="table", full_pool_seeds=(), has_effects=False,
     strategies=("random", "min_margin", "task_diversity", "weighted_task_diversity"),

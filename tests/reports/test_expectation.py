@@ -10,6 +10,8 @@ import pytest
 from reports import analysis, expectation, provenance, results
 from tests.reports.make_results import Recipe, make_results
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 NAMES = ("random", "task_diversity", "weighted_task_diversity")
 SMALL: dict[str, Any] = {
     "tasks": ("copy", "flip"), "items_per_task": 8, "budgets": (16, 32), "strategies": NAMES, "full_pool_seeds": (),

@@ -28,6 +28,8 @@ from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_hostile import HOSTILE
 from tests.reports.test_report_page import SMALL, parsed
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 PLAIN = Campaign()
 TASKS = {"billing": 40, "shipping": 25, "account": 15, "other": 4}
 TWO = Campaign(

@@ -18,6 +18,8 @@ from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_limits import changed, every
 from tests.reports.test_report_page import parsed
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SMALL: dict[str, Any] = {"tasks": ("copy", "flip"), "items_per_task": 8, "seeds": (0, 1, 2)}
 STRATEGIES = ("random", "min_margin", "weighted_task_diversity")
 

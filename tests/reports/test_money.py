@@ -20,6 +20,8 @@ from reports.savings import Savings
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_report_page import HOSTILE, SMALL, parsed
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SAVED = Savings(0.5, 41.3, 35.07, 52.8, 32, 64, False, True, 3)
 EUROS = Money(0.5, "EUR", True, {}, ())
 

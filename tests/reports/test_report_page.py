@@ -1,6 +1,7 @@
 """The page over simulated results: complete, with missing parts, and with hostile text."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,9 @@ VARIANTS = {
     ),
 }
 
+# Of these, tests/reports/test_limits.py makes smaller pages in the fast tests, or another test needs what differs.
+SELDOM = {"two_seeds", "no_base", "no_allocations", "one_strategy", "sampled", "one_scored", "no_answers", "no_effects"}
+
 
 def parsed(html: str) -> etree._Element:
     """Parse the page strictly as XML: a stray `<` or an unclosed element fails here."""
@@ -91,13 +95,22 @@ def parsed(html: str) -> etree._Element:
     )
 
 
+class Pages(dict[str, tuple[Path, str]]):
+    """The folder and the page of each variant. A page is made when it is first needed."""
+
+    def __init__(self, new_folder: Callable[[str], Path]) -> None:
+        super().__init__()
+        self.new_folder = new_folder
+
+    def __missing__(self, name: str) -> tuple[Path, str]:
+        folder = make_results(self.new_folder(name), VARIANTS[name])
+        self[name] = folder, Path(reports.build(str(folder))).read_text(encoding="utf-8")
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
-    built = {}
-    for name, recipe in VARIANTS.items():
-        folder = make_results(tmp_path_factory.mktemp(name), recipe)
-        built[name] = folder, Path(reports.build(str(folder))).read_text(encoding="utf-8")
-    return built
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    return Pages(tmp_path_factory.mktemp)
 
 
 def is_own_file(element: Any) -> bool:
@@ -105,7 +118,9 @@ def is_own_file(element: Any) -> bool:
     return element.get("download") is not None and element.get("href", "").startswith("data:")
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] if name in SELDOM else []) for name in VARIANTS]
+)
 class TestEveryPage:
     def test_sections_come_in_order_each_with_a_heading(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
         root = parsed(pages[name][1])

@@ -18,6 +18,8 @@ from reports import results, robustness, statistics
 from reports.robustness import Check
 from tests.reports.make_results import Recipe, make_results
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 PAIR = ("weighted_task_diversity", "random")
 SMALL = Recipe(tasks=("copy", "reverse", "flip"), strategies=("random", "weighted_task_diversity"), budgets=(64, 128))
 SECTION = {

@@ -31,14 +31,14 @@ COST = st.one_of(st.integers(1, 4), st.integers(1, 1_000_000), st.integers(1, 2*
 TASKS = st.lists(st.tuples(COST, st.integers(0, 12)), min_size=1, max_size=10)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(TASKS, st.integers(0, 130))
 def test_allocate_equals_a_literal_priority_queue(tasks, budget):
     costs, sizes = np.array(tasks).T
     assert allocate(costs, sizes, budget).tolist() == by_priority_queue(costs, sizes, budget)[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(TASKS)
 def test_the_full_order_takes_tasks_in_the_order_of_the_queue(tasks):
     costs, sizes = np.array(tasks).T
@@ -47,7 +47,7 @@ def test_the_full_order_takes_tasks_in_the_order_of_the_queue(tasks):
     assert codes[order].tolist() == by_priority_queue(costs, sizes, len(codes))[1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(TASKS, st.integers(0, 130), st.integers(1, 1000))
 def test_counts_sum_to_the_budget_stay_within_the_tasks_and_ignore_the_scale_of_costs(tasks, budget, factor):
     costs, sizes = np.array(tasks).T
@@ -58,7 +58,7 @@ def test_counts_sum_to_the_budget_stay_within_the_tasks_and_ignore_the_scale_of_
         assert allocate(costs * factor, sizes, budget).tolist() == counts.tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(TASKS, st.integers(0, 130), st.data())
 def test_lowering_a_cost_never_lowers_the_count(tasks, budget, data):
     costs, sizes = np.array(tasks).T
@@ -100,7 +100,7 @@ EDGE = 2**64 - 1
 EDGES = st.integers(1, EDGE) | st.sampled_from([1, 2, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**63 + 1, EDGE])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(EDGES, st.integers(0, 5)), min_size=1, max_size=5), st.integers(0, 30) | st.just(10**20))
 def test_costs_of_all_64_bits_are_shared_as_the_queue_does_or_refused(tasks, budget):
     costs, sizes = np.array([cost for cost, _ in tasks], np.uint64), np.array([size for _, size in tasks])
@@ -112,7 +112,7 @@ def test_costs_of_all_64_bits_are_shared_as_the_queue_does_or_refused(tasks, bud
         assert counts.tolist() == by_priority_queue(costs, sizes, budget)[0]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), EDGES), min_size=1, max_size=5), EDGES)
 def test_sizes_of_all_64_bits_are_shared_in_full_or_refused(tasks, budget):
     costs, sizes = np.array([cost for cost, _ in tasks]), np.array([size for _, size in tasks], np.uint64)

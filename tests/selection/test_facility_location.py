@@ -48,7 +48,7 @@ def only_nearest(similarity, ids, m):
     return kept
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(LATTICE, st.randoms(use_true_random=False), st.sampled_from([1, 2, 64]), st.sampled_from([1, 3, 64]))
 def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points, random, neighbours_n, refresh_rows):
     """However much of a gain is kept on a graph, and in whatever portions the rest is refreshed."""
@@ -61,7 +61,7 @@ def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points,
         assert rank(EXACT, pool_of(points, ids), seed=0).tolist() == brute_force(similarities_of(points), ids)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]), st.integers(0, 4))
 def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, random, m, block_cells, exact_n):
     """The first by all similarities. With as many neighbours as there are rows that is the exact greedy itself."""
@@ -106,7 +106,7 @@ def test_sparse_picks_equal_a_literal_greedy_on_a_graph_that_leaves_most_out(m):
     assert rank(facility_location(m), pool_of(points, ids), seed=0).tolist() == by_id[expected].tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(LATTICE.filter(lambda points: 3 <= len(points) <= 10), st.integers(1, 9), st.integers(1, 4))
 def test_sparse_picks_come_within_the_greedy_bound_of_the_graphs_own_best_by_enumeration(points, m, k):
     """1 - 1/e belongs to the objective that the picks are made by: the similarities that the graph counts."""
@@ -125,7 +125,7 @@ def test_sparse_picks_come_within_the_greedy_bound_of_the_graphs_own_best_by_enu
 @pytest.mark.parametrize("groups", [1, 12, 100])
 @pytest.mark.parametrize("sampled", [1, 4, 10**6], ids=["bad guess", "good guess", "no guess"])
 @pytest.mark.parametrize("keys_kept", [1, 8])
-@pytest.mark.parametrize("copies_n", [0, 200])
+@pytest.mark.parametrize("copies_n", [pytest.param(0, marks=pytest.mark.full), 200])
 def test_the_graph_holds_the_nearest_of_a_full_sort(m, groups, sampled, keys_kept, copies_n, monkeypatch):
     """In tiles of one triangle with whatever guess, thinned out on the way, or row by row."""
     monkeypatch.setattr(neighbours, "GROUPS_PER_NEIGHBOUR", groups)

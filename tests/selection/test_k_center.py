@@ -22,7 +22,7 @@ def farthest_first(points, ids, first):
     return picks
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     LATTICE, st.randoms(use_true_random=False), st.integers(0, 9), st.sampled_from([(1, 1), (2, 3), (5, 2), (999, 999)])
 )
