@@ -114,7 +114,7 @@ def golden(shared_folder: Path) -> Home:
 
 @pytest.fixture(scope="session")
 def computed(shared_folder: Path) -> Home:
-    """Return the miniature as two workers of the real command computed it on this machine. Tests must not change it."""
+    """Return one budget of the miniature, computed on this machine by two workers of the real command. Tests must not change it."""
     return compute(shared_folder / "computed")
 
 

@@ -86,10 +86,10 @@ def make(folder: Path) -> Home:
 
 
 def compute(folder: Path) -> Home:
-    """Run the whole miniature on this machine by the command, unless another test process of this run has done so."""
+    """Run one budget of the miniature on this machine by the command, unless another test process of this run has done so."""
     with once(folder) as home:
         if home is not None:
-            result = home.taskdiv("run", str(MINIATURE), "--workers", "2", timeout_s=900)
+            result = home.taskdiv("run", str(MINIATURE), "--budget", "12", "--workers", "2", timeout_s=900)
             assert result.returncode == 0, result.stderr
     return Home(folder)
 

@@ -66,7 +66,7 @@ def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(comp
     weights = root / "folders" / folder / "adapter_model.safetensors"
     kept = weights.read_bytes()
     weights.unlink()
-    stranger = root / "tables/benchmark_scores/random/24.parquet"
+    stranger = root / "tables/benchmark_scores/facility_location/12.parquet"
     pq.write_table(pq.read_table(stranger).replace_schema_metadata(None), stranger)
     assert home.say("report", "miniature").returncode == 0
     page = root / "report/index.html"
@@ -74,7 +74,7 @@ def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(comp
     checked = home.say("contracts", "check", "miniature")
     assert checked.returncode == 1
     assert "files_there" in checked.stdout and "readable" in checked.stdout
-    mended = home.taskdiv("run", "miniature", "--workers", "1")
+    mended = home.taskdiv("run", "miniature", "--budget", "12", "--workers", "1")
     assert mended.returncode == 0, mended.stderr
     assert weights.read_bytes() == kept  # trained again, and the same bytes
     assert page.read_text() != without

@@ -107,6 +107,7 @@ def test_scores_equal_a_recount_with_a_small_model(load_lab: Load, lab_texts: li
     )
 
 
+@pytest.mark.full
 def test_scores_equal_a_recount_with_a_real_model_on_50_items(shared_data: Path) -> None:
     """Dolly's first prompts; texts beyond the context of 512 tokens, and beyond a short `max_length`, are cut as in training."""
     lm = load(shared_data / "models" / "stories260K", dtype="float32", attention="sdpa")

@@ -102,6 +102,7 @@ def test_every_item_is_drawn_as_often_as_any_other() -> None:
     assert np.abs(counts - 1200).max() < 4 * math.sqrt(4000 * 0.3 * 0.7)
 
 
+@pytest.mark.full
 def test_the_standard_error_is_that_of_sampling_again_and_again() -> None:
     """Three finite tasks, a stratified sample drawn 20,000 times: the spread of the mean, and the mean of the estimates.
 

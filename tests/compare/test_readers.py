@@ -31,6 +31,7 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.mark.xdist_group("own_tasks")
+@pytest.mark.full
 def test_samples_of_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two adapters of a small model answer two tasks; means and settings are those of lm-eval's own results file."""
     import datasets

@@ -105,6 +105,7 @@ class TestCoverage:
         assert found.counts_held >= 0.94
         assert 0.6 < found.expected / found.distance < 1.8
 
+    @pytest.mark.full
     def test_a_tighter_tolerance_scores_more(self, pool):
         shares = [evidence.simulate(pool, t, draws_n=20, effects_n=5).scored for t in (0.2, 0.05, 0.01)]
         assert shares == sorted(shares) and shares[0] < 0.5 * shares[2]

@@ -41,6 +41,7 @@ def test_dolly_without_duplicates(shared_data):
     assert len(set(pool.table["prompt"].to_pylist())) == pool.table.num_rows
 
 
+@pytest.mark.full
 def test_t0_has_283_tasks_and_its_blank_answers_are_unknown(shared_data):
     pool = read_pool(Pool(reader="t0", path=str(shared_data / "t0/t0_pool.parquet")))
     assert pool.table.num_rows == 55_185
