@@ -110,6 +110,25 @@ def test_task_and_search_narrow_the_list(opened: Tab) -> None:
     assert opened.page.locator(".items-list > li").count() == 0
 
 
+def test_typed_words_stay_when_another_control_is_used_at_once(opened: Tab) -> None:
+    from playwright.sync_api import expect
+
+    word = text("question 7", 30)
+    query = field(opened, "Search (all words)")
+    query.evaluate(
+        """(query, word) => {
+            const task = document.getElementById("items-task");
+            query.value = word;
+            query.dispatchEvent(new Event("input"));
+            task.selectedIndex = 1;
+            task.dispatchEvent(new Event("change"));
+        }""",
+        word,
+    )
+    expect(query).to_have_value(word)
+    wait_for_status(opened, "1 of")
+
+
 def test_pages_show_every_item_once(opened: Tab) -> None:
     before, after = (opened.page.get_by_role("button", name=name) for name in ("Previous", "Next"))
     seen: list[str] = []
@@ -142,6 +161,29 @@ def test_a_link_opens_its_item(opened: Tab, browser: Browser, page: Path) -> Non
         other.page.evaluate("location.hash = '#item=lab.000000000000'")
         wait_for_status(other, "This page has no such")
         assert other.messages == []
+
+
+def test_a_link_keeps_the_two_answers_that_were_compared(opened: Tab, browser: Browser, page: Path) -> None:
+    field(opened, "A").select_option(label="min_margin")
+    field(opened, "B").select_option(label="weighted_task_diversity")
+    address = first(opened).get_by_role("link").evaluate("one => one.href")
+    old, *_ = address.split("&")
+    with tab(browser) as other:
+        for link, names in (
+            (address, ["min_margin", "weighted_task_diversity"]),
+            (f"{old}&a=nobody&page=1&b=__proto__&a", ["min_margin", "weighted_task_diversity"]),  # what is not known is left out
+            (f"{old}&b=random", ["min_margin", "random"]),
+        ):  # fmt: skip
+            other.page.goto(link)
+            heads = other.page.locator(".item[open] .item-sides").nth(0).locator(".item-who > bdi")
+            heads.nth(1).wait_for()
+            assert heads.all_inner_texts() == names
+        assert other.messages == []
+    with tab(browser) as older:
+        older.page.goto(old)
+        heads = older.page.locator(".item[open] .item-sides").nth(0).locator(".item-who > bdi")
+        heads.nth(1).wait_for()
+        assert heads.all_inner_texts() == ["weighted_task_diversity", "random"]
 
 
 def test_both_answers_stand_side_by_side_with_their_differences_marked(opened: Tab) -> None:

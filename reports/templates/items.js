@@ -3,7 +3,7 @@
 // This file contains no ampersand and no less-than sign, so that the page is well-formed XML.
 {
   const PAGE_N = 10, CELLS_N = 600_000; // items of a page; cells of the table that compares two answers
-  const HASH = "#item=";
+  const HASH = "#item=", CHOSEN = String.fromCharCode(38); // 38: an ampersand, before each of "a=" and "b="
   const box = document.getElementById("items");
   const words = new Intl.Segmenter("en", { granularity: "word" });
   const say = { task: -1, pattern: 0, query: "", page: 0, a: 0, b: 0 }; // what the reader chose
@@ -77,7 +77,7 @@
     let timer;
     parts.query.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = setTimeout(() => change({ query: parts.query.value }), 150);
+      timer = setTimeout(() => change({}), 150);
     });
     parts.earlier.addEventListener("click", () => turn(-1));
     parts.later.addEventListener("click", () => turn(1));
@@ -111,7 +111,7 @@
   }
 
   function change(chosen) {
-    Object.assign(say, { page: 0 }, chosen);
+    Object.assign(say, { page: 0, query: parts.query.value }, chosen);
     update();
   }
 
@@ -215,7 +215,8 @@
 
   function foot(item) {
     const { name, label, seed } = item.benchmark;
-    const link = make("a", { href: `${HASH}${encodeURIComponent(name)}.${item.key}` }, "Link to this item");
+    const compared = [["a", say.a], ["b", say.b]].map(([side, model]) => `${CHOSEN}${side}=${encodeURIComponent(data.models[model])}`);
+    const link = make("a", { href: `${HASH}${encodeURIComponent(name)}.${item.key}${compared.join("")}` }, "Link to this item");
     const copy = make("button", { type: "button", class: "item-copy" }, "Copy the link");
     copy.addEventListener("click", () => navigator.clipboard.writeText(link.href).then(() => copy.textContent = "Copied", () => copy.textContent = "Not allowed here"));
     return make("p", { class: "item-foot muted" }, make("bdi", {}, name), " · ", make("bdi", {}, label), ` · seed ${seed} · item `, make("code", {}, item.id),
@@ -269,7 +270,11 @@
     if (!location.hash.startsWith(HASH)) return;
     box.open = true;
     await load();
-    const asked = location.hash.slice(HASH.length), dot = asked.lastIndexOf(".");
+    const [asked, ...chosen] = location.hash.slice(HASH.length).split(CHOSEN), dot = asked.lastIndexOf(".");
+    for (const [side, name] of chosen.map((text) => text.split("="))) { // older links have none
+      const model = data.models.findIndex((own) => encodeURIComponent(own) === name);
+      if (["a", "b"].includes(side) ? model >= 0 : false) say[side] = model;
+    }
     const is = (item) => item.key === asked.slice(dot + 1) ? encodeURIComponent(item.benchmark.name) === asked.slice(0, dot) : false;
     if (!hits.some(is)) Object.assign(say, { task: -1, pattern: 0, query: "" });
     update();

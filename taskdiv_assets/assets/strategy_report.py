@@ -17,6 +17,7 @@ from taskdiv_assets.graph.asset import EVERYTHING, Asset, Needs, Settings
 from taskdiv_assets.graph.cells import expected as expected_cells
 from taskdiv_assets.graph.drawings import Band, bars, curves
 from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.lineage import sha256
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.storage.identity import digest
 from taskdiv_assets.storage.store import Store
@@ -31,7 +32,8 @@ def make_strategy_report(work: Work) -> Product:
     page = rendered.html.encode()
     new = {"report/results.csv": writing.as_csv(rendered.table), "report/index.html": page}
     files = {**present_report(work.store, page), **new}  # they are written in this order
-    noted = {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
+    digests = {path: sha256(content) for path, content in new.items()}
+    noted = {"files": digests, "claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
     return Product(rendered.table, {"left_out_n": len(excluded), **noted}, files=files)
 
 
@@ -149,7 +151,8 @@ ASSET = Asset(
     make=make_strategy_report,
     reads=EVERYTHING,
     recipe=strategy_report_recipe,
-    code_version=3,
+    code_version=4,  # of the page, too
+    files=("report/results.csv", "report/index.html"),
     description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. It is made from whatever is "
     "stored, and lists what is missing. Before there are scores it shows what was chosen, sent out and answered.",
     needs=Needs(1, 8, 0, "item-level scores of all cells, read once"),

@@ -115,6 +115,7 @@ class Asset:
     summary: Callable[[Mapping[str, Any]], str] | None = None  # notes of the footer -> Markdown for the UI
     prepare: Callable[[Work], bool] | None = None  # stores files that the identity depends on; True if any was new
     afterwards: Callable[[Work], None] | None = None  # updates derived files, such as model cards, for a fresh table
+    files: tuple[str, ...] = ()  # paths of files made with the table; `notes["files"]` has the SHA-256 of each
     lacks_notes: Callable[[Mapping[str, Any]], bool] | None = None  # True if the notes of a stored table are incomplete
 
     @property

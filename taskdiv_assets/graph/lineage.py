@@ -37,6 +37,10 @@ if TYPE_CHECKING:  # `registry` imports this module
 T = TypeVar("T")
 
 
+def sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
 class Lineage:
     """A cached view of an experiment's store. Each footer is read once, so a new view is needed after a file was written."""
 
@@ -110,7 +114,10 @@ class Lineage:
             version = self.registry[unit.asset].code_version
             return State("stale", f"{unit} was made from {what_changed(footer, expected, version)}")
         lost = self._lost_folder(unit, expected)
-        return State("missing", f"{unit} lost its folder {lost}") if lost else State("fresh", "")
+        if lost:
+            return State("missing", f"{unit} lost its folder {lost}")
+        other = self._other_file(unit, footer)
+        return State("stale", f"{other} is not the file that was stored with {unit}") if other else State("fresh", "")
 
     def is_fresh(self, unit: Unit) -> bool:
         return self.state(unit).status == "fresh"
@@ -124,6 +131,13 @@ class Lineage:
         kind = self.registry[unit.asset].folders
         folders = {"none": [], "own": [expected.identity], "inputs": list(expected.inputs.values())}[kind]
         return next((name for name in folders if not self._is_whole(name)), None)
+
+    def _other_file(self, unit: Unit, footer: Footer) -> str | None:
+        """Return the path of a file of the asset that is missing, or has another content than when the table was stored."""
+        paths, noted = self.registry[unit.asset].files, footer.notes.get("files")
+        digests = noted if isinstance(noted, dict) else {}
+        found = {path: self.store.get(*path.split("/")) for path in paths}
+        return next((path for path, raw in found.items() if raw is None or sha256(raw) != digests.get(path)), None)
 
     def _is_whole(self, folder: str) -> bool:
         if folder not in self._whole and self.store.is_whole(folder):

@@ -28,6 +28,7 @@ from reports.earlier.stored_reports import IDENTITY, KEPT_N, Figure, StoredRepor
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.strategy_report import present_report, remove_oldest
 from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.graph.lineage import sha256
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 from tests import golden
@@ -300,6 +301,42 @@ def test_the_report_of_the_graph_names_the_tables_that_the_page_uses(
     inputs = lineage.expect(Unit("strategy_report")).inputs
     used = {unit: identity for unit, identity in inputs.items() if IDENTITY.fullmatch(identity)}
     assert changing.identities_of(results.load(lineage.store.url, lineage.stale_units())) == used
+
+
+@pytest.mark.parametrize("path", ["report/index.html", "report/results.csv"])
+def test_a_report_with_a_file_of_another_writing_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A kill between the writing of the page and of the table leaves both of different results."""
+    golden.unpack("miniature", tmp_path)
+    monkeypatch.setenv("TASKDIV_HOME", str(tmp_path))
+    store, unit = Store("miniature"), Unit("strategy_report")
+    lineage = REGISTRY.look(experiment_file.load(str(MINIATURE)), store)
+    texts = {name: name.encode() for name in REGISTRY[unit.asset].files}
+    table = pa.table({"x": [1]})
+
+    def state(notes: dict[str, Any]) -> tuple[str, str]:
+        footer = Footer(unit.asset, identity=lineage.expect(unit).identity, notes=notes)
+        store.write_table(table, footer)
+        status, reason = lineage.again().state(unit)
+        return status, reason
+
+    for name, text in texts.items():
+        store.put(text, *name.split("/"))
+    noted = {"files": {name: sha256(text) for name, text in texts.items()}}
+    assert state(noted) == ("fresh", "")
+    said = f"{path} is not the file that was stored with strategy_report"
+    store.put(b"of results that were undone", *path.split("/"))
+    assert state(noted) == ("stale", said)
+    store.remove(*path.split("/"))
+    assert state(noted) == ("stale", said)
+    assert {state({})[0], state({"files": [path]})[0]} == {"stale"}
+
+
+def test_a_page_of_an_earlier_version_is_made_again() -> None:
+    """The page changed, so reports of version 3 are not up to date. No other table reads them, and the page is cheap."""
+    assert REGISTRY["strategy_report"].code_version == 4
+    assert all("strategy_report" not in REGISTRY.reads(name) for name in REGISTRY.order)
 
 
 KEYS = st.sampled_from(["raw_pool", "adapter/8|random", "benchmark_scores/8|random", "benchmark_scores/16|ours"])
