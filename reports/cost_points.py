@@ -139,11 +139,11 @@ def selection_times(results: Results) -> dict[str, float]:
     """
     found = {}
     for (asset, key), table in results.tables.items():
-        if asset != "ranking" or key is None or table.footer.wall_s is None:
+        if asset != "ranking" or key is None or not table.footer.wall_s:
             continue
         seeds_n = max((n for (name, _), n in results.selection_seeds_n.items() if name == key), default=1)
         sources = _sources(results.tables, table)
-        times = [None if one is None else one.footer.wall_s for one in sources.values()]
+        times = [None if one is None else one.footer.wall_s or None for one in sources.values()]
         if None not in times:
             found[key] = table.footer.wall_s / seeds_n + sum(time for time in times if time is not None)
     return found

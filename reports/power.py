@@ -161,12 +161,12 @@ class Design(NamedTuple):
 
 
 def design_of(difference: Difference) -> Design | None:
-    """Split the variance of a comparison by items and seeds; None if its arms have no two seeds in common.
+    """Split the variance of a comparison by items and seeds; None if its arms are not paired by two seeds or more.
 
     A negative estimate becomes 0. The split is exact if all tasks have the same number of items.
     """
     parts = difference.parts
-    if parts is None or len(parts.seeds) != 1:
+    if parts is None or len(parts.seeds) != 1 or difference.is_borrowed:
         return None
     items_n, seeds_n = difference.items_n, difference.seeds_n
     return Design(

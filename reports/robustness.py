@@ -114,9 +114,9 @@ def outcome(of_file: Verdict, own: Verdict) -> Outcome:
     """
     if "too few seeds to say" in (of_file, own):
         return "too few seeds to say"
-    if own == of_file:
-        return "holds"
-    return "not separable here" if own == "not separable from noise" else "does not hold"
+    if own == "not separable from noise":  # also if both verdicts are: that confirms nothing
+        return "not separable here"
+    return "holds" if own == of_file else "does not hold"
 
 
 def _table(results: Results, found: tuple[Check, ...]) -> Table:

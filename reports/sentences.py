@@ -144,10 +144,12 @@ def in_short(one: Comparison) -> str:
     """Return one or two plain sentences on a comparison, without statistics."""
     if one.verdict in ("better", "worse"):
         side = "higher" if one.verdict == "better" else "lower"
-        return f"{one.strategy} scores {abs(one.difference.estimate):.3f} {side} than {one.reference}."
+        return f"{decision.where(one)}, {one.strategy} scores {abs(one.difference.estimate):.3f} {side} than {one.reference}."
     if one.verdict == "too few seeds to say":
         return f"Too few seeds to compare {one.strategy} with {one.reference}."
-    return f"{one.strategy} is not shown to differ from {one.reference}. {decision.seen(one)}"
+    gap = one.difference
+    ends = f" It may be from {abs(gap.low):.3f} lower to {abs(gap.high):.3f} higher." if gap.low < 0 < gap.high else ""
+    return f"{one.strategy} is not shown to differ from {one.reference}.{ends}"
 
 
 def _saved_in_short(name: str, one: Savings, section: Section) -> str:
@@ -202,7 +204,10 @@ def compared(one: Comparison, section: Section) -> str:
 
 
 def _detectable(one: Comparison) -> str:
-    return f" {decision.seen(one)}" if one.verdict == "not separable from noise" else ""
+    if one.verdict != "not separable from noise":
+        return ""
+    said = decision.seen(one)
+    return f" {said[0].upper()}{said[1:]}"
 
 
 def _before(one: Comparison) -> str:

@@ -149,16 +149,37 @@ def tied_with_leader(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float =
     """
     if not arms:
         raise ValueError("no arm to compare; expected at least one")
-    means = {name: float(seed_means(arm, tasks).mean()) for name, arm in arms.items()}
-    leader, *others = sorted(arms, key=lambda name: (-means[name], name))
-    gaps = [compare(arms[leader], arms[name], tasks) for name in others]
-    pairs = tuple(
-        (name, gap, float(np.minimum(1.0, gap.p_value_cautious * len(others))))
-        for name, gap in zip(others, gaps, strict=True)
-    )
+    common = tuple(sorted(set.intersection(*(set(arm.seeds) for arm in arms.values()))))
+    means = {name: _mean(arm.at(common) if common else arm, tasks) for name, arm in arms.items()}
+    ranked = sorted(arms, key=lambda name: (-means[name], name))
+    pairs = _against(ranked, arms, tasks)
+    # Two arms are compared on the seeds that both have, which can be more than those of all arms, and may show another leader.
+    for _ in ranked:
+        ahead = [name for name, gap, p in pairs if verdict(gap, p, alpha) == "worse"]
+        if not ahead:
+            break
+        ranked = [ahead[0], *(name for name in ranked if name != ahead[0])]
+        pairs = _against(ranked, arms, tasks)
+    leader, *others = ranked
     verdicts = {name: verdict(gap, p, alpha) for name, gap, p in pairs}
     can_tell = bool(verdicts) and "too few seeds to say" not in verdicts.values()
     return Leader(leader, tuple(name for name in others if verdicts[name] != "better"), can_tell, pairs)
+
+
+def _mean(arm: Arm, tasks: IntArray) -> float:
+    return float(seed_means(arm, tasks).mean())
+
+
+def _against(
+    ranked: Sequence[str], arms: Mapping[str, Arm], tasks: IntArray
+) -> tuple[tuple[str, Difference, float], ...]:
+    """Compare the first arm with each other one. p-values are multiplied by the number of the others."""
+    leader, *others = ranked
+    gaps = [compare(arms[leader], arms[name], tasks) for name in others]
+    return tuple(
+        (name, gap, float(np.minimum(1.0, gap.p_value_cautious * len(others))))
+        for name, gap in zip(others, gaps, strict=True)
+    )
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:
