@@ -140,11 +140,12 @@ def where(one: Comparison) -> str:
     return f"At {one.budgets[0]:,} labels"
 
 
-def labels_do(one: Savings, target_n: int, reference: str) -> str:
-    """Return a sentence on the labels that do what the reference's largest budget does."""
-    them = f"{target_n:,} random ones do" if reference == FULL_POOL_STRATEGY else f"{target_n:,} of {reference} do"
+def labels_do(one: Savings, target_n: int, reference: str, name: str = "") -> str:
+    """Return a sentence on the labels of strategy `name` (default: "its") that do what the reference's largest budget does."""
+    them = f"{target_n:,} random ones" if reference == FULL_POOL_STRATEGY else f"{target_n:,} of {reference}"
     needed = words.labels_needed(one)
-    text = f"{needed} labels do what {them} (95%: at most {words.labels(one.high_n or target_n)})."
+    own = f"labels of {name}" if name else "of its labels"
+    text = f"{needed} {own} score as high as {them} (95% sure: at most {words.labels(one.high_n or target_n)})."
     return text[0].upper() + text[1:]
 
 
@@ -199,7 +200,7 @@ def _near_the_leader(section: Section, chosen: Comparison) -> tuple[str, ...]:
     at_top = _at_top(section, chosen.strategy)
     if at_top is not None and at_top.verdict == "not separable from noise":
         found.append(
-            f"At {largest_n:,} labels, it is not shown to beat {chosen.reference}: the choice matters less there."
+            f"At {largest_n:,} labels, {chosen.strategy} is not shown to beat {chosen.reference}: the choice matters less there."
         )
     return tuple(found)
 
@@ -221,7 +222,7 @@ def _always(results: Results, one: Comparison) -> tuple[str, ...]:
         if checked == robustness.NOT_TRIED
         else f"Other settings: the verdict {checked}."
     )
-    return (f"{tried}: not tried.", settings, "Another base model or another pool: this is one of each.")
+    return (f"{tried}: not tried.", settings, "Another base model or another pool: this run has one of each.")
 
 
 def _keep(results: Results, section: Section, primary: Comparison) -> Decision:

@@ -8,7 +8,7 @@ variances that fit the estimates of this run, and of the estimates of a repetiti
 so equal inputs give equal results.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -177,6 +177,14 @@ def design_of(difference: Difference) -> Design | None:
         seeds_n=seeds_n,
         items_n=items_n,
     )
+
+
+def mean_design(designs: Sequence[Design]) -> Design | None:
+    """Return the mean variances of comparisons of the same seeds and items; None if there is none."""
+    if not designs:
+        return None
+    item, seed, rest = np.mean([one[:3] for one in designs], axis=0).tolist()
+    return designs[0]._replace(item=item, seed=seed, rest=rest)
 
 
 def detectable_with(design: Design, seeds_n: int, items_n: int, *, power: float = POWER) -> float:

@@ -155,7 +155,7 @@ def in_short(one: Comparison) -> str:
 def _saved_in_short(name: str, one: Savings, section: Section) -> str:
     verdict, target_n = savings_verdict(one, section), section.savings_budget_n or 0
     if verdict == "fewer labels":
-        return decision.labels_do(one, target_n, section.reference)
+        return decision.labels_do(one, target_n, section.reference, name)
     if verdict == "not reached":
         return f"{name} does not reach the score of {section.reference} at {target_n:,} labels."
     return f"These budgets do not settle whether {name} saves labels."

@@ -222,7 +222,7 @@ class TestWhatCanBeShown:
         plans = benchmark_plans(experiment, store, 3)
         [first, advice] = power_plan.lines(experiment, plans, "", None)
         assert re.fullmatch(
-            r"to be shown with 2 seeds and \d+ items of lab: (a difference of 0\.\d{3} or more|no difference that scores can have), "
+            r"to be shown with 2 seeds and \d+ items of lab: (a difference of about 0\.\d{3} or more on average over the budgets|no difference that scores can have), "
             r"in 80% of such runs, by the variance of the demo",
             first,
         )
@@ -232,6 +232,17 @@ class TestWhatCanBeShown:
         assert least < 0.2
         needed = power_plan.lines(ten, plans, "", 0.02)[-1]
         assert re.match(r"a difference of 0\.02 needs [\d,]+ seeds with \d+ items; with 10 seeds: [\d,]+ items", needed)
+
+    def test_one_budget_has_more_noise_than_a_curve(self, store: Store) -> None:
+        ten = experiment_with().model_copy(update={"seeds": list(range(10))})
+        plans = benchmark_plans(ten, store, 3)
+        curve, single = (
+            power_plan.lines(one, plans, "", None)[0]
+            for one in (ten, ten.model_copy(update={"budgets": ten.budgets[:1]}))
+        )
+        assert "on average over the budgets" in curve and "at one budget" in single
+        first, second = (float(re.findall(r"about (0\.\d+)", said)[0]) for said in (curve, single))
+        assert first < second
 
     def test_one_seed_shows_nothing_and_one_strategy_compares_nothing(self, store: Store) -> None:
         experiment = experiment_with()

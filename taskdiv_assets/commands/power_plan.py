@@ -12,9 +12,10 @@ from taskdiv_assets.storage.store import Store
 if TYPE_CHECKING:
     from reports.power import Design
 
-# The variances of the demo's primary comparison (area of weighted_task_diversity minus random; 3 seeds, 960 items, 24 tasks):
-# item, seed, rest, as `reports.power.design_of` splits them.
+# The variances of the demo's primary comparison (weighted_task_diversity minus random; 3 seeds, 960 items, 24 tasks): item, seed,
+# rest, as `reports.power.design_of` splits them. The area under the curve over three budgets, and the mean of single budgets.
 DEMO = (0.004953, 0.00008717, 0.07012, 24, 3, 960)
+DEMO_AT_ONE_BUDGET = (0.009007, 0.0001099, 0.1307, 24, 3, 960)
 
 
 def lines(
@@ -27,7 +28,8 @@ def lines(
     """
     if len(experiment.strategies) < 2 or experiment.base_model is None or not benchmarks:
         return []
-    design, source = _design(variance_of)
+    has_curve = len(experiment.budgets) > 1
+    design, source = _design(variance_of, has_curve)
     name = experiment.primary.benchmark if experiment.primary else benchmarks[0].name
     asked_n = next((one.asked_n for one in benchmarks if one.name == name), None)
     items_n, seeds_n = asked_n or design.items_n, len(experiment.seeds)
@@ -40,7 +42,8 @@ def lines(
 
     least = detectable_with(design, seeds_n, items_n)
     known = f"by the variance of {source}"
-    size = f"a difference of {least:.3f} or more" if least < 1 else "no difference that scores can have"
+    over = "on average over the budgets" if has_curve else "at one budget"
+    size = f"a difference of about {least:.3f} or more {over}" if least < 1 else "no difference that scores can have"
     found = [f"to be shown with {seeds_n} seeds and {items}: {size}, in 80% of such runs, {known}"]
     if not variance_of:
         found.append("  another pool or model has another variance; name a scored experiment with --variance-of")
@@ -58,11 +61,12 @@ def _needed(design: Design, difference: float | None, seeds_n: int, items_n: int
     return [f"a difference of {difference:g} needs {seeds} with {items_n:,} items; with {seeds_n} seeds: {items}"]
 
 
-def _design(variance_of: str) -> tuple[Design, str]:
-    from reports.power import Design, design_of
+def _design(variance_of: str, has_curve: bool) -> tuple[Design, str]:
+    """Return the variances for an area under the curve or, without a curve, for single budgets, and their source."""
+    from reports.power import Design, design_of, mean_design
 
     if not variance_of:
-        return Design(*DEMO), "the demo"
+        return Design(*(DEMO if has_curve else DEMO_AT_ONE_BUDGET)), "the demo"
     from reports import analysis, results
 
     store = Store(variance_of)
@@ -74,6 +78,12 @@ def _design(variance_of: str) -> tuple[Design, str]:
         ) from None
     primary = sections[0].primary if sections else None
     design = None if primary is None else design_of(primary.difference)
+    if design is not None and primary is not None and not has_curve:
+        pair = (primary.strategy, primary.reference)
+        of_budgets = [
+            design_of(one.difference) for one in sections[0].by_budget if (one.strategy, one.reference) == pair
+        ]
+        design = mean_design([one for one in of_budgets if one is not None])
     if design is None:
         raise ValueError(
             f"--variance-of {variance_of}: its primary comparison is not scored with two or more common seeds; "

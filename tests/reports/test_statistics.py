@@ -283,6 +283,18 @@ def test_nobody_is_crowned_inside_overlapping_intervals() -> None:
     assert not alone.can_tell and not alone.is_single
 
 
+def test_the_leader_is_found_on_the_seeds_that_all_have() -> None:
+    """By all its seeds, `a` has the higher mean; on the seeds that both have, `b` is clearly better."""
+    generator = np.random.default_rng(4)
+    tasks = np.repeat(np.arange(4), 30)
+    base = generator.normal(0.5, 0.05, (7, 120))
+    a = Arm(base + np.array([0.4, 0.4, 0.4, 0, 0, 0, 0])[:, None], tuple(range(7)))
+    b = Arm(base[3:] + 0.1 + generator.normal(0, 0.02, (4, 120)), (3, 4, 5, 6))
+    assert a.scores.mean() > b.scores.mean()
+    leader = statistics.tied_with_leader({"a": a, "b": b}, tasks)
+    assert leader.name == "b" and leader.is_single
+
+
 def test_a_learning_curve_is_the_mean_at_each_budget_cut_to_scores() -> None:
     arms, tasks = straight_curve({256: 0.999, 128: 0.5}, noise=0.2)
     points = statistics.learning_curve(arms, tasks)
