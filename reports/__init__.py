@@ -62,18 +62,14 @@ def build(
     footer: Mapping[str, object] | None = None,
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
-    *,
-    has_figures: bool = False,
 ) -> str:
     """Render the report, write its files, and return the path of index.html, which is written last.
 
-    The other files are results.parquet, results.csv and, with `has_figures`, each figure in `figures/` as SVG and PNG. All files
-    are written to the folder `out_dir` (default: `<results_dir>/report`). If given, `footer` is stored in the metadata of
-    results.parquet under the key `taskdiv`. `render` describes the other arguments.
+    The other files are results.parquet and results.csv; the figures' own files are not written. All files are written to the
+    folder `out_dir` (default: `<results_dir>/report`). If given, `footer` is stored in the metadata of results.parquet under the
+    key `taskdiv`. `render` describes the other arguments.
     """
     from reports import writing
 
-    rendered = render(str(results_dir), excluded, reference)
-    if not has_figures:
-        rendered = rendered._replace(pictures=())
+    rendered = render(str(results_dir), excluded, reference)._replace(pictures=())
     return writing.write(rendered, str(out_dir or f"{str(results_dir).rstrip('/')}/report"), footer)

@@ -91,7 +91,10 @@ def as_csv(table: pa.Table) -> bytes:
 
 
 def put(fs: Any, path: str, raw: bytes) -> None:
-    """Write a file. On a local disk, write a temporary file and rename it, so that readers never see half a file."""
+    """Write a file. On a local disk, write a temporary file and rename it, so that readers never see half a file.
+
+    Raise OSError with the file's path: the system names only the temporary file, or no file at all if the disk is full.
+    """
     if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
         fs.pipe_file(path, raw)
         return
@@ -99,5 +102,7 @@ def put(fs: Any, path: str, raw: bytes) -> None:
     try:
         beside.write_bytes(raw)
         beside.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
     finally:
         beside.unlink(missing_ok=True)

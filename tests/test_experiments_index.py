@@ -121,6 +121,7 @@ def test_the_command_writes_a_page_with_the_named_experiments_in_their_order(hom
     ("options", "said"),
     [
         (["demo", "mine"], "several experiments need --together"),
+        (["demo", "demo"], "name each experiment once"),
         (["demo", "--together", "--format", "pdf"], "--together takes no --format"),
         (["demo", "--together", "--reference", "random"], "--together takes no --reference"),
     ],

@@ -8,12 +8,16 @@ import pickle
 import sqlite3
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pytest
 import sqlalchemy
 import typer
+from typer.testing import CliRunner
 
-from taskdiv_assets.commands import consoles, worker_process, workers
+from reports import writing
+from taskdiv_assets.cli import app
+from taskdiv_assets.commands import consoles, output_folder, worker_process, workers
 from taskdiv_assets.orchestration import instance, troubles
 from taskdiv_assets.storage import files, room
 from taskdiv_assets.storage.store import Store
@@ -223,3 +227,40 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_half(tmp_path: Path, m
             write()
         assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["a"]
     assert store.get("a") == b"old"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_page_that_cannot_be_written_is_named_with_another_output(
+    empty_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "out" / "results.csv"
+    path.parent.mkdir()
+
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    local = fsspec.filesystem("file")
+    with pytest.raises(OSError, match=r"results\.csv") as caught:
+        writing.put(local, str(path), b"x")
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    assert (troubles.sentence(caught.value) or "").startswith(str(path))
+    with pytest.raises(ValueError, match=r"choose another --output$") as said, output_folder.writing_output("out"):
+        writing.put(local, str(path), b"x")
+    assert troubles.sentence(said.value) is None and f"{path} cannot be written ({os.strerror(number)})" in str(
+        said.value
+    )
+    with pytest.raises(OSError, match=r"results\.csv"), output_folder.writing_output(""):
+        writing.put(local, str(path), b"x")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused_before_anything_is_made(empty_home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "afile"
+    file.touch()
+    for output in (file, file / "below"):
+        result = CliRunner().invoke(app, ["report", "demo", "--output", str(output)])
+        assert result.exit_code == 2
+        assert f"{file} is a file, not a folder; choose another --output" in result.stderr.replace("\n", "")
+    output_folder.check_output(str(tmp_path / "new" / "folder"))
+    output_folder.check_output("memory://x")

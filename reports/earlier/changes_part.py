@@ -58,7 +58,7 @@ def since_section(results: Results) -> SinceSection:
         _verdicts(changes),
         *_unreadable(changes.unreadable),
     )
-    kept = f"The newest {KEPT_N} earlier reports are kept; older ones are removed. The page of the last report:"
+    kept = f"The newest {KEPT_N} earlier reports are kept; older ones are removed. In the experiment's folder, the last one is"
     kept_in = "/".join((*FOLDER, last.name, "index.html"))
     causes = tuple(_cause(one) for one in changes.remade) or (OTHER_CAUSE,)
     return SinceSection(lead, _flipped(changes.flipped), _moved(changes.moved), causes, kept, kept_in)

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 import reports
+from reports import writing
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import page_pdf, together_page
 from taskdiv_assets.commands.consoles import fail, note, plain_errors, quietly, say
 from taskdiv_assets.commands.opening import EXPERIMENTS, open_experiment
+from taskdiv_assets.commands.output_folder import check_output, writing_output
 from taskdiv_assets.commands.workers import Task, execute
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.orchestration import instance
@@ -40,6 +42,7 @@ def report(
     Example: taskdiv report demo mine --together
     """
     with plain_errors():
+        check_output(output)
         if together:
             others = [*(["--reference"] if reference else []), *(["--format"] if file_format != "html" else [])]
             say(f"page: {together_page.write(experiments, output, others)}")
@@ -53,9 +56,7 @@ def report(
             raise ValueError("--reference needs --output: the stored report has the reference of the experiment file")
         browser = page_pdf.browser_for(file_format)
         if output:
-            stale = REGISTRY.look(chosen, store).stale_units()
-            path = reports.build(store.url, output, excluded=stale, reference=reference, has_figures=True)
-            say(f"report: {path}")
+            say(f"report: {_write(chosen, store, output, reference)}")
         else:
             quietly()
             with instance.open_instance():
@@ -64,7 +65,16 @@ def report(
                 fail(outcome.message, code=1)
             say_where(chosen)
         if browser:
-            say(f"pdf: {page_pdf.write(output or store.locate('report'), browser, chosen.name, output)}")
+            with writing_output(output):
+                path = page_pdf.write(output or store.locate("report"), browser, chosen.name, output)
+            say(f"pdf: {path}")
+
+
+def _write(experiment: Experiment, store: Store, output: str, reference: str) -> str:
+    """Write the report and its figures into the folder `output`, and return the path of the page."""
+    rendered = reports.render(store.url, REGISTRY.look(experiment, store).stale_units(), reference)
+    with writing_output(output):
+        return writing.write(rendered, output)
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:

@@ -12,6 +12,7 @@ from reports.together.summary import BROKEN, Summary
 from taskdiv_assets.assets.experiments_index import FOLDER, summary_of
 from taskdiv_assets.commands.consoles import note
 from taskdiv_assets.commands.opening import open_experiment
+from taskdiv_assets.commands.output_folder import writing_output
 from taskdiv_assets.storage.files import Files
 from taskdiv_assets.storage.store import home
 
@@ -31,12 +32,15 @@ def write(sources: Sequence[str], output: str, other_options: Sequence[str] = ()
     note(*(f"note: {one.name}: {one.problems[0]}" for one in summaries if one.state == BROKEN))
     files = Files(output_folder(output) if output else f"{url}/{FOLDER}/{OWN}")
     page = index_page.render(summaries, address_of_home(url, files) if output else "../..")
-    files.put(page.encode(), "index.html")
+    with writing_output(output):
+        files.put(page.encode(), "index.html")
     return files.locate("index.html")
 
 
 def only_one(sources: Sequence[str]) -> str:
     """Return the only name of an experiment. Raise ValueError if there are several."""
+    if len(sources) > len(set(sources)):
+        raise ValueError("name each experiment once")
     if len(sources) > 1:
         raise ValueError("several experiments need --together; without it, name one")
     return sources[0]
