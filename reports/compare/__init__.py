@@ -16,7 +16,8 @@ class Compared(NamedTuple):
 def compare(arguments: Sequence[str], out_dir: str, *, metric: str = "", reference: str = "") -> Compared:
     """Read systems, compare them, and write index.html, results.csv, results.parquet and the figures to the folder `out_dir`.
 
-    Nothing is written if a file is not valid. Each file is written atomically, the page last.
+    Nothing is written if a file is not valid, or if a file would be replaced that is read or that no comparison wrote.
+    Each file is written atomically, the page last.
 
     Args:
         arguments: PATH or NAME=PATH of each system (see `score_sources.read_all`).
@@ -26,11 +27,20 @@ def compare(arguments: Sequence[str], out_dir: str, *, metric: str = "", referen
 
     Raises:
         FileNotFoundError: a path does not exist.
-        ValueError: the files are not valid, or cannot be compared.
+        ValueError: the files are not valid or cannot be compared, or the folder has other files with the names of the outputs.
     """
     from reports import Rendered, writing
-    from reports.compare import common_items, compare_numbers, compare_page, compare_sentences, score_sources, versus
+    from reports.compare import (
+        common_items,
+        compare_numbers,
+        compare_page,
+        compare_sentences,
+        output_folder,
+        score_sources,
+        versus,
+    )
 
+    output_folder.check(out_dir, score_sources.paths(arguments))
     found = versus.versus(common_items.join(score_sources.read_all(arguments), metric, reference))
     claims = [claim._asdict() for claim in compare_sentences.claims(found)]
     table = compare_numbers.results_table(found)

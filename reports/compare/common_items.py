@@ -13,20 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from reports import words
-from reports.compare.metric_choice import Choice, Scores, choose, scores_of
+from reports.compare import item_findings, metric_findings
+from reports.compare.metric_choice import Scores, choose, scores_of
+from reports.compare.metric_findings import SHOWN_N, Finding, listed
 from reports.compare.systems import Item, System
 from reports.scores import ScoreSet, score_sets
 from reports.statistics import Arm
 
 ARM_N = 1  # `scores` stores arms by name and budget. Systems have no budget; 0 would mark the base model
-SHOWN_N = 4  # names in one sentence
-
-
-class Finding(NamedTuple):
-    """Something about the files that a reader must know: a few words, and a sentence."""
-
-    title: str
-    text: str
 
 
 class Joined(NamedTuple):
@@ -59,67 +53,39 @@ def join(systems: Sequence[System], metric: str = "", reference: str = "") -> Jo
         raise ValueError(f"no system is called {reference!r}; expected {words.listing(names, 'or')}")
     choice = choose(systems, metric)
     tasks = set(choice.of_task)
-    findings = _tasks_left_out(set(choice.left_out)) + _several_metrics(choice)
+    findings = _tasks_left_out(set(choice.left_out)) + metric_findings.several(choice)
     of = {system.name: scores_of(system, choice) for system in systems}
     runs = {name: _runs(name, own, findings) for name, own in of.items()}
     items = {name: _items(own, runs[name]) for name, own in of.items()}
     common = _same_items(systems, items, findings)
     if not common:
-        raise ValueError(_nothing_in_common(systems, of, findings))
-    flipped = {task for task in tasks for system in systems if _is_lower_better(system, task, choice)}
-    findings += _other_prompts(systems, common) + _other_settings(systems, tasks) + _lower(flipped, choice)
+        raise ValueError(item_findings.why_nothing(of, items) or _nothing_in_common(systems, of, findings))
+    findings += metric_findings.of_tables(systems, choice, bool(metric))
+    findings += _other_prompts(systems, common) + _other_settings(systems, tasks)
+    findings += metric_findings.flipped(systems, choice)
     findings += [Finding("about the files", note) for system in systems for note in system.notes]
-    scores, arms = _arms(systems, of, runs, common, flipped, choice.label)
+    flipped = metric_findings.lower_is_better(systems, choice)
+    of = {one.name: of[one.name] if one.is_table else _turned(of[one.name], flipped) for one in systems}
+    scores, arms = _arms(systems, of, runs, common, choice.label)
     every_once = all(len(own) == 1 for own in runs.values())
     if every_once:
         arms = {name: Arm(arm.scores) for name, arm in arms.items()}
-    findings = [*_same_content(systems, arms), *_run_counts(runs), *_left_out(of, items, common), *findings]
+    means = {name: _means(of[name], runs[name], items[name]) for name in of}
+    unused = item_findings.left_out(of, items, common, means) + item_findings.small_tasks(of, common)
+    said = _same_content(systems, arms) + _run_counts(runs) + item_findings.unshared_runs(arms)
     kept_n = {name: len(own) for name, own in items.items()}
     others = reference or systems[0].name, choice.label, scores, arms, runs, kept_n
-    return Joined(tuple(systems), *others, tuple(findings), choice.others)
-
-
-# --- metrics and tasks ------------------------------------------------------------------------------------------------
-
-
-def _is_lower_better(system: System, task: str, choice: Choice) -> bool:
-    return choice.of_task[task].split(",")[0] in system.tasks[task].lower_is_better
-
-
-def _lower(flipped: set[str], choice: Choice) -> list[Finding]:
-    if not flipped:
-        return []
-    where = _listed(flipped, "task")
-    metric = words.listing(sorted({choice.of_task[task] for task in flipped}), most_n=SHOWN_N)
-    text = f"A lower {metric} is better in {where}. The comparison uses 1 − {metric} there, so that more is better."
-    return [Finding("lower is better", text)]
-
-
-def _several_metrics(choice: Choice) -> list[Finding]:
-    of_metric: dict[str, set[str]] = {}
-    for task, metric in choice.of_task.items():
-        of_metric.setdefault(metric, set()).add(task)
-    if len(of_metric) < 2:
-        return []
-    each = words.listing(
-        [f"{metric} in {_listed(tasks, 'task')}" for metric, tasks in of_metric.items()], most_n=SHOWN_N
-    )
-    return [Finding("several metrics", f"Each task counts with the first metric that all systems have: {each}.")]
+    return Joined(tuple(systems), *others, (*unused, *said, *findings), choice.others)
 
 
 # --- runs and items ---------------------------------------------------------------------------------------------------
-
-
-def _listed(names: set[str], noun: str) -> str:
-    plural = "" if len(names) == 1 else "s"
-    return f"the {noun}{plural} {words.listing([words.clean(name, 40) for name in sorted(names)], most_n=SHOWN_N)}"
 
 
 def _tasks_left_out(tasks: set[str]) -> list[Finding]:
     if not tasks:
         return []
     they = "It is" if len(tasks) == 1 else "They are"
-    text = f"Not every system has scores from 0 to 1 of the wanted metric in {_listed(tasks, 'task')}. {they} left out."
+    text = f"Not every system has scores from 0 to 1 of the wanted metric in {listed(tasks, 'task')}. {they} left out."
     return [Finding(f"{words.count(len(tasks), 'task')} left out", text)]
 
 
@@ -149,6 +115,16 @@ def _items(own: Scores, runs: tuple[int, ...]) -> set[Item]:
     return {item for item, count in known.items() if count == len(runs)}
 
 
+def _means(own: Scores, runs: tuple[int, ...], items: set[Item]) -> dict[Item, float]:
+    """Return the mean over `runs` of each of `items`."""
+    return {(task, item): sum(own[task, item, run] for run in runs) / len(runs) for task, item in items}
+
+
+def _turned(own: Scores, flipped: set[str]) -> Scores:
+    """Return 1 − score in the tasks `flipped`, so that more is better."""
+    return {key: 1 - score if key[0] in flipped else score for key, score in own.items()} if flipped else own
+
+
 def _same_items(systems: Sequence[System], items: Mapping[str, set[Item]], findings: list[Finding]) -> set[Item]:
     """Return the items that all systems have with one question and one right answer, and add findings on the others."""
     common = set.intersection(*items.values())
@@ -158,15 +134,19 @@ def _same_items(systems: Sequence[System], items: Mapping[str, set[Item]], findi
             common = common - other
             text = (
                 f"{words.count(len(other), 'item')} {'has' if len(other) == 1 else 'have'} {what} under the same id in another "
-                f"system ({_listed({task for task, _ in other}, 'task')}): left out."
+                f"system ({listed({task for task, _ in other}, 'task')}): left out."
             )
             findings.append(Finding(what, text))
     return common
 
 
 def _differs(systems: Sequence[System], item: Item, field: str) -> bool:
-    hashes = (system.hashes.get(item) for system in systems)
-    return len({getattr(one, field) for one in hashes if one is not None} - {""}) > 1
+    """Return whether two systems of one form of files have different hashes. Each program hashes something else."""
+    of_form: dict[str, set[str]] = {}
+    for system in systems:
+        if (own := system.hashes.get(item)) is not None:
+            of_form.setdefault(system.form, set()).add(getattr(own, field))
+    return any(len(own - {""}) > 1 for own in of_form.values())
 
 
 def _nothing_in_common(systems: Sequence[System], of: Mapping[str, Scores], findings: Sequence[Finding]) -> str:
@@ -179,20 +159,6 @@ def _nothing_in_common(systems: Sequence[System], of: Mapping[str, Scores], find
     return f"the systems have no item in common: {'; '.join(examples)}. Items are matched by task and id. {reasons}".strip()
 
 
-def _left_out(of: Mapping[str, Scores], items: Mapping[str, set[Item]], common: set[Item]) -> list[Finding]:
-    if all(own == common for own in items.values()):
-        return []
-    counts = words.listing([f"{name} {len(own):,}" for name, own in items.items()], most_n=6)
-    empty_n = sum(score != score for own in of.values() for score in own.values())
-    empty = (
-        f" {words.count(empty_n, 'score')} {'is' if empty_n == 1 else 'are'} missing or not finite." if empty_n else ""
-    )
-    used = words.count(len(common), "item")
-    text = f"The comparison uses the {used} that all systems share. With a score in each run: {counts}.{empty}"
-    most = max(len(own) for own in items.values())
-    return [Finding(f"{words.count(most - len(common), 'item')} left out", text)]
-
-
 # --- differences that stay ---------------------------------------------------------------------------------------------
 
 
@@ -202,7 +168,7 @@ def _other_prompts(systems: Sequence[System], common: set[Item]) -> list[Finding
         return []
     text = (
         f"{len(other):,} of {words.count(len(common), 'item')} were asked with different prompts "
-        f"({_listed({task for task, _ in other}, 'task')}). A difference can come from the prompts instead of the models."
+        f"({listed({task for task, _ in other}, 'task')}). A difference can come from the prompts instead of the models."
     )
     return [Finding("different prompts", text)]
 
@@ -243,9 +209,8 @@ def _same_content(systems: Sequence[System], arms: Mapping[str, Arm]) -> list[Fi
         )
         found.append(Finding("same files", text))
     if same_scores:
-        text = (
-            f"The same score on every item: {words.listing(same_scores, most_n=SHOWN_N)}. Are these different systems?"
-        )
+        each = words.listing(same_scores, most_n=SHOWN_N)
+        text = f"The same score on every item that is compared: {each}. Are these different systems?"
         found.append(Finding("identical scores", text))
     return found
 
@@ -258,7 +223,8 @@ def _run_counts(runs: Mapping[str, tuple[int, ...]]) -> list[Finding]:
     if once:
         text = (
             f"{words.listing(once)} {'was' if len(once) == 1 else 'were'} run once and others several times: a single run is "
-            "assumed to vary as the runs of the other system do. Two single runs get no verdict."
+            "assumed to vary as the runs of the other system do. Two single runs get no verdict here: compare them without "
+            "the other systems to get one about these two runs."
         )
         return [Finding("unequal numbers of runs", text)]
     return []
@@ -272,7 +238,6 @@ def _arms(
     of: Mapping[str, Scores],
     runs: Mapping[str, tuple[int, ...]],
     common: set[Item],
-    flipped: set[str],
     metric: str,
 ) -> tuple[ScoreSet, dict[str, Arm]]:
     """Return the scores of all systems on the items `common`.
@@ -290,7 +255,7 @@ def _arms(
             "task": pa.array([task for task, _, _ in keys], pa.string()),
             "item_id": pa.array([item for _, item, _ in keys], pa.string()),
             "metric": pa.array([metric] * len(keys), pa.string()),
-            "score": pa.array([1 - own[key] if key[0] in flipped else own[key] for key in keys], pa.float64()),
+            "score": pa.array([own[key] for key in keys], pa.float64()),
         }
         tables.append(((name, ARM_N), pa.table(columns)))
     (scores,) = score_sets(tables)

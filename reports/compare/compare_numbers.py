@@ -27,5 +27,10 @@ def results_table(found: Versus) -> pa.Table:
     for other, gap, p_adjusted in found.leader.pairs:
         made = numbers.of_difference("pair", scores, found.leader.name, other, ARM_N, gap)
         rows.append(numbers.compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "leader"))
-    table = numbers.as_table(rows).drop_columns(list(LEFT_OUT))
+    return renamed(numbers.as_table(rows))
+
+
+def renamed(table: pa.Table) -> pa.Table:
+    """Return the report's table with the columns of a comparison."""
+    table = table.drop_columns(list(LEFT_OUT))
     return table.rename_columns([NAMES.get(name, name) for name in table.column_names])

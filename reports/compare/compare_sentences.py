@@ -4,7 +4,7 @@ import math
 
 from reports import words
 from reports.analysis import Comparison
-from reports.compare.common_items import SHOWN_N
+from reports.compare.metric_findings import SHOWN_N
 from reports.compare.versus import Versus
 from reports.sentences import Claim
 from reports.statistics import Difference, equivalence
@@ -29,7 +29,7 @@ def compared(found: Versus, one: Comparison) -> str:
     """Return sentences on one comparison: the difference, its interval, and what the comparison could have shown."""
     gap = one.difference
     if gap.is_identical:
-        return f"{one.strategy} and {one.reference} have the same score on every item ({basis(gap)})."
+        return f"{one.strategy} and {one.reference} have the same score on every item that is compared ({basis(gap)})."
     side = "above" if gap.estimate >= 0 else "below"
     adjusted = "Holm-adjusted " if len(found.comparisons) > 1 else ""
     has_p = one.p_adjusted is not None and math.isfinite(one.p_adjusted)

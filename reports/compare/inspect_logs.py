@@ -97,8 +97,15 @@ def _read_samples(file: Path, task: str, log: dict[str, Any], system: System) ->
                 )
             else:
                 system.add(task, str(item), metric, epoch, score, where)
-        asked, target = _hash([own.get("input"), own.get("choices")]), _hash(own.get("target"))
-        system.hashes[task, str(item)] = Hashes("", asked, target)
+        asked, target = _hash([_question(own.get("input")), own.get("choices")]), _hash(own.get("target"))
+        system.hashes[task, str(item)] = Hashes(question=asked, target=target)
+
+
+def _question(asked: Any) -> Any:
+    """Return the input of a sample without what differs from log to log, such as the ids of messages."""
+    if not isinstance(asked, list):
+        return asked
+    return [[mapping(message).get(key) for key in ("role", "content")] for message in asked]
 
 
 def _values(scores: Any) -> Iterator[tuple[str, Any]]:

@@ -97,3 +97,4 @@ def _read_results(file: Path, task: str, date: str, system: System) -> None:
     own.settings |= {name: text(value) for name, value in settings.items() if text(value)}
     higher = mapping(mapping(found.get("higher_is_better")).get(task))
     own.lower_is_better |= {str(metric) for metric, is_better in higher.items() if is_better is False}
+    own.higher_is_better |= {str(metric) for metric, is_better in higher.items() if is_better is True}

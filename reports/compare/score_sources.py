@@ -1,10 +1,11 @@
 """The arguments of `taskdiv compare`: paths, each with a name or without, and the reader of each."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from reports.compare import inspect_logs, lm_eval_samples, score_tables
-from reports.compare.bounded_files import found_below
+from reports.compare.bounded_files import found_below, json_document
 from reports.compare.systems import System
 
 SYSTEMS_MAX_N = 20
@@ -31,6 +32,11 @@ def read_all(arguments: Sequence[str]) -> list[System]:
     return systems
 
 
+def paths(arguments: Sequence[str]) -> list[Path]:
+    """Return the path of each argument."""
+    return [_name_and_path(argument)[1] for argument in arguments]
+
+
 def _read(argument: str) -> list[System]:
     name, path = _name_and_path(argument)
     if not path.exists():
@@ -45,9 +51,18 @@ def _read(argument: str) -> list[System]:
         raise ValueError(f"{path} holds logs in inspect_ai's binary format; {inspect_logs.CONVERT}")
     if path.suffix == ".jsonl" or (path.is_dir() and _has(path, lm_eval_samples.PATTERN)):
         return [lm_eval_samples.read(path, own, str(path))]
+    if _has_only_results(path):
+        raise ValueError(f"{path} has results of lm-eval without samples; run lm_eval again with --log_samples")
     if path.suffix == ".json" or (path.is_dir() and _has(path, "*.json")):
         return [inspect_logs.read(path, own, str(path))]
     raise ValueError(f"{path} has no scores that taskdiv can read; {EXPECTED}")
+
+
+def _has_only_results(path: Path) -> bool:
+    """Return whether every JSON file is named as lm-eval's results file, and the first one is no log of inspect_ai."""
+    files = found_below(path, "*.json") if path.is_dir() else [path]
+    are_named = files and all(fnmatch(file.name, "results_*.json") for file in files)
+    return bool(are_named) and "eval" not in json_document(files[0])
 
 
 def _named(system: System, name: str) -> System:

@@ -31,6 +31,7 @@ class Task:
         default_factory=dict
     )  # by name, such as "number of few-shot examples"; unknown ones are missing
     lower_is_better: set[str] = field(default_factory=set)  # names of metrics, without filters
+    higher_is_better: set[str] = field(default_factory=set)  # names of metrics, without filters
     model: str = ""
 
 

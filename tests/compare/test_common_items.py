@@ -35,8 +35,10 @@ def two(tmp_path: Path, other: list[dict[str, Any]], first: list[dict[str, Any]]
 def test_unequal_item_sets(tmp_path: Path) -> None:
     found = two(tmp_path, [sample(item, 1) for item in range(2, 12)])
     assert found.scores.task_of_item.size == 8 and found.kept_n == {"a": 10, "b": 10}
-    assert said(found)["2 items left out"].startswith(
-        "The comparison uses the 8 items that all systems share. With a score in each run: a 10 and b 10."
+    assert said(found)["4 items left out"] == (
+        "The comparison uses 8 of the 12 items of the files. Missing scores can decide a comparison. "
+        "a has no score for 2: the others score 1.00 there and 1.00 on the items in use. "
+        "b has no score for 2: the others score 0.50 there and 0.50 on the items in use."
     )
 
 
@@ -97,7 +99,7 @@ def test_the_same_files_and_the_same_scores(tmp_path: Path) -> None:
     third = write_samples(tmp_path / "c", "animals", [row | {"resps": [["x"]]} for row in rows], **facts())
     found = said(joined(*folders, third))
     assert found["same files"].startswith("Read from the same files: a and b.")
-    assert found["identical scores"].startswith("The same score on every item: a and c and b and c.")
+    assert found["identical scores"].startswith("The same score on every item that is compared: a and c and b and c.")
 
 
 def test_scores_that_are_missing_or_not_finite(tmp_path: Path) -> None:
@@ -106,7 +108,54 @@ def test_scores_that_are_missing_or_not_finite(tmp_path: Path) -> None:
     second = write_csv(tmp_path / "second.csv", [("t", item, 1) for item in range(6)])
     found = joined(first, second)
     assert found.scores.task_of_item.size == 3 and found.kept_n == {"a": 3, "b": 6}
-    assert said(found)["3 items left out"].endswith("a 3 and b 6. 3 scores are missing or not finite.")
+    assert (
+        "a has no score for 3 (3 without a finite score in each run): the others score 1.00 there"
+        in said(found)["3 items left out"]
+    )
+
+
+def test_scores_that_are_missing_where_a_system_is_low_are_said_first(tmp_path: Path) -> None:
+    first = write_csv(tmp_path / "first.csv", [("t", item, int(item >= 80)) for item in range(200)])
+    second = write_csv(tmp_path / "second.csv", [("t", item, 1 if item >= 80 else "") for item in range(200)])
+    lines = compare([f"a={first}", f"b={second}"], str(tmp_path / "out")).lines
+    assert lines[1].startswith("80 items left out: The comparison uses 120 of the 200 items of the files.")
+    assert "the others score 0.00 there and 1.00 on the items in use" in lines[1]
+    assert any("the same score on every item that is compared" in line for line in lines)
+
+
+def test_no_finite_score_in_common_names_the_cause(tmp_path: Path) -> None:
+    first = write_csv(tmp_path / "first.csv", [("t", item, "nan") for item in range(4)])
+    second = write_csv(tmp_path / "second.csv", [("t", item, 1) for item in range(4)])
+    with pytest.raises(ValueError, match=r"4 items in common, but none has a finite score .* \(a lacks one for 4\)"):
+        joined(first, second)
+    rows = [("t", item, 1, seed) for item in range(4) for seed in (0, 1) if (item < 2) == (seed == 0)]
+    runs = write_csv(tmp_path / "runs.csv", rows, "task,item,score,seed")
+    with pytest.raises(ValueError, match=r"\(a lacks one for 4\); add the missing scores, or remove the runs"):
+        joined(runs, second)
+
+
+def test_tasks_with_few_or_no_common_items(tmp_path: Path) -> None:
+    rows = {name: [("a", item, 1) for item in range(500)] for name in "xy"}
+    rows["x"] += [("b", item, 1) for item in range(500)] + [("c", 0, 1)]
+    rows["y"] += [("b", 0, 0), ("c", 1, 1)]
+    found = joined(*(write_csv(tmp_path / f"{name}.csv", own) for name, own in rows.items()))
+    assert said(found)["1 task with few common items"] == (
+        "Few common items: b (1 of 500). Each of the 2 tasks has the same weight, however few items it has."
+    )
+    assert said(found)["1 task without common items"] == "No item is in common in the task c. It is left out."
+
+
+def test_runs_that_only_one_system_has(tmp_path: Path) -> None:
+    paths = [
+        write_csv(
+            tmp_path / f"{name}.csv", [("t", i, i % 2, s) for i in range(6) for s in seeds], "task,item,score,seed"
+        )
+        for name, seeds in (("a", range(5)), ("b", range(3, 9)))
+    ]
+    assert said(joined(*paths))["runs without a partner"] == (
+        "3 of 5 runs of a are not used in the difference from b and 4 of 6 runs of b are not used in the difference from a, "
+        "because the other system has no such runs."
+    )
 
 
 def test_runs_and_tasks_that_not_all_have(tmp_path: Path) -> None:
@@ -153,7 +202,25 @@ def test_the_metric_of_each_task(tmp_path: Path) -> None:
 def test_a_table_can_be_compared_with_samples(tmp_path: Path) -> None:
     folder = write_samples(tmp_path / "a", "animals", [sample(item, item % 2) for item in range(10)], **facts())
     table = write_csv(tmp_path / "other.csv", [("animals", item, 1) for item in range(10)])
-    assert versus(joined(folder, table)).comparisons[0].difference.estimate == 0.5
+    found = joined(folder, table)
+    assert versus(found).comparisons[0].difference.estimate == 0.5
+    assert said(found)["metric of a table"] == "The score of b is taken as acc. More is better in a table."
+
+
+@pytest.mark.parametrize("results", [{}, facts(metric="loss", higher_is_better={"animals": {"loss": False}})])
+def test_a_table_beside_an_unclear_or_lower_metric_is_never_turned(tmp_path: Path, results: dict[str, Any]) -> None:
+    rows = [sample(item, 0, metrics=["loss"], loss=0.25) for item in range(10)]
+    folder = write_samples(tmp_path / "a", "animals", rows, **results)
+    table = write_csv(tmp_path / "other.csv", [("animals", item, 0.5) for item in range(10)])
+    with pytest.raises(ValueError, match="name the metric with --metric"):
+        joined(folder, table)
+    found = joined(folder, table, metric="loss")
+    is_lower = bool(results)
+    assert {name: mean.estimate for name, mean in versus(found).means.items()} == {
+        "a": 0.75 if is_lower else 0.25,
+        "b": 0.5,
+    }
+    assert said(found)["metric of a table"].startswith(f"The score of b is taken as {'1 − ' if is_lower else ''}loss.")
 
 
 def test_nothing_in_common_is_an_error_with_examples(tmp_path: Path) -> None:
@@ -191,6 +258,30 @@ def test_terminal_and_page_say_the_findings(tmp_path: Path) -> None:
     )
     assert any("another run of the same system may differ" in line for line in made.lines)
     assert "\u202e" not in "".join(made.lines)
+
+
+@pytest.mark.parametrize("name", ["index.html", "results.csv", "results.parquet", "figures/captions.txt"])
+def test_files_that_no_comparison_wrote_are_not_replaced(tmp_path: Path, name: str) -> None:
+    paths = [str(write_csv(tmp_path / f"{one}.csv", [("t", item, item % 2) for item in range(6)])) for one in "ab"]
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("task,item,score\nt,1,1\n")
+    with pytest.raises(ValueError, match=rf"{name} was not written by an earlier comparison"):
+        compare(paths, str(tmp_path / "out"))
+    assert theirs.read_text() == "task,item,score\nt,1,1\n" and len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_an_input_is_not_replaced_and_an_earlier_comparison_is(tmp_path: Path) -> None:
+    rows = [("t", item, item % 2, 0, name) for item in range(6) for name in "ab"]
+    path = write_csv(tmp_path / "results.csv", rows, "task,item,score,seed,system")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"results\.csv is read and would be replaced"):
+        compare([str(path)], str(tmp_path))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    pages = [Path(compare([str(path)], str(tmp_path / "out")).page).read_bytes() for _ in range(2)]
+    assert pages[0] == pages[1]
+    with pytest.raises(ValueError, match="is a file; expected a folder"):
+        compare([str(path)], str(path))
 
 
 def test_figures_of_the_user_stay(tmp_path: Path) -> None:

@@ -112,6 +112,32 @@ def test_letters_numbers_and_dictionaries_of_inspect(tmp_path: Path) -> None:
     assert set(system.scores) == {"judge/a", "judge/b"}
 
 
+def test_another_question_of_inspect_is_left_out(tmp_path: Path) -> None:
+    """Input and choices are the question. The ids of messages are not: inspect_ai draws them for each log."""
+    paths = []
+    for place, name in enumerate("ab"):
+        log = log_of(["C", "I", "C"])
+        log["samples"][0]["input"] = f"other {place}"
+        log["samples"][1]["choices"] = ["x", str(place)]
+        log["samples"][2]["input"] = [{"id": f"drawn {place}", "role": "user", "content": "q"}]
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(log))
+    found = join(read_all([str(path) for path in paths]))
+    assert found.scores.item_ids == ("2",)
+    texts = {finding.title: finding.text for finding in found.findings}
+    assert texts["another question"].startswith("2 items have another question") and "different prompts" not in texts
+
+
+def test_logs_of_inspect_can_be_compared_with_samples_of_lm_eval(tmp_path: Path) -> None:
+    """Each program hashes a question in its own form, so only hashes of one program are compared."""
+    log = log_of(["C", "I"], eval={"task": "animals", "model": "m"})
+    for one in log["samples"]:
+        one["scores"] = {"acc": one["scores"]["judge"]}
+    (tmp_path / "a.json").write_text(json.dumps(log))
+    folder = write_samples(tmp_path / "b", "animals", [sample(item, 1) for item in range(2)])
+    assert join(read_all([str(tmp_path / "a.json"), f"b={folder}"])).scores.item_ids == ("0", "1")
+
+
 def test_a_value_that_is_no_score_is_named(tmp_path: Path) -> None:
     paths = [str(write_log(tmp_path / f"{name}.json", ["perhaps", "perhaps"])) for name in "ab"]
     with pytest.raises(
@@ -255,10 +281,13 @@ def test_folders_that_do_not_name_one_system(tmp_path: Path, good: Path) -> None
     (tmp_path / "binary").mkdir()
     (tmp_path / "binary" / "log.eval").write_bytes(b"PK")
     (tmp_path / "nothing").mkdir()
+    (tmp_path / "unsampled").mkdir()
+    (tmp_path / "unsampled" / f"results_{DATE}.json").write_text(json.dumps({"results": {}}))
     for folder, expected in (
         ("two", "has samples in several folders"),
         ("logs", "has logs of several models (m, other)"),
         ("binary", "inspect_ai's binary format"),
+        ("unsampled", "run lm_eval again with --log_samples"),
         ("nothing", "has no scores that taskdiv can read"),
     ):
         with pytest.raises(ValueError) as raised:
