@@ -32,7 +32,7 @@ def read(path: Path, name: str, source: str) -> System:
         evaluated = mapping(log.get("eval"))
         settings = {"version of the task": text(evaluated.get("task_version"))}
         settings |= {f"argument {key}": text(value) for key, value in mapping(evaluated.get("task_args")).items()}
-        system.tasks[task] = Task({key: value for key, value in settings.items() if value}, set(), _model(log))
+        system.tasks[task] = Task({key: value for key, value in settings.items() if value}, model=_model(log))
         _read_samples(file, task, log, system)
     return system
 

@@ -60,6 +60,7 @@ def test_logs_of_inspect_ai_itself(tmp_path: Path) -> None:
     folders = unpacked(tmp_path)
     found = versus(join(read_all([str(folder) for folder in folders.values()])))
     assert found.joined.metric == "match" and found.joined.other_metrics == ("includes",)
+    assert {system.models for system in found.joined.systems} == {("mockllm/model",)}
     assert found.joined.runs == {"good": (1, 2, 3), "poor": (1, 2, 3)}
     for name in folders:
         sums = sum(LOGS["sums"][name]) / 18
