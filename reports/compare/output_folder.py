@@ -17,7 +17,7 @@ _FIGURES = ("captions.txt", "forest.svg", "forest.png", "heat.svg", "heat.png")
 def check(out_dir: str, inputs: Sequence[Path]) -> None:
     """Raise ValueError if a file in the folder `out_dir` would be replaced that is an input, or that no comparison wrote.
 
-    The page is known by its mark, and the tables by their columns. Figures belong to the page beside them.
+    The page is known by its mark, and the tables by their columns. Figures belong to the files beside them.
     """
     fs, root = fsspec.core.url_to_fs(out_dir)
     if fs.isfile(root):
@@ -26,7 +26,7 @@ def check(out_dir: str, inputs: Sequence[Path]) -> None:
         _check_inputs(Path(root), inputs)
     is_page = _is_page(fs, posixpath.join(root, "index.html"))
     ours = {"index.html": is_page, "results.csv": _is_csv(fs, root), "results.parquet": _is_parquet(fs, root)}
-    ours |= {f"figures/{name}": is_page for name in _FIGURES}
+    ours |= dict.fromkeys((f"figures/{name}" for name in _FIGURES), any(ours.values()))
     for name, is_ours in ours.items():
         if not is_ours and fs.exists(posixpath.join(root, name)):
             raise ValueError(
