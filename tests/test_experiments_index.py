@@ -111,10 +111,29 @@ def test_the_command_writes_a_page_with_the_named_experiments_in_their_order(hom
     assert names == ["mistaken", "mine", "nobody"]
     (link,) = re.findall(r'href="(\.\.[^"]*)"', text)
     assert (page.parent / link).resolve() == home / "mine/report/index.html"
+    assert "Not found: there is no experiment" in text and "stored there: mine, miniature, mistaken" in text
+    assert (
+        "Not usable: mistaken/experiment.yaml has 2 mistake(s): mistaken/experiment.yaml:1:" in text
+        and "not found</span>" in text
+    )
+    assert str(home) not in text and str(tmp_path) not in text
     out = tmp_path / "a b"
     assert CliRunner().invoke(app, ["report", "mine", "--together", "-o", str(out)]).exit_code == 0
     (link,) = re.findall(r'<th scope="row"><a href="([^"]*)"', (out / "index.html").read_text())
     assert (out / link).resolve() == home / "mine/report/index.html"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("/h/x/experiment.yaml:2 is not valid", "x/experiment.yaml:2 is not valid"),
+        ("there is no 'a' in /h; stored: b", "there is no 'a' in the home; stored: b"),
+        ("read from '/tmp/of me/e.yaml' and file:///tmp/a/e.yaml", "read from 'of me/e.yaml' and e.yaml"),
+        ("/home2/x.csv, 3/4, and/or, s3://b/c/d and 12|random", "x.csv, 3/4, and/or, s3://b/c/d and 12|random"),
+    ],
+)
+def test_a_sentence_for_other_readers_has_no_folders_of_this_machine(text: str, said: str) -> None:
+    assert index.without_folders(text, "/h") == said
 
 
 @pytest.mark.parametrize(

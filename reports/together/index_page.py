@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from reports import envelope, words
 from reports.together import summary_sentences as sentences
-from reports.together.summary import BROKEN, NO_REPORT, PROBLEM_N, STATES, Summary
+from reports.together.summary import BROKEN, NO_REPORT, NOT_FOUND, PROBLEM_N, STATES, Summary
 
 PROBLEMS_N = 10  # problems of one experiment on the page
 COUNTED = {NO_REPORT: "without a report"}  # words for a number of experiments, if they are not the state itself
@@ -46,7 +46,9 @@ def _count(summaries: Sequence[Summary], state: str) -> int:
 
 
 def _row(one: Summary, link: str) -> Row:
-    is_said = one.state == BROKEN and not one.primary and not one.answer  # the answer is then the first problem
+    is_said = (
+        one.state in (BROKEN, NOT_FOUND) and not one.primary and not one.answer
+    )  # the answer is then the first problem
     problems = one.problems[1:] if is_said else one.problems
     return Row(
         one.name,

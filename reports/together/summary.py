@@ -19,7 +19,9 @@ from reports.earlier.stored_reports import Figure, Figures, figures
 from reports.experiment_view import Experiment, read_experiment
 from reports.provenance import question
 
-UP_TO_DATE, OUT_OF_DATE, NO_REPORT, BROKEN = STATES = ("up to date", "out of date", "no report", "broken")
+UP_TO_DATE, OUT_OF_DATE, NO_REPORT, BROKEN, NOT_FOUND = STATES = (
+    "up to date", "out of date", "no report", "broken", "not found",
+)  # fmt: skip
 QUESTION_N, ANSWER_N, PROBLEM_N = 300, 600, 500  # characters
 
 

@@ -3,7 +3,7 @@
 from data_contracts import money
 from reports import words
 from reports.earlier.stored_reports import Figure
-from reports.together.summary import NO_REPORT, PROBLEM_N, Summary
+from reports.together.summary import NO_REPORT, NOT_FOUND, PROBLEM_N, Summary
 
 
 def answer(one: Summary) -> str:
@@ -27,6 +27,8 @@ def answer(one: Summary) -> str:
 def _why_none(one: Summary) -> str:
     if one.state == NO_REPORT:
         return f"No report yet: taskdiv run {one.name}"
+    if one.state == NOT_FOUND:
+        return f"Not found: {words.clean(one.problems[0], PROBLEM_N)}"
     return f"Not usable: {words.clean(one.problems[0], PROBLEM_N)}" if one.problems else ""
 
 

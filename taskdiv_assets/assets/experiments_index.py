@@ -4,6 +4,7 @@ It is the only asset that does not belong to an experiment. So it is not in the 
 publishes it. Its store is a folder of the home whose name cannot be the name of an experiment.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -27,6 +28,9 @@ DESCRIPTION = (
     "is up to date. It reads stored reports and computes nothing again. A row also says why an experiment cannot be used."
 )
 REPORT = Unit("strategy_report")
+ABSOLUTE = re.compile(
+    r"(?<![\w:/.])(?:file://)?/(?:[^\s'\"`,;:/()]+/)+(?=[^\s'\"`,;:/()])"
+)  # folders of an absolute local path
 
 
 def summaries_in(url: str) -> list[Summary]:
@@ -50,6 +54,21 @@ def opened(source: str) -> Experiment | Exception:
 
 def summary_of(name: str, experiment: Experiment | Exception, url: str) -> Summary:
     """Return the row of an experiment, or of one that could not be opened. Any error becomes a row that says what is wrong."""
+    found = _summary_of(name, experiment, url)
+    return found._replace(problems=tuple(without_folders(text, url) for text in found.problems))
+
+
+def without_folders(text: str, url: str) -> str:
+    """Return a sentence for a page that others read: paths are relative to the home, and other local paths are file names.
+
+    >>> without_folders("/home/a/tables/x.yaml:2 is wrong; there is no y in /home/a; see /data/z.csv", "/home/a")
+    'tables/x.yaml:2 is wrong; there is no y in the home; see z.csv'
+    """
+    own = re.sub(rf"{re.escape(url.rstrip('/'))}(/?)(?![\w-])", "the home", text.replace(f"{url.rstrip('/')}/", ""))
+    return ABSOLUTE.sub("", own)
+
+
+def _summary_of(name: str, experiment: Experiment | Exception, url: str) -> Summary:
     found = Summary(name)
     try:
         if isinstance(experiment, Exception):
@@ -63,7 +82,9 @@ def summary_of(name: str, experiment: Experiment | Exception, url: str) -> Summa
         return with_state(found, REGISTRY.look(experiment, store))
     except Exception as error:  # as in `opened`
         sentence = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
-        return found._replace(state=summaries_of.BROKEN, problems=(sentence or type(error).__name__,))
+        is_unknown = isinstance(error, experiment_file.UnknownExperimentError)
+        state = summaries_of.NOT_FOUND if is_unknown else summaries_of.BROKEN
+        return found._replace(state=state, problems=(sentence or type(error).__name__,))
 
 
 def with_state(found: Summary, lineage: Lineage) -> Summary:

@@ -64,7 +64,7 @@ def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
     store = Store(name)
     text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
     if text is None:
-        raise experiment_file.ExperimentError(experiment_file.no_experiment(name, home()))
+        raise experiment_file.UnknownExperimentError(experiment_file.no_experiment(name, home()))
     stored = text.decode("utf-8", errors="replace")
     file = experiment_file.origin_of(stored)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from reports.together import index_page
-from reports.together.summary import BROKEN, Summary
+from reports.together.summary import BROKEN, NOT_FOUND, Summary
 from taskdiv_assets.assets.experiments_index import FOLDER, summary_of
 from taskdiv_assets.commands.consoles import note
 from taskdiv_assets.commands.opening import open_experiment
@@ -29,7 +29,7 @@ def write(sources: Sequence[str], output: str, other_options: Sequence[str] = ()
         raise ValueError(f"--together takes no {' and no '.join(other_options)}: it shows the stored reports")
     url = home()
     summaries = list({one.name: one for one in summaries_of(sources, url)}.values())
-    note(*(f"note: {one.name}: {one.problems[0]}" for one in summaries if one.state == BROKEN))
+    note(*(f"note: {one.name}: {one.problems[0]}" for one in summaries if one.state in (BROKEN, NOT_FOUND)))
     files = Files(output_folder(output) if output else f"{url}/{FOLDER}/{OWN}")
     page = index_page.render(summaries, address_of_home(url, files) if output else "../..")
     with writing_output(output):
@@ -51,7 +51,7 @@ def summaries_of(sources: Sequence[str], url: str) -> Iterator[Summary]:
         try:
             experiment = open_experiment(source, is_kept=False, with_notes=False)
         except Exception as error:  # the page shows it
-            yield summary_of(source, error, url)
+            yield summary_of("/".join(source.split("/")[-2:]), error, url)  # of a path, only the end
         else:
             yield summary_of(experiment.name, experiment, url)
 

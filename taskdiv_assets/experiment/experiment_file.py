@@ -44,6 +44,10 @@ class ExperimentError(ValueError):
     """Error for an experiment file that cannot be used. The message gives the reason, or lists the mistakes with their lines."""
 
 
+class UnknownExperimentError(ExperimentError):
+    """Error for a name that no stored or built-in experiment has."""
+
+
 def load(source: str) -> Experiment:
     """Read a built-in experiment by its name, or an experiment file by its path (for errors, see `read_text` and `parse`)."""
     return parse(*read_text(source))
@@ -61,7 +65,7 @@ def read_text(source: str) -> tuple[str, str]:
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
     if not source.endswith((".yaml", ".yml")):
-        raise ExperimentError(no_experiment(source, home()))
+        raise UnknownExperimentError(no_experiment(source, home()))
     try:
         fs, path = remote.filesystem(source)
         with remote.explained(source):
@@ -83,9 +87,9 @@ def read_text(source: str) -> tuple[str, str]:
 
 def no_experiment(name: str, url: str) -> str:
     """Return the error message for an unknown experiment `name`, with the known names (`sources` of `url`) and a suggestion."""
-    known = sources(url)
-    stored = sorted(set(known) - set(built_in_names()))
-    found = f"there is no experiment {name!r} in {url}; stored there: {', '.join(stored) or 'none'}"
+    there = stored(url)
+    known = {*there, *built_in_names()}
+    found = f"there is no experiment {name!r} in {url}; stored there: {', '.join(sorted(there)) or 'none'}"
     files = [f"{name}{ending}" for ending in (".yaml", ".yml") if "/" not in name and Path(f"{name}{ending}").is_file()]
     near = difflib.get_close_matches(name, known, 2)
     advice = "or give the path of a file that ends in .yaml; `taskdiv init FILE` writes one for your prompts"
