@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import data_contracts
 from data_contracts.table_paths import REPORT_TABLE
-from reports import asked, words
+from reports import arms_checked, asked, words
 from reports.analysis import Comparison, Section
 from reports.expected_cells import waits_for_items
 from reports.experiment_view import confidence_tables
@@ -40,7 +40,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
     if results.stale:
         why = "Some tables were made from inputs that have changed since; see Provenance."
         shown.append((f"{words.count(len(results.stale), 'table')} out of date", why))
-    return shown
+    return [*shown, *arms_checked.badges(results)]
 
 
 def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:

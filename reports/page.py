@@ -12,6 +12,7 @@ import pyarrow as pa
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import (
     analysis,
+    arms_checked,
     contamination_texts,
     cost_points,
     decision,
@@ -105,6 +106,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "commands": provenance.commands(results),
         "experiment_text": words.clean_lines(results.experiment_text),
         "contamination": contamination_texts.part(results),
+        "arms_checked": arms_checked.part(results),
         "paper_claims": paper.paper_claims(results, found),
     }
     return context

@@ -17,7 +17,7 @@ from taskdiv_assets.benchmarks import bbh, harness, mmlu
 from taskdiv_assets.benchmarks import held_out_benchmark as held_out
 from taskdiv_assets.benchmarks import lab_benchmark as lab
 from taskdiv_assets.benchmarks.alpaca.instructions import read_instructions
-from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers
+from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers, cut_counts
 from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 from taskdiv_assets.benchmarks.item_sampling import items_by_task, standard_error
 from taskdiv_assets.benchmarks.item_texts import ItemText, texts_of
@@ -138,7 +138,7 @@ class Scorer:
         items_n = sum(self.questions.sizes.values())
         unread_n = len({(one.task, one.item_id) for one in outputs if one.extracted == NOTHING_READ})
         notes = Notes(len(self.questions.items), items_n, cut_n, unread_n, errors, blanks_n)
-        return Scored(scores_table(rows), outputs_table(outputs), notes)
+        return Scored(scores_table(rows), outputs_table(outputs), notes, cut_counts(answers.values()))
 
 
 class ItemScorer(Scorer):
@@ -168,7 +168,7 @@ class ItemScorer(Scorer):
         items_n, cut = len(self.questions.items), self.answerer.cut
         cut_n = sum(not cut.isdisjoint(item.keys) for item in self.questions.items)
         bits = held_out.bits_per_character(self.questions.items, answers, cut)
-        more = {"bits_per_character": bits}
+        more = {"bits_per_character": bits, **cut_counts(answers.values())}
         return Scored(scores_table(rows), outputs_table(outputs), Notes(items_n, items_n, cut_n, 0, {}, 0), more)
 
 

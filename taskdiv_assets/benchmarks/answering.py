@@ -5,7 +5,7 @@ Questions are planned once for all adapters. Answers are yielded in batches, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Answer(NamedTuple):
     is_greedy: bool | None = None
     mean_probability: float | None = None  # of the given answer's tokens
     first_choice: float | None = None  # share of the given answer's tokens that are the likeliest at their position
+    is_cut: bool | None = None  # whether the limit of new tokens ended the text; None: not known, or no generated text
 
     @property
     def response(self) -> str | tuple[float, bool]:
@@ -38,6 +39,20 @@ class Answer(NamedTuple):
 
 
 Answers = dict[str, Answer]  # by the question's key
+
+
+def cut_counts(answers: Iterable[Answer]) -> dict[str, int]:
+    """Return `written_n`, the number of generated texts, and `cut_answers_n`, those that the limit of new tokens ended.
+
+    Return {} if this is not known of some text. Earlier versions, and lm-eval's own loop, do not say it.
+
+    >>> cut_counts([Answer("a", is_cut=True), Answer("b", is_cut=False), Answer(None, -1.0)])
+    {'written_n': 2, 'cut_answers_n': 1}
+    >>> cut_counts([Answer("a", is_cut=True), Answer("b")])
+    {}
+    """
+    known = [answer.is_cut for answer in answers if answer.text is not None]
+    return {} if None in known else {"written_n": len(known), "cut_answers_n": sum(map(bool, known))}
 
 
 class Answerer:
@@ -94,7 +109,8 @@ class Answerer:
         keys = list(self.wanted)
         if not self.by_harness:
             for written in self.writing.run(np.array([key in known for key in keys], np.bool_)):
-                yield {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
+                rows = zip(written.positions, written.texts, written.is_cut, strict=True)
+                yield {keys[place]: Answer(text, is_cut=is_cut) for place, text, is_cut in rows}
             return
         keys = [key for key in keys if key not in known]
         for start in range(0, len(keys), HARNESS_BATCH):

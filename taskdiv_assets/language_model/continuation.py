@@ -48,6 +48,7 @@ class Written(NamedTuple):
 
     positions: list[int]
     texts: list[str]  # up to the first stop text, without special tokens
+    is_cut: list[bool]  # the limit of new tokens ended the text, not a stop text or an end token
 
 
 def can_write(lm: LanguageModel) -> bool:
@@ -122,7 +123,8 @@ class WritingPlan:
             write = partial(self._write, before_n=before_n, beginning=beginning)
             for one in self.room.halved(group, len(first.context) + first.new_n, write):
                 chosen = [i for i, member in enumerate(one.positions) if not known[member]]
-                yield Written([one.positions[i] for i in chosen], [one.texts[i] for i in chosen])
+                positions, texts, is_cut = one
+                yield Written([positions[i] for i in chosen], [texts[i] for i in chosen], [is_cut[i] for i in chosen])
 
     def _write(self, group: Group, before_n: int, beginning: prefixes.KeysAndValues | None) -> Written:
         members = group.positions.tolist()
@@ -135,7 +137,7 @@ class WritingPlan:
         writing = _Writing(self.lm, rule.stop, len(members))
         decoding = Rereading(self.lm, batch) if self.rereads else Decoding(self.lm, batch, rule.new_n, beginning)
         tokens = writing.run(decoding, rule.new_n)
-        return Written(members, [writing.text(row) for row in tokens])
+        return Written(members, [writing.text(row) for row in tokens], writing.is_cut)
 
 
 class _Writing:
@@ -148,6 +150,7 @@ class _Writing:
         # A token is at least one byte of text, so this many last tokens contain every stop text that ends with the last token.
         self.window = max((len(one.encode()) for one in self.stop), default=0) + 2
         self.rows = torch.arange(rows_n, device=lm.device)
+        self.is_cut = [True] * rows_n  # until the row ends
 
     def run(self, decoding: Decoding | Rereading, new_n: int) -> list[list[int]]:
         """Return the new tokens of each row, up to its end token or stop text, but at most `new_n` tokens."""
@@ -181,6 +184,7 @@ class _Writing:
                 written[row] += new[place]
                 if self._has_ended(written[row], len(new[place])):
                     is_open[place] = False
+                    self.is_cut[row] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
         """Return True if the last `new_n` tokens contain an end token or the end of a stop text. Remove all tokens after it."""

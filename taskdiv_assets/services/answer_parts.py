@@ -22,8 +22,9 @@ SCHEMA = pa.schema([
     pa.field("is_greedy", pa.bool_()),
     pa.field("mean_probability", pa.float64()),
     pa.field("first_choice", pa.float64()),
+    pa.field("is_cut", pa.bool_()),
 ])  # fmt: skip
-SCHEMAS = (SCHEMA, pa.schema(list(SCHEMA)[:4]))  # earlier versions wrote fewer columns
+SCHEMAS = (SCHEMA, pa.schema(list(SCHEMA)[:6]), pa.schema(list(SCHEMA)[:4]))  # earlier versions wrote fewer columns
 
 
 class AnswerParts:

@@ -231,6 +231,8 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
             "blanks_n": sum(note.get("blanks_n", 0) for note in notes),  # scores of earlier versions lack it
             "sampling_error": max(errors, default=None),
         }
+        if all("written_n" in note for note in notes):  # earlier versions did not store it
+            found[benchmark.name] |= {key: sum(note[key] for note in notes) for key in ("written_n", "cut_answers_n")}
         if isinstance(benchmark, AlpacaEvalBenchmark):
             found[benchmark.name] |= verdict_counts(notes)
         else:

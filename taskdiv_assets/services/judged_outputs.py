@@ -21,7 +21,7 @@ from taskdiv_assets.benchmarks.alpaca.outputs import FILE_NAME, model_outputs, r
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, to_table
 from taskdiv_assets.benchmarks.alpaca.win_rate import Difficulty, length_controlled, win_rate
-from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.benchmarks.answering import Answer, cut_counts
 from taskdiv_assets.benchmarks.evaluation import ScoredItem, scores_table
 from taskdiv_assets.benchmarks.item_sampling import drawn, standard_error
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
@@ -80,8 +80,8 @@ def judge_outputs(
     for seed, identity in missing.items():
         where = files[seed]
         rows, notes = scored(instructions, compared[where], found[where], difficulties)
-        cut_n = (work.store.read_manifest(outputs[seed]) or {})["notes"]["cut_prompts_n"]
-        counts: dict[str, Any] = {"asked_n": len(instructions), "items_n": len(every), "cut_prompts_n": cut_n}
+        of_outputs = (work.store.read_manifest(outputs[seed]) or {})["notes"]  # counts of cut prompts and cut answers
+        counts: dict[str, Any] = {"asked_n": len(instructions), "items_n": len(every), **of_outputs}
         counts |= {"unread_n": 0, "sampling_error": _sampling_errors(benchmark, rows, len(every))}
         tables = {SCORES_FILE: scores_table(rows), VERDICTS_FILE: to_table(found[where])}
         tables[LENGTHS_FILE] = lengths_table(instructions, compared[where])
@@ -136,7 +136,8 @@ def _write(
     progress(sum(key in answers for key in keys), len(keys))
     try:
         for written in plan.run(np.array([key in answers for key in keys], np.bool_)):
-            new = {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
+            rows = zip(written.positions, written.texts, written.is_cut, strict=True)
+            new = {keys[place]: Answer(text, is_cut=is_cut) for place, text, is_cut in rows}
             parts.keep(new)
             answers |= new
             progress(len(answers), len(keys))
@@ -146,7 +147,8 @@ def _write(
     with work.store.scratch() as folder:
         (folder / FILE_NAME).write_bytes(model_outputs(instructions, texts, f"{work.unit} {identity[:8]}"))
         cut_n = sum(len(row) > room_n for row in tokens)
-        work.store.write_folder(identity, folder, notes={"cut_prompts_n": cut_n})
+        notes = {"cut_prompts_n": cut_n, **cut_counts(answers[key] for key in keys)}
+        work.store.write_folder(identity, folder, notes=notes)
     parts.remove()
 
 

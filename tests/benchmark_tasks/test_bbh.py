@@ -75,6 +75,7 @@ def test_real_rows_are_scored_and_counted(
         len(stories.tokenizer(text)["input_ids"]) for asked in prompts_of(settings).values() for text, _ in asked
     ]
     assert scored.notes.cut_prompts_n == sum(length > 512 - 8 for length in lengths) > 0
+    assert scored.more["written_n"] == 4 and 0 < scored.more["cut_answers_n"] <= 4
 
 
 def test_the_stock_prompt_extraction_and_metric_apply(stories: LanguageModel, tmp_path: Path) -> None:

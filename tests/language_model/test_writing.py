@@ -13,7 +13,7 @@ from taskdiv_assets.benchmarks.encoding import Encoder
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model import continuation as writing
 from taskdiv_assets.language_model.continuation import PROCESSORS, Wanted, WritingPlan, can_write
-from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.prefixes import LARGE
 from taskdiv_assets.language_model.quiet import quiet_harness
 from tests.language_model.characters import CONTEXT, SPECIAL, harness, load_config, load_family
@@ -111,6 +111,33 @@ def test_every_kind_of_plan_was_among_them(llama: LanguageModel) -> None:
     texts = ours(llama, requests(CONTEXTS, {"until": [], "max_gen_toks": NEW}))
     lengths = [len(encoder.harness.tok_encode(text)) for text in texts]
     assert min(lengths) < 10
+
+
+def test_a_text_is_cut_if_the_limit_ended_it(llama: LanguageModel) -> None:
+    """Compared with the number of tokens that transformers' `generate` writes, and with texts that a stop text ended."""
+    import torch
+
+    free = requests(CONTEXTS, {"until": [], "max_gen_toks": NEW})
+    expected = []
+    for one in wanted(llama, free):
+        context = torch.tensor([one.context])
+        row = llama.model.generate(
+            context, attention_mask=torch.ones_like(context), max_new_tokens=NEW, do_sample=False, pad_token_id=0
+        )[0, len(one.context) :].tolist()
+        expected.append(len(row) == NEW and row[-1] not in end_tokens(llama))
+    assert cut_of(llama, free) == expected and len(set(expected)) == 2
+    texts = ours(llama, free)
+    some = requests(CONTEXTS, rules_from(texts)[0])
+    is_stopped = [a != b for a, b in zip(texts, ours(llama, some), strict=True)]
+    assert any(is_stopped)
+    assert cut_of(llama, some) == [cut and not stop for cut, stop in zip(expected, is_stopped, strict=True)]
+
+
+def cut_of(lm: LanguageModel, some: Sequence[Any]) -> list[bool]:
+    found: dict[int, bool] = {}
+    for written in WritingPlan(lm, wanted(lm, some)).run():
+        found |= dict(zip(written.positions, written.is_cut, strict=True))
+    return [found[place] for place in range(len(some))]
 
 
 def test_a_few_texts_are_not_written_apart(llama: LanguageModel) -> None:
