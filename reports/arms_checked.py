@@ -195,7 +195,7 @@ def _items(results: Results, strategies: Sequence[str], budget_n: int) -> Iterat
 
 
 def _shares(counts: Iterable[tuple[str, Any, Any, int]]) -> dict[str, Share]:
-    """Return the shares by strategy. Each count is (strategy, part, all, seeds). Leave out counts that are missing or impossible."""
+    """Return the shares by strategy. Each count is (strategy, part, all, seeds). Leave out missing and impossible counts."""
     return {
         name: Share(part_n / seeds_n, all_n / seeds_n)
         for name, part_n, all_n, seeds_n in counts

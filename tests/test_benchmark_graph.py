@@ -152,6 +152,8 @@ def test_scores_items_and_answers_are_kept_and_bound_to_the_settings(bench: Benc
     assert len(table) == 2 * (12 + 6)
     assert {(row["benchmark"], row["metric"]) for row in table} == {("mmlu", "acc"), ("bbh", "exact_match")}
     assert notes_of(graph, "mmlu")["asked_n"] == 12 and notes_of(graph, "mmlu")["items_n"] == 135 + 166
+    assert notes_of(graph, "mmlu")["written_n"] == 0
+    assert notes_of(graph, "bbh")["written_n"] == 2 * 6 >= notes_of(graph, "bbh")["cut_answers_n"] > 0
     mmlu = pq.read_table(folders_of(graph, 0)[0] / "outputs.parquet").to_pylist()
     assert len(mmlu) == 12 * 4 and all(row["nats"] < 0 and row["text"] is None for row in mmlu)
     asked = pq.read_table(
@@ -203,10 +205,12 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(bench: Bench, monkeypat
     assert sum(asked) == 16 - 3
     assert not list((bench.home.folder / "results/judged/answers").rglob("*.parquet"))
     resumed = [(folder / "outputs.parquet").read_bytes() for folder in folders_of(graph, 0)]
+    cut_n = notes_of(graph, "bbh")["cut_answers_n"]
     forget_scores(graph, 0)
     succeed(graph.run("cells", "benchmark_scores", key=CELL))
     assert sum(asked) == 16 - 3 + 16
     assert [(folder / "outputs.parquet").read_bytes() for folder in folders_of(graph, 0)] == resumed
+    assert notes_of(graph, "bbh")["cut_answers_n"] == cut_n  # the kept answers know it too
 
 
 def test_outputs_are_written_judged_and_never_judged_twice(bench: Bench, judged: Callable[[str], None]) -> None:
@@ -230,6 +234,7 @@ def test_outputs_are_written_judged_and_never_judged_twice(bench: Bench, judged:
         (graph.store.fetch_folder(manifest["notes"]["outputs"]) / "model_outputs.json").read_bytes()
     )
     assert len(outputs) == 8 and outputs[0].instruction.startswith("What are the names of some famous actors")
+    assert notes_of(graph, "alpaca_eval")["written_n"] == 2 * 8 >= notes_of(graph, "alpaca_eval")["cut_answers_n"] > 0
     for path in bench.home.folder.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 

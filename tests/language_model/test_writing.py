@@ -118,6 +118,7 @@ def test_a_text_is_cut_if_the_limit_ended_it(llama: LanguageModel) -> None:
     import torch
 
     free = requests(CONTEXTS, {"until": [], "max_gen_toks": NEW})
+    swap(llama, end_tokens(llama)[0], written_tokens(llama, ours(llama, free))[3])  # some texts then end by themselves
     expected = []
     for one in wanted(llama, free):
         context = torch.tensor([one.context])
