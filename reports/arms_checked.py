@@ -26,7 +26,6 @@ LEAST_GAP = 0.02  # smallest difference between the largest and the smallest sha
 ANSWERS, EXAMPLES, ITEMS = "cut answers", "cut training examples", "contamination"  # as the badge names them
 NOT_STORED = "not stored"
 Verdict = Literal["differs", "no difference shown", "not compared", "not stored"]
-Kind = Literal["cut answers", "cut training examples", "contamination"]
 
 LEAD = (
     "The compared models should differ in their training prompts only. The table shows three shares at {}, as means over seeds: "
@@ -58,7 +57,7 @@ class Share(NamedTuple):
 class Row(NamedTuple):
     """One share in each arm. An arm is left out if its share is not stored."""
 
-    kind: Kind
+    kind: str  # ANSWERS, EXAMPLES or ITEMS
     what: str
     shares: Mapping[str, Share]  # by strategy
     p_adjusted: float = math.nan  # NaN with fewer than two arms
@@ -175,7 +174,7 @@ def _examples(results: Results, strategies: Sequence[str], budget_n: int) -> Row
         table = results.tables.get(("adapter", cell_key(budget_n, name)))
         cut = table.footer.notes.get("cut_examples_n") if table else None
         runs = [run for run in results.adapters if (run.strategy, run.budget_n) == (name, budget_n)]
-        values = [cut.get(str(run.seed)) for run in runs] if isinstance(cut, Mapping) else [None]
+        values: list[Any] = [cut.get(str(run.seed)) for run in runs] if isinstance(cut, Mapping) else [None]
         part_n = sum(values) if all(isinstance(value, int) for value in values) else None
         counts.append((name, part_n, sum(run.examples_n for run in runs), len(runs)))
     return Row(EXAMPLES, "training examples that were cut", _shares(counts))
