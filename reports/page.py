@@ -63,7 +63,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
     experiment, is_scored = results.experiment, results.is_scored
     asked, expected = provenance.question(results.experiment_text)
     reference, lists = found[0].reference if found else FULL_POOL_STRATEGY, results.lists
-    context: dict[str, object] = {
+    return {
         "experiment": experiment,
         "is_scored": is_scored,
         "question": words.clean(asked, SHOWN_LENGTH),
@@ -109,7 +109,6 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "arms_checked": arms_checked.part(results),
         "paper_claims": paper.paper_claims(results, found),
     }
-    return context
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
