@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from reports import writing
 from taskdiv_assets.cli import app
-from taskdiv_assets.commands import consoles, output_folder, worker_process, workers
+from taskdiv_assets.commands import consoles, output_errors, worker_process, workers
 from taskdiv_assets.orchestration import instance, troubles
 from taskdiv_assets.storage import files, room
 from taskdiv_assets.storage.store import Store
@@ -245,12 +245,12 @@ def test_a_page_that_cannot_be_written_is_named_with_another_output(
         writing.put(local, str(path), b"x")
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
     assert (troubles.sentence(caught.value) or "").startswith(str(path))
-    with pytest.raises(ValueError, match=r"choose another --output$") as said, output_folder.writing_output("out"):
+    with pytest.raises(ValueError, match=r"choose another --output$") as said, output_errors.writing_output("out"):
         writing.put(local, str(path), b"x")
     assert troubles.sentence(said.value) is None and f"{path} cannot be written ({os.strerror(number)})" in str(
         said.value
     )
-    with pytest.raises(OSError, match=r"results\.csv"), output_folder.writing_output(""):
+    with pytest.raises(OSError, match=r"results\.csv"), output_errors.writing_output(""):
         writing.put(local, str(path), b"x")
     assert list(path.parent.iterdir()) == []
 
@@ -262,5 +262,5 @@ def test_an_output_that_is_a_file_is_refused_before_anything_is_made(empty_home:
         result = CliRunner().invoke(app, ["report", "demo", "--output", str(output)])
         assert result.exit_code == 2
         assert f"{file} is a file, not a folder; choose another --output" in result.stderr.replace("\n", "")
-    output_folder.check_output(str(tmp_path / "new" / "folder"))
-    output_folder.check_output("memory://x")
+    output_errors.check_output(str(tmp_path / "new" / "folder"))
+    output_errors.check_output("memory://x")

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from taskdiv_assets.commands.consoles import plain_errors, say
-from taskdiv_assets.commands.output_folder import check_output
 
 
 def compare(
@@ -37,6 +36,5 @@ def compare(
     from reports.compare import compare as made_of
 
     with plain_errors():
-        check_output(output)
         made = made_of(systems, output, metric=metric, reference=reference)
         say(*made.lines, f"page: {made.page}")

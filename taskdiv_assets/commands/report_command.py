@@ -12,7 +12,7 @@ from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import page_pdf, together_page
 from taskdiv_assets.commands.consoles import fail, note, plain_errors, quietly, say
 from taskdiv_assets.commands.opening import EXPERIMENTS, open_experiment
-from taskdiv_assets.commands.output_folder import check_output, writing_output
+from taskdiv_assets.commands.output_errors import check_output, writing_output
 from taskdiv_assets.commands.workers import Task, execute
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.orchestration import instance

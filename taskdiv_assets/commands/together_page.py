@@ -12,7 +12,7 @@ from reports.together.summary import BROKEN, NOT_FOUND, Summary
 from taskdiv_assets.assets.experiments_index import FOLDER, summary_of
 from taskdiv_assets.commands.consoles import note
 from taskdiv_assets.commands.opening import open_experiment
-from taskdiv_assets.commands.output_folder import writing_output
+from taskdiv_assets.commands.output_errors import writing_output
 from taskdiv_assets.storage.files import Files
 from taskdiv_assets.storage.store import home
 
