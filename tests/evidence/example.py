@@ -7,6 +7,7 @@ Run: make example     (first runs the missing steps of the demo; needs Chromium 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def main(experiment: str = "demo", out: str = str(EXAMPLE)) -> None:
     for arguments in (("run", experiment), ("report", experiment, "--output", str(folder))):
         subprocess.run([sys.executable, "-m", "taskdiv_assets.cli", *arguments], check=True)
     check_is_shareable((folder / "index.html").read_text(encoding="utf-8"))
+    shutil.rmtree(folder / "figures", ignore_errors=True)  # megabytes that the repository does not need
     with chromium() as browser, tab(browser, width=WIDTH, height=HEIGHT) as opened:
         opened.page.goto((folder / "index.html").as_uri())
         opened.page.screenshot(path=folder / "report.png")
