@@ -195,7 +195,7 @@ def _near_the_leader(section: Section, chosen: Comparison) -> tuple[str, ...]:
     elif alike := [name for name in leader.tied if name != chosen.reference]:
         names = words.listing(alike, most_n=NAMES_LISTED_N)
         found.append(
-            f"At {largest_n:,} labels, {names} {'is' if len(alike) == 1 else 'are'} not shown to differ from it."
+            f"At {largest_n:,} labels, {names} {'is' if len(alike) == 1 else 'are'} not shown to differ from {chosen.strategy}."
         )
     at_top = _at_top(section, chosen.strategy)
     if at_top is not None and at_top.verdict == "not separable from noise":
