@@ -16,6 +16,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from data_contracts.footer import Footer, Rejected
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.lineage import sha256
 from taskdiv_assets.orchestration import factory
 from taskdiv_assets.orchestration.asset_paths import place
 from taskdiv_assets.orchestration.automation import REPORT
@@ -62,7 +63,11 @@ class Daemon:
         )
 
     def _store(self, asset: str, identity: str, key: str | None) -> None:
-        footer = Footer(asset, key, identity, {}, 1, None, "", "", 0.0)
+        files = {path: f"{path} of {identity}".encode() for path in REGISTRY[asset].files}
+        for path, raw in files.items():
+            self.store.put(raw, *path.split("/"))
+        notes = {"files": {path: sha256(raw) for path, raw in files.items()}}
+        footer = Footer(asset, key, identity, {}, 1, None, "", "", 0.0, notes=notes)
         self.store.write_table(pa.table({"n": [1]}), footer)
 
     def due(self) -> str:
