@@ -3,9 +3,9 @@
 A power of 80% means: of many repetitions of the experiment with this true difference, 80% give the verdict "better" or "worse".
 docs/STATISTICS.md has the power that was measured in simulations.
 
-One run knows its variances only roughly, and a repetition estimates them anew. So the power is a mean over draws of both: of true
-variances that fit the estimates of this run, and of the estimates of a repetition with these true variances. The draws are fixed,
-so equal inputs give equal results.
+One run knows its variances only roughly, and a repetition estimates them again. So the power is a mean over draws of both: of
+true variances that fit the estimates of this run, and of the estimates of a repetition with these true variances. The draws are
+fixed, so equal inputs give equal results.
 """
 
 from collections.abc import Callable, Sequence

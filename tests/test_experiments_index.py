@@ -190,6 +190,7 @@ class TestTheContract:
         checks.test_explains_every_column(index.NAME)
         checks.test_has_rules_with_distinct_names_and_views_that_exist(index.NAME)
         checks.test_survives_parquet(index.NAME)
+        assert all(rule.severity in ("error", "warning") for rule in data_contracts.load(index.NAME).rules)
 
     @pytest.mark.parametrize(
         ("rule", "changed"),

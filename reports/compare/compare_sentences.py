@@ -88,7 +88,7 @@ def leader_verdict(found: Versus) -> str:
 
 
 def place(found: Versus, name: str) -> str:
-    """Return how a system stands to the leader, for a table."""
+    """Return whether a system is the leader, tied with the leader, or below it, for a table."""
     best = found.leader
     if name == best.name:
         return "leader"

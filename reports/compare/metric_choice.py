@@ -26,7 +26,7 @@ def choose(systems: Sequence[System], metric: str = "") -> Choice:
     """Choose a metric for each task that all systems have.
 
     Args:
-        systems: At least two. A table of scores has one metric without a name, which stands for any metric.
+        systems: At least two. A table of scores has one metric without a name, which fits any metric.
         metric: Name of a metric, with or without its filter. Default: for each task, the first metric in the order of the files
             that all systems have with numbers from 0 to 1.
 

@@ -42,7 +42,7 @@ class System:
     name: str
     source: str  # the path, as the user wrote it
     form: str  # of the files, in words
-    is_table: bool = False  # a table of scores: its only metric stands for any metric, and equal seeds are pairs
+    is_table: bool = False  # a table of scores: its only metric fits any metric, and equal seeds are pairs
     scores: dict[str, dict[tuple[str, str, int], float]] = field(
         default_factory=dict
     )  # metric → (task, item, run) → score

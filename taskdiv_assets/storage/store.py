@@ -67,13 +67,17 @@ class Store(Files):
         return Store(graph_name(self.experiment, variant), self._root)
 
     def path(self, *parts: str) -> str:
-        return super().path(*parts) if self._has_own(parts) else self.parent.path(*parts)  # type: ignore[union-attr]
+        if self.parent is None or self._has_own(parts):
+            return super().path(*parts)
+        return self.parent.path(*parts)
 
     def locate(self, *parts: str) -> str:
-        return super().locate(*parts) if self._has_own(parts) else self.parent.locate(*parts)  # type: ignore[union-attr]
+        if self.parent is None or self._has_own(parts):
+            return super().locate(*parts)
+        return self.parent.locate(*parts)
 
     def _has_own(self, parts: Sequence[str]) -> bool:
-        return self.parent is None or not parts or parts[0] in OWN
+        return not parts or parts[0] in OWN
 
     # --- tables --------------------------------------------------------------------------------------------------
 

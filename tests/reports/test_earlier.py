@@ -242,7 +242,7 @@ def test_without_a_time_nothing_is_kept(store: Store) -> None:
 
 
 class KilledError(Exception):
-    """Stands for a kill of the process."""
+    """Raised where a test wants the process to be killed."""
 
 
 @contextmanager
