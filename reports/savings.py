@@ -144,22 +144,19 @@ def _segment(first: FloatArray, step: FloatArray, groups: Strata, level: float, 
     cube_sums = [groups.sums(item_means[0] ** (3 - k) * item_means[1] ** k) for k in range(4)]
     deviations = centred - item_means[:, None]
     rest_sums = [groups.sums((deviations[i] * deviations[j]).sum(axis=0)) for i, j in PRODUCTS]
-    for w in np.linspace(0, 1, POINTS_PER_SEGMENT_N + 1):
-        powers = (1.0, 2 * w, w * w)
-        means = seed_means[0] + w * seed_means[1]
-        items, rest = (
-            np.maximum(sum(power * part for power, part in zip(powers, sums, strict=True)), 0.0)
-            for sums in (item_sums, rest_sums)
-        )
-        cubes = np.asarray(sum(n * w**k * part for k, (n, part) in enumerate(zip(BINOMIAL, cube_sums, strict=True))))
-        seeds = Part(factor * float(means.var(ddof=1)) / seeds_n, seeds_n - 1.0)
-        one = variance.stratified(rest, (sizes - 1) * (seeds_n - 1), sizes * seeds_n)
-        whole = variance.total(variance.stratified(items, sizes - 1, sizes), seeds, Part(factor * one.variance, one.df))
-        estimate = float(means.mean())
-        low, high, _ = interval_of(
-            estimate, variance.with_unseen(whole, variance.unseen_part_of(items, cubes, sizes)), level
-        )
-        yield _Gap(estimate, low, high, True, seeds_n)
+    w = np.linspace(0, 1, POINTS_PER_SEGMENT_N + 1)[:, None]  # (W, 1)
+    items, rest = (np.maximum(parts[0] + 2 * w * parts[1] + w**2 * parts[2], 0.0) for parts in (item_sums, rest_sums))
+    cubes = sum((n * w**k * part for k, (n, part) in enumerate(zip(BINOMIAL, cube_sums, strict=True))), np.zeros(1))
+    means = seed_means[0] + w * seed_means[1]  # (W, S)
+    of_items = map(Part, *variance.stratified_rows(items, sizes - 1, sizes))
+    of_rest = map(Part, *variance.stratified_rows(rest, (sizes - 1) * (seeds_n - 1), sizes * seeds_n))
+    of_seeds = factor * means.var(axis=1, ddof=1) / seeds_n
+    unseen = variance.unseen_rows(items, cubes, sizes)
+    unseen_df = float((sizes - 1).sum())
+    for estimate, item, one, seed, more in zip(means.mean(axis=1), of_items, of_rest, of_seeds, unseen, strict=True):
+        whole = variance.total(item, Part(seed, seeds_n - 1.0), Part(factor * one.variance, one.df))
+        low, high, _ = interval_of(float(estimate), variance.with_unseen(whole, Part(more, unseen_df)), level)
+        yield _Gap(float(estimate), low, high, True, seeds_n)
 
 
 def _grid(log_budgets: FloatArray) -> FloatArray:

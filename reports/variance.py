@@ -125,11 +125,16 @@ def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
 
 def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> Part:
     """Return `unseen_part` from the sums of squares and cubes within each task, (T,). Some task must have two items."""
+    return Part(float(unseen_rows(squares, cubes, sizes)), float((sizes - 1).sum()))
+
+
+def unseen_rows(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> FloatArray:
+    """Return the variances of `unseen_part_of` for many rows of sums at once: (..., T) → (...)."""
     weights = 1 / (len(sizes) * sizes)
     one = float(weights.mean())  # weight of an item, averaged over tasks
-    skewed = abs(float((weights**3 * cubes).sum())) + UNLIKE_ITEMS_N * one**3
-    size = skewed / (float((weights**2 * squares).sum()) + UNLIKE_ITEMS_N * one**2)
-    return Part(UNSEEN_ITEMS_N * size**2, float((sizes - 1).sum()))
+    skewed = np.abs((weights**3 * cubes).sum(axis=-1)) + UNLIKE_ITEMS_N * one**3
+    size = skewed / ((weights**2 * squares).sum(axis=-1) + UNLIKE_ITEMS_N * one**2)
+    return np.asarray(UNSEEN_ITEMS_N * size**2, dtype=np.float64)
 
 
 def with_unseen(whole: Part, unseen: Part) -> Part:
@@ -228,8 +233,15 @@ def stratified(squares: FloatArray, free: IntArray, counts: IntArray) -> Part:
 
     A stratum without df has the pooled mean square and the df of all strata. At least one stratum must have df.
     """
-    pooled, all_df = squares.sum() / free.sum(), float(free.sum())
+    variances, df = stratified_rows(squares, free, counts)
+    return Part(float(variances), float(df))
+
+
+def stratified_rows(squares: FloatArray, free: IntArray, counts: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return `stratified` for many rows of sums of squares at once, (..., T): the variances and the df, (...)."""
+    pooled, all_df = squares.sum(axis=-1, keepdims=True) / free.sum(), float(free.sum())
     spread, df = np.where(free > 0, squares / np.maximum(free, 1), pooled), np.where(free > 0, free, all_df)
     shares = spread / counts / len(counts) ** 2
-    whole, below = float(shares.sum()), float((shares**2 / df).sum())
-    return Part(whole, whole**2 / below if below > 0 else float(df.sum()))
+    whole, below = shares.sum(axis=-1), (shares**2 / df).sum(axis=-1)
+    known = np.divide(whole**2, below, out=np.full(np.shape(whole), df.sum(dtype=np.float64)), where=below > 0)
+    return np.asarray(whole), np.asarray(known)

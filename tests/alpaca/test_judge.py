@@ -116,7 +116,7 @@ class TestKeeping:
 
         def then_wait(number: int, body: dict[str, Any]) -> Act:
             if number == 18:
-                threading.Timer(0.3, press).start()
+                threading.Timer(1.0, press).start()
             return fair(number, body) if number < 15 else error(429, "wait", retry_after="60")
 
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of xdist may have another one
