@@ -49,10 +49,11 @@ def _could_have_shown(one: Comparison) -> str:
         shown = (
             " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
         )
+    repeated = f"other items{' and runs' if one.difference.has_seed_uncertainty else ''} of this number and kind"
     if one.detectable > 1:
-        shown += " With so few items and runs, no difference is large enough to be shown in 80% of the cases."
+        shown += f" With {repeated}, no difference is large enough to be shown in 80% of repetitions."
     elif math.isfinite(one.detectable):
-        shown += f" A comparison like this one shows a true difference of {one.detectable:.3f} in 80% of the cases."
+        shown += f" Repeated with {repeated}, a true difference of {one.detectable:.3f} would be shown in 80% of repetitions."
     same = equivalence(one.difference)
     return f"{shown} The two are {same.verdict}." if same.is_shown else shown
 
