@@ -151,7 +151,7 @@ ASSET = Asset(
     make=make_strategy_report,
     reads=EVERYTHING,
     recipe=strategy_report_recipe,
-    code_version=4,  # of the page, too
+    code_version=5,  # of the page, too
     files=("report/results.csv", "report/index.html"),
     description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. It is made from whatever is "
     "stored, and lists what is missing. Before there are scores it shows what was chosen, sent out and answered.",
