@@ -87,7 +87,10 @@ class Contract:
 
 
 def load(name: str) -> Contract:
-    """Return the contract of the table `name`. Raise ValueError if there is none or it has a mistake, such as an unknown type."""
+    """Return the contract of the table `name`.
+
+    Raise ValueError if there is none or it has a mistake, such as an unknown type, and yaml.YAMLError if a contract is not YAML.
+    """
     return _load(name, catalogue.folders())
 
 

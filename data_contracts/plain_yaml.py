@@ -97,7 +97,7 @@ class _MistakeError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader for the core schema. It counts nodes while it composes them, and raises an error at the limits."""
+    """YAML loader for the core schema. It raises an error as soon as a text has more nodes, levels or entries than allowed."""
 
     def __init__(self, text: str, *, has_functions: bool) -> None:
         super().__init__(text)

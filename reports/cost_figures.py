@@ -50,7 +50,10 @@ def _marks(axes: Axes, name: str, own: "list[Point]", look: Look) -> End:
 
 
 def _cost_axis(axes: Axes, costs: np.ndarray) -> str:
-    """Set the horizontal scale, logarithmic if the costs span a factor of 4 or more, and return words that name this scale."""
+    """Set the horizontal scale, and return words for the axis that name a logarithmic scale; empty for a linear one.
+
+    The scale is logarithmic if all costs are positive and span a factor of 4 or more.
+    """
     low, high = float(costs.min()), float(costs.max())
     if low <= 0 or high < 4 * low:
         margin = 0.06 * (high - low or abs(high) or 1.0)

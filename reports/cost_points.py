@@ -108,7 +108,9 @@ def unbeaten(
     costs: FloatArray,  # (n,)
     scores: FloatArray,  # (n,)
 ) -> np.ndarray:  # (n,) booleans
-    """Return which points no other point beats: none is at least as cheap and at least as good, and better in one of the two.
+    """Return True for each point that no other point beats.
+
+    One point beats another if it costs no more, scores no less, and is better in cost or score.
 
     >>> unbeaten(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.6])).tolist()
     [True, False, True]

@@ -65,7 +65,11 @@ def joint_pseudo_values(
 
 
 def _distinct(preferences: FloatArray, differences: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
-    """Merge models with equal data. Return the distinct preferences, the input row of each, and each model's distinct row."""
+    """Merge models with equal preferences and differences.
+
+    Return the preferences of the D distinct models (D, n), the place of each of them in the input (D,), and the place of each
+    input model among the distinct ones (M,).
+    """
     both = np.concatenate([preferences, differences], axis=1)
     _, first, back = np.unique(both, axis=0, return_index=True, return_inverse=True)
     return np.asarray(preferences[first], dtype=np.float64), first, back.reshape(-1)

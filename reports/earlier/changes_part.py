@@ -41,7 +41,10 @@ class SinceSection(NamedTuple):
 
 
 def since_section(results: Results) -> SinceSection:
-    """Return the section on changes. Without an earlier report, it contains one sentence that says so."""
+    """Return the section on changes.
+
+    It contains only an explanation if there is no earlier report with other results, or if this page has another reference.
+    """
     changes, nothing = results.changes, Table("", "", (), ())
     if results.experiment.reference:
         text = "Not compared: this page has another reference strategy than the stored reports."

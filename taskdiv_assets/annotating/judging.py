@@ -66,9 +66,10 @@ def bare(own_id: str) -> str:
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
     """Return the accepted answers with the pool's prompt_ids, and a problem for each rejected row.
 
-    A row is rejected if its ids disagree, if an own id is unknown or belongs to several prompts, if its prompt_id is one of the
-    own ids, or if the row contains another row because of a wrong quote. Any other unknown prompt_id is kept, so that `judge`
-    can reject it. Each answer must have a prompt_id or an own id.
+    An own id is an id of the user's own file. A row is rejected if its ids disagree, or if a missing or extra quote made it
+    contain the row of a prompt that no other row answers. A row without a prompt_id is rejected if its own id is unknown or
+    belongs to several prompts, and a row without an own id if its prompt_id is in fact an own id. Any other unknown prompt_id is
+    kept, so that `judge` can reject it. Each answer must have a prompt_id or an own id.
     """
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []

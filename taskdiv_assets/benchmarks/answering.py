@@ -119,7 +119,7 @@ class Answerer:
             yield {key: Answer(str(text)) for key, text in zip(some, texts, strict=True)}
 
     def _generated(self, requests: Sequence[Any]) -> list[str]:
-        """Return the texts that lm-eval generates; raise ValueError if transformers' `generate` fails for this model."""
+        """Return the texts that lm-eval generates. Raise ValueError if this fails; an out-of-memory error is raised unchanged."""
         try:
             texts: list[str] = self.encoder.harness.generate_until(requests, disable_tqdm=True)
         except Exception as error:  # each architecture raises other exceptions

@@ -38,7 +38,10 @@ class Edit(NamedTuple):
 
 
 def look(stored: str, experiment: Experiment) -> Edit:
-    """Return how an edited experiment differs from `stored`, the text of the stored copy of its file."""
+    """Return the changed settings of an edited experiment, and the stored results that would be computed again.
+
+    `stored` is the text of the stored copy of its file. If this copy is no longer valid, a line says so.
+    """
     before: Experiment | None = None
     try:
         before = experiment_file.parse(stored, "the stored copy")

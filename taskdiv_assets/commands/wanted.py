@@ -12,7 +12,10 @@ from taskdiv_assets.graph.units import Unit
 
 
 class Filter(NamedTuple):
-    """The selected part of an experiment. An empty tuple selects everything. `until` is the last asset; None means no limit."""
+    """The selected part of an experiment. An empty tuple selects all budgets, or all strategies.
+
+    `until` selects one asset with its direct and indirect inputs; None selects all assets.
+    """
 
     budgets: tuple[int, ...] = ()
     strategies: tuple[str, ...] = ()

@@ -374,7 +374,10 @@ class Experiment(Settings):
 
     @property
     def given_labels(self) -> Literal["column", "mapping", "none"]:
-        """`labels_from` if the tasks are known while the pool is read; "none" if rules give the tasks or discovery finds them."""
+        """The source of tasks that are known without the texts of the prompts: `labels_from` if it is "column" or "mapping".
+
+        "none" if rules or discovery give the tasks, or if the experiment has no tasks.
+        """
         source = self.labels_from
         return "none" if source == "rules" or source == "discovered" else source  # mypy narrows `==` only
 

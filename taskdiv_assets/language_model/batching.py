@@ -95,9 +95,10 @@ def tokenise(
     *,
     name_of: Callable[[int], str] = "in row {}".format,
 ) -> Tokens:
-    """Return the tokens of each prompt; raise ValueError for a prompt without tokens, or as `control.token_ids` does.
+    """Return the tokens of each prompt, and which prompts were cut.
 
-    A prompt of more than `limit` tokens loses its beginning, but not its BOS. `name_of` returns a prompt's name for messages.
+    A prompt of more than `limit` tokens (None: no limit) loses its beginning, but keeps its BOS if `limit` is 2 or more. `name_of`
+    returns a prompt's name for messages. Raise ValueError if a prompt has no tokens, or if `control.token_ids` refuses it.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []

@@ -68,7 +68,7 @@ class Memory(NamedTuple):
 
 
 def shape_of(model: Any) -> Shape:
-    """Return the sizes of a transformers model. The model may be without weights."""
+    """Return the sizes of a transformers model, which may be on the device `meta` (see `without_weights`)."""
     config = model.config.get_text_config()
     embedded, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     is_tied = head is not None and head.weight is embedded
@@ -111,7 +111,10 @@ def _linear(model: Any, head: Any) -> list[tuple[int, int]]:
 
 
 def _experts_n(model: Any, config: Any) -> int:
-    """Return the summed width of the experts that read one token, times 1.5 for copies of activations; 0 without experts."""
+    """Return the feed-forward width of an expert times the number of experts a token is sent to, times 1.5; 0 without experts.
+
+    The half more is for copies of activations.
+    """
     width_n = _size(config, "moe_intermediate_size") or _size(config, "intermediate_size")
     has_experts = any(one.ndim == 3 for one in model.parameters())
     return _size(config, "num_experts_per_tok") * width_n * 3 // 2 if has_experts else 0

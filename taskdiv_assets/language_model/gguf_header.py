@@ -22,7 +22,10 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 
 
 class Tensor(NamedTuple):
-    """A tensor of a GGUF file. `kind` is ggml's code of its number format, `offset` the bytes from the start of the weights."""
+    """A tensor of a GGUF file.
+
+    `kind` is ggml's code for the number format of the tensor. `offset` is its distance in bytes from the start of the weights.
+    """
 
     name: str
     values_n: int

@@ -35,7 +35,10 @@ class Falling(Protocol):
         """Record a pick and its value."""
 
     def after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
-        """Return the values of `rows` after the picks in the slice `missed`. `values` are their values before these picks."""
+        """Update the values of `rows` by the picks that they lack. `missed` is the slice of these picks among all picks.
+
+        `values` are the values of `rows` before these picks.
+        """
 
     def activate(self, rows: Rows) -> None:
         """Set the rows whose values `after_last` updates."""

@@ -52,7 +52,9 @@ def cut(
     prompt_ids: NDArray[np.str_],  # (n,) all prompts of the pool
     workers_n: int,
 ) -> list[Shard]:
-    """Cut rows into shards of at most SHARD_PROMPTS_N rows. The same rows and number of workers always give the same shards.
+    """Cut rows into about SHARDS_A_WORKER_N shards for each worker. The same arguments always give the same shards.
+
+    A shard has SHARD_PROMPTS_LEAST_N to SHARD_PROMPTS_N rows; the last one can have fewer.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
@@ -92,9 +94,11 @@ def share_out(
     shards: Sequence[Shard],
     workers_n: int,  # the largest number of workers
 ) -> Iterator[dict[str, Any]]:
-    """Run a task on all shards, with as many workers as the cluster has room for, and yield each result when it arrives.
+    """Run the task that `make` returns on every shard, and yield each result when it arrives.
 
-    A result also contains the shard's name, the worker's process id and its peak memory in MiB. An error of the task is raised.
+    At most `workers_n` workers run, and no more than the cluster has room for. A result also contains the name of the shard, the
+    process id of the worker, and the peak memory of the worker in MiB. An error of the task is raised here. Raise RuntimeError if
+    workers die too often.
     """
     if not shards:
         return

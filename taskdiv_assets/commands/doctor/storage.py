@@ -47,7 +47,11 @@ def free_space(free_bytes: int) -> Finding:
 
 
 def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STORE_TIMEOUT_S) -> Iterator[Finding]:
-    """Run `probe` on a `$TASKDIV_HOME` that is an fsspec URL. If `is_offline` is True, check only the protocol's package."""
+    """Check a `$TASKDIV_HOME` that is an fsspec URL.
+
+    First, the package for its protocol (for `s3`: s3fs) has to be installed. Then `probe` has to succeed within `timeout_s`;
+    if `is_offline` is True, `probe` is skipped.
+    """
     try:
         fsspec.get_filesystem_class(url.partition("://")[0])
     except (ValueError, ImportError) as error:
