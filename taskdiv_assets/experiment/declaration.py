@@ -374,10 +374,7 @@ class Experiment(Settings):
 
     @property
     def given_labels(self) -> Literal["column", "mapping", "none"]:
-        """The source of tasks that are known without the texts of the prompts: `labels_from` if it is "column" or "mapping".
-
-        "none" if rules or discovery give the tasks, or if the experiment has no tasks.
-        """
+        """`labels_from` if it is "column" or "mapping"; "none" if rules or discovery give the tasks, or if there are none."""
         source = self.labels_from
         return "none" if source == "rules" or source == "discovered" else source  # mypy narrows `==` only
 

@@ -97,8 +97,9 @@ def tokenise(
 ) -> Tokens:
     """Return the tokens of each prompt, and which prompts were cut.
 
-    A prompt of more than `limit` tokens (None: no limit) loses its beginning, but keeps its BOS if `limit` is 2 or more. `name_of`
-    returns a prompt's name for messages. Raise ValueError if a prompt has no tokens, or if `control.token_ids` refuses it.
+    A prompt of more than `limit` tokens (None: no limit) loses its beginning, but keeps its BOS if `limit` is 2 or more.
+    `name_of` returns a prompt's name for messages. Raise ValueError for a prompt without tokens, or as
+    `control.token_ids` does.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
