@@ -20,6 +20,7 @@ FILES = (
     "confidence_accuracy",
     "base_scores",
     "tuning_choice",
+    "round_confidence",
     "ranking",
     "allocation",
     "annotation_batch",

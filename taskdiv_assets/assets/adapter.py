@@ -29,9 +29,7 @@ def make_adapter(work: Work) -> Product:
     older: dict[str, str] = {}
     for plan in plans:
         seed = str(plan.training_seed)
-        with locks.hold(work.store, plan.identity, on_wait=work.wait):
-            kept = work.store.read_manifest(plan.identity) if work.store.is_whole(plan.identity) else None
-            manifests[seed] = kept or _trained(work, plan)
+        manifests[seed] = stored_or_trained(work, plan)
         if versions := other_versions(manifests[seed]):
             older[seed] = versions
             work.log(f"seed {seed} was trained with {versions}; it is kept: versions are not part of the identity")
@@ -44,12 +42,16 @@ def make_adapter(work: Work) -> Product:
     return Product(pa.Table.from_pylist(rows).sort_by("training_seed"), notes)
 
 
-def _trained(work: Work, plan: AdapterPlan) -> dict[str, Any]:
+def stored_or_trained(work: Work, plan: AdapterPlan) -> dict[str, Any]:
+    """Return the manifest of an adapter's folder. The adapter is trained if it is not stored yet."""
     from taskdiv_assets.services.training import train
 
-    tuning = work.experiment.tuning.at(plan.learning_rate)
-    examples = examples_of(work, plan.prompt_ids.to_pylist())
-    return train(work, plan, examples, made_of(work, plan, tuning))
+    with locks.hold(work.store, plan.identity, on_wait=work.wait):
+        if work.store.is_whole(plan.identity) and (kept := work.store.read_manifest(plan.identity)):
+            return kept
+        tuning = work.experiment.tuning.at(plan.learning_rate)
+        examples = examples_of(work, plan.prompt_ids.to_pylist())
+        return train(work, plan, examples, made_of(work, plan, tuning))
 
 
 def _row(plan: AdapterPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,8 +63,10 @@ def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
     return scores, np.flatnonzero(wanted)
 
 
-def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
+def rounds(work: Work, scores: PromptScores, codes: Counts | None = None) -> Iterator[NDArray[np.bool_]]:
     """Yield a mask (n,) of the prompts to score, once per round. Each mask contains the prompts of the mask before it.
+
+    `codes` (n,) are the tasks of the prompts in `scores`; by default, these prompts are the pool's.
 
     A sample with a tolerance may have several rounds; otherwise there is one. The caller must score the prompts of a mask before
     it requests the next mask, which depends on their scores.
@@ -73,7 +75,8 @@ def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
     if sample is None:
         yield np.ones(len(scores.prompt_ids), np.bool_)
         return
-    codes, _ = task_codes(work.read("task_labels"))
+    if codes is None:
+        codes, _ = task_codes(work.read("task_labels"))
     places, sizes = sample_places(parse_prompt_ids(scores.prompt_ids.tolist()), codes), np.bincount(codes)
     aims = np.minimum(sample if isinstance(sample, int) else sample.first, sizes)
     yield places < aims[codes]

@@ -18,10 +18,11 @@ from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.stored_values import of_first_seed
 from taskdiv_assets.graph.units import StaleInputError, ranked_strategies
 from taskdiv_assets.graph.work import Product, Work
-from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.selection import STRATEGIES, SelectionPool
 from taskdiv_assets.selection.facility_location import exact_picks_n
 from taskdiv_assets.selection.pool import TASK_MEANS
 from taskdiv_assets.selection.strata import BY_COMPLEMENT, COST_SCALE, IN_THOUSANDTHS
+from taskdiv_assets.services.in_rounds import Rows, order_in_rounds
 from taskdiv_assets.services.ordering import (
     CERTIFIED_PROMPTS_MAX,
     on_fastest_device,
@@ -45,9 +46,10 @@ GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": 
 def make_ranking(work: Work) -> Product:
     """Order the prompts by one strategy for each selection seed, up to the depth of the ranking.
 
-    If `kept_first` returns prompts for the strategy, they come first in every order.
+    If `kept_first` returns prompts for the strategy, they come first in every order. For a strategy in rounds, see `in_rounds`.
     """
-    strategy = work.experiment.strategy(str(work.unit.key))
+    name = str(work.unit.key)
+    strategy = work.experiment.strategy(work.experiment.order_in(name))
     own = work.experiment.own_order(strategy.name)
     placed = None if own is None else read_own_order(work, own)
     pool = on_fastest_device(selection_pool(work, strategy, placed), work.log)
@@ -56,25 +58,54 @@ def make_ranking(work: Work) -> Product:
     seeds = sorted(work.experiment.selection_seeds)
     parts: list[pa.Table] = []
     order = np.empty(0, np.int64)
-    kept = [positions(pool, group) for group in work.lineage.once(kept_first).get(strategy.name, ())]
+    kept = [positions(pool, group) for group in work.lineage.once(kept_first).get(name, ())]
+    means = means_by_round(work, name) if name in work.experiment.rounds else None
     with work.progress("ranking", "seeds") as progress:
         for done, seed in enumerate(seeds, start=1):
-            if strategy.uses_seed or not parts:
+            if means is not None:
+                order = ordered_in_rounds(work, name, pool, seed, kept, means)
+            elif strategy.uses_seed or not parts:
                 order = put_first(order_of(work, strategy, pool, seed, depth), kept)
             rows = labels.take(pa.array(order))
             ranks = {"selection_seed": np.full(len(order), seed), "rank": np.arange(len(order))}
             parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))
             progress(done, len(seeds))
-    notes: dict[str, Any] = {"strategy": strategy.name}
+    notes: dict[str, Any] = {"strategy": name}
     if own is not None and placed is not None:
         notes |= {"source": own.path, "ranked_n": placed.ranked_n, "left_out_n": placed.left_out_n}
         notes |= work.lineage.sources.noted("ranking", own.name)
-    if work.experiment.keep_annotated:
+    if work.experiment.keeps_annotated:
         notes["kept_first_n"] = sum(map(len, kept))
     if strategy.name == "facility_location" and len(pool.prompt_ids) <= CERTIFIED_PROMPTS_MAX:
         work.log(f"comparing all {len(pool.prompt_ids):,} prompts with the picks, to measure how well they are covered")
         notes["reached"] = reached(pool, order, work.experiment.budgets)
     return Product(pa.concat_tables(parts), notes)
+
+
+def means_by_round(work: Work, name: str) -> dict[tuple[int, int], dict[str, float]]:
+    """Return the means that order the rounds of the strategy `name`: (selection seed, after_n) -> task -> mean confidence."""
+    found: dict[tuple[int, int], dict[str, float]] = {}
+    for row in work.read("round_confidence").to_pylist():
+        if row["strategy"] == name:
+            found.setdefault((row["selection_seed"], row["after_n"]), {})[row["task"]] = row["mean_confidence"]
+    return found
+
+
+def ordered_in_rounds(
+    work: Work,
+    name: str,
+    pool: SelectionPool,
+    seed: int,
+    kept: Sequence[Rows],
+    means: Mapping[tuple[int, int], Mapping[str, float]],  # of `means_by_round`
+) -> Rows:
+    """Return the order of one seed for the strategy in rounds `name`. Raise StaleInputError if the means of a round are missing."""
+    experiment = work.experiment
+    strategy, after = experiment.strategy(experiment.order_in(name)), experiment.rounds[name].after
+    order = order_in_rounds(strategy, pool, seed, after, kept, lambda after_n, _: means.get((seed, after_n)))
+    if order is None:
+        raise StaleInputError(f"round_confidence lacks a round of {name}; run `taskdiv run {experiment.command_name}`")
+    return order
 
 
 def ranking_parameters(work: Work) -> dict[str, Any]:
@@ -154,7 +185,8 @@ def inputs_of_strategy(experiment: Experiment, strategy: str) -> Sequence[str]:
     except ValueError:  # the strategy or its package was removed; `ranking_recipe` raises the error
         needs = frozenset()
     given = [asset for need, asset in GIVEN_BY.items() if need in needs]
-    return ["raw_pool", "task_labels", *(["annotations"] if experiment.keep_annotated else []), *given]
+    given += ["round_confidence"] if strategy in experiment.rounds else []
+    return ["raw_pool", "task_labels", *(["annotations"] if experiment.keeps_annotated else []), *given]
 
 
 def ranking_recipe(inputs: Inputs) -> Settings:
@@ -175,9 +207,13 @@ def ranking_recipe(inputs: Inputs) -> Settings:
         ids = [table["prompt_id"].to_pylist(), table["source_id"].to_pylist()]
         inputs.add({**lineage.sources.own_order(own), "raw_pool.source_ids": digest(ids)})
     pool_n = len(lineage.prompt_ids)
-    settings = ranking_settings(experiment, strategy, ranking_depth(experiment, strategy, pool_n), pool_n)
+    of = experiment.order_in(strategy)
+    settings = ranking_settings(experiment, of, ranking_depth(experiment, strategy, pool_n), pool_n)
+    if strategy in experiment.rounds:
+        inputs.part("round_confidence", strategy)
+        settings["rounds"] = experiment.rounds[strategy].after
     means = lineage.once(mean_confidence) if TASK_MEANS in needs else ()
-    return settings | cost_settings(strategy, needs, means)
+    return settings | cost_settings(of, needs, means)
 
 
 def mean_confidence(lineage: Lineage) -> list[float]:
@@ -192,7 +228,7 @@ def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
         StaleInputError: the annotations are not fresh, or the ledger of exports is damaged.
     """
     experiment = lineage.experiment
-    if not experiment.keep_annotated:
+    if not experiment.keeps_annotated:
         return {}
     annotated = lineage.read("annotations")["prompt_id"].to_pylist()
     try:
@@ -240,7 +276,7 @@ def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float])
 ASSET = Asset(
     name="ranking",
     make=make_ranking,
-    reads=("raw_pool", "task_labels", "annotations", *GIVEN_BY.values()),
+    reads=("raw_pool", "task_labels", "annotations", *GIVEN_BY.values(), "round_confidence"),
     recipe=ranking_recipe,
     reads_of=inputs_of_strategy,
     code_version=3,

@@ -226,7 +226,7 @@ def _print_labels(out: Console, experiment: Experiment, plan: Plan) -> None:
         out.print(f"one list of a study would cost{each}: {parts} (nothing is bought if the answers are known)")
     for entry in plan.cells:
         if entry.bought_outside_n:
-            advice = "" if experiment.keep_annotated else "; `keep_annotated: true` puts annotated prompts first"
+            advice = "" if experiment.keeps_annotated else "; `keep_annotated: true` puts annotated prompts first"
             out.print(
                 f"{entry.cell.key}: {entry.bought_outside_n:,} labels bought for it are not in its selection{advice}"
             )

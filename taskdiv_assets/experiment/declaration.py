@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -20,11 +21,11 @@ from data_contracts.experiment_fields import NAME_PATTERN, PURPOSE, SEEDS, strat
 from taskdiv_assets.confidence.measures import Definition
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.benchmark_settings import Benchmark, HeldOutBenchmark
+from taskdiv_assets.experiment.order_settings import ROUNDS_MAX, Embeddings, FacilityLocation, Rounds, RoundsName
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
 from taskdiv_assets.experiment.robustness_settings import VARIANTS_MAX, Variant, VariantName, with_prompt
 from taskdiv_assets.selection import STRATEGIES, Strategy
-from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
 from taskdiv_assets.tuning_settings import Number, PositiveInt, Seed, Settings, Switch, Tuning
 
@@ -129,24 +130,6 @@ class Sampling(Settings):
     first: Annotated[int, Field(ge=2, strict=True)] = 32
 
 
-class Embeddings(Settings):
-    """The embedding of a prompt: the mean of the last hidden states of all tokens, or the last hidden state of the last token."""
-
-    pooling: Literal["mean", "last"] = "mean"
-
-
-class FacilityLocation(Settings):
-    """The similarities that facility_location uses: those to the nearest `neighbours` of each prompt, or all (slower)."""
-
-    similarities: Literal["nearest", "all"] = "nearest"
-    neighbours: PositiveInt = NEIGHBOURS
-
-    @property
-    def neighbours_n(self) -> int | None:
-        """The argument of `strategies.facility_location`; None for all similarities."""
-        return self.neighbours if self.similarities == "nearest" else None
-
-
 class Primary(Settings):
     """The primary comparison, which is declared before the run."""
 
@@ -219,6 +202,7 @@ class Experiment(Settings):
         strategies: names of strategies, including the names of `own_orders`.
         primary: the primary comparison. By default, the report compares the last strategy with `random`, or with the first
             strategy if there is no `random`, on the first benchmark and metric.
+        rounds: strategies that draw the order of the remaining prompts again in each round, by name.
         robustness: variants, by name: repetitions of the primary comparison with other settings.
         owners: owners of the assets, as e-mail addresses, or as teams such as `team:name`.
         fresh_days: number of days after which Dagster shows the pool and the report as stale, if they are not checked again.
@@ -236,6 +220,10 @@ class Experiment(Settings):
     embeddings: Embeddings = Embeddings()
     facility_location: FacilityLocation = FacilityLocation()
     own_orders: Annotated[SkipJsonSchema[tuple[OwnOrder, ...]], Field(exclude_if=lambda found: not found)] = ()
+    # Left out of the identity of the report if it is empty, as `robustness` is.
+    rounds: Annotated[
+        dict[RoundsName, Rounds], Field(max_length=ROUNDS_MAX, default_factory=dict, exclude_if=lambda found: not found)
+    ]
     strategies: Annotated[
         list[str],
         BeforeValidator(strategy_names, json_schema_input_type=list[str | OwnOrder]),
@@ -276,9 +264,10 @@ class Experiment(Settings):
     @field_validator("strategies")
     @classmethod
     def _are_known(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        if "own_orders" not in info.data:  # own_orders has mistakes, so the names are unknown
+        if not {"own_orders", "rounds"} <= info.data.keys():  # one has mistakes, so the names are unknown
             return names
         own = {order.name for order in info.data["own_orders"]}
+        own |= {name for name, rounds in info.data["rounds"].items() if rounds.of}
         unknown = [name for name in names if name not in STRATEGIES and name not in own]
         missing = [name for name in unknown if name not in plugins.installed().by_name]
         if missing:
@@ -338,7 +327,18 @@ class Experiment(Settings):
             return facility_location(self.facility_location.neighbours_n)
         if own := self.own_order(name):
             return own.strategy
+        if (of := self.order_in(name)) != name:
+            return replace(self.strategy(of), name=name)
         return STRATEGIES[name] if name in STRATEGIES else plugins.load(name)
+
+    def order_in(self, name: str) -> str:
+        """Return the strategy that orders the prompts in the rounds of `name`; `name` itself if `rounds` names no other one."""
+        return self.rounds[name].of or name if name in self.rounds else name
+
+    @property
+    def keeps_annotated(self) -> bool:
+        """True if annotated prompts come first in every order: with `keep_annotated`, and in the rounds of a campaign."""
+        return self.keep_annotated or (self.purpose == "campaign" and bool(self.rounds))
 
     def own_order(self, name: str) -> OwnOrder | None:
         return next((order for order in self.own_orders if order.name == name), None)

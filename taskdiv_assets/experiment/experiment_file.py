@@ -26,6 +26,7 @@ from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.experiment.lab_operations import TASKS
 from taskdiv_assets.experiment.mistakes import Problem, example, in_words
+from taskdiv_assets.experiment.order_settings import round_problems
 from taskdiv_assets.experiment.view_settings import OF_BASE_MODEL
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.storage import remote
@@ -154,7 +155,9 @@ def parse(text: str, origin: str) -> Experiment:
         problems += in_words(placed_errors, raw)
     problems += [Problem(place, "occurs twice; keep one of them") for place in repeated]
     problems += _cross_field_problems(raw)
-    problems += [] if problems or experiment is None else variants.problems(experiment)
+    if not problems and experiment is not None:
+        problems += round_problems(experiment)
+        problems += [] if problems else variants.problems(experiment)
     if problems or experiment is None:
         placed = sorted(((_line(problem, root), problem) for problem in problems), key=lambda one: one[0])
         lines = [f"  {origin}:{line}: {problem.name}: {problem.message}" for line, problem in placed]
@@ -301,7 +304,9 @@ def _entries(raw: Mapping[str, Any], key: str) -> Sequence[Any]:
 def _known_strategies(raw: Mapping[str, Any]) -> list[Strategy]:
     """Return the built-in strategies and plug-ins of a file, without own orders, unknown names and broken plug-ins."""
     known = []
-    for name in _entries(raw, "strategies"):
+    for entry in _entries(raw, "strategies"):
+        rounds = _section(raw, "rounds").get(entry) if isinstance(entry, str) else None
+        name = rounds.get("of") or entry if isinstance(rounds, dict) else entry
         with contextlib.suppress(ValueError):  # `declaration` reports unknown names
             if isinstance(name, str):
                 known.append(STRATEGIES[name] if name in STRATEGIES else plugins.load(name))

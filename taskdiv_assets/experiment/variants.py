@@ -39,6 +39,8 @@ def derived(experiment: Experiment, name: str) -> Experiment:
         "full_pool_seeds": [],
         "robustness": {},
     }
+    if experiment.rounds:  # no strategy of the primary comparison is in rounds (`order_settings`)
+        updates |= {"rounds": {}, "strategies": [one for one in experiment.strategies if one not in experiment.rounds]}
     updates |= {key: value for key, value in variant.changes.items() if key in ("prompt_template", "chat_template")}
     strategies, benchmark = _compared(experiment)
     one = VariantOf(name, experiment, factor, variant.budget or max(experiment.budgets), strategies, benchmark)

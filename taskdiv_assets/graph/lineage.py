@@ -8,7 +8,7 @@ writes to the store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -267,9 +267,15 @@ class Lineage:
 
         If the experiment has candidate learning rates and an answer is missing, rates and identities in the plans are not valid.
         """
-        rows = self.read("allocation", cell.key)
-        base = self.fresh(Unit("base_model")).identity
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
+        return self.plans_for(self.read("allocation", cell.key), seeds)
+
+    def plans_for(self, rows: pa.Table, seeds: Mapping[int, int]) -> list[AdapterPlan]:
+        """Return the plans of adapters for the prompts in `rows`; `seeds` maps training seeds to selection seeds.
+
+        For the columns of `rows`, see `plan_adapters`; for missing answers, see `adapter_plans`.
+        """
+        base = self.fresh(Unit("base_model")).identity
         template, tuning = self.models.training_template, self.experiment.tuning
         if tuning.candidates is not None:
             plans = plan_adapters(rows, self.answer_hashes, seeds, tuning.at(0.0), template, base, self.held.pairs)

@@ -125,8 +125,10 @@ class Models:
                 raise StaleInputError(f"the model that scores instead of the base cannot be read: {error}") from None
         return self._fingerprints[path]
 
-    def scorer(self, source: ConfidenceSource) -> Expectation:
+    def scorer(self, source: ConfidenceSource, tuned: str = "") -> Expectation:
         """Return the identity and the inputs of the statistics that are stored for each prompt.
+
+        `tuned` is the identity of an adapter (or of a fully tuned model) that scores; by default, the model of `source` scores.
 
         The identity does not depend on the set of prompts or the definition of confidence. So no prompt is scored again after
         a change of the pool, the sample or the definition. Raise StaleInputError if the model is not fresh or cannot be read.
@@ -137,7 +139,7 @@ class Models:
         settings |= self.batching("left" if source.of == "continuation" else "right", source=model)
         if source.of == "continuation":
             settings["max_new_tokens"] = self.experiment.confidence.max_new_tokens
-        inputs = {"base_model" if model is None else "proxy_model": made_by}
+        inputs = {"base_model" if model is None else "proxy_model": made_by, **({"adapter": tuned} if tuned else {})}
         return Expectation(identity("prompt_scores", SCORES_VERSION, settings, inputs), inputs)
 
     @property

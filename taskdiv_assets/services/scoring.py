@@ -49,10 +49,11 @@ class PromptScores:
         what: str,  # name of the progress report
         *,
         shard: str = "",  # name of the shard; empty if the prompts are no shard
+        tuned: str = "",  # identity of the adapter that scores; `score` then needs the model with this adapter
     ) -> None:
         self.work, self.source, self.what = work, source, what
         self.is_pool = False  # True if row i is row i of raw_pool, which workers can read
-        self.identity = work.lineage.models.scorer(source).identity
+        self.identity = work.lineage.models.scorer(source, tuned).identity
         self.parts = Parts(work.store, "scores", self.identity, *([shard] if shard else []))
         self.prompt_ids = np.array(prompt_ids)
         self.prompts = prompts if isinstance(prompts, pa.ChunkedArray) else pa.array(prompts, pa.large_string())

@@ -166,6 +166,20 @@ GOOD: Mapping[str, Good] = {
         },
         {"learning_rates": [1e-3, 1e-4], "training_seeds": [1, 0], "held_out_trained": []},
     ),
+    "round_confidence": Good(
+        {
+            "strategy": ["in_rounds"] * 4,
+            "selection_seed": [0, 0, 0, 1],
+            "after_n": [2, 2, 4, 2],
+            "task": ["copy", "flip", "flip", "max"],
+            "left_n": [1, 2, 1, 2],
+            "scored_n": [1, 1, 1, 2],
+            "mean_confidence": [1.0, 0.5, 0.25, 1e-9],
+            "standard_error": [0.0, None, 0.0, 0.7],
+            "adapter": [SHA[0][:32], SHA[0][:32], SHA[1][:32], SHA[1][:32]],
+        },
+        {"strategies": ["in_rounds"], "selection_seeds": [0, 1], "tasks": [*SIZES]},
+    ),
     "ranking": Good(
         _ranked(6),
         {
@@ -410,6 +424,7 @@ NULL: Mapping[str, list[Break]] = {
     "task_confidence": [put("mean_confidence", NAN)],
     "confidence_comparison": [put("source", None), put("allocated_n", None, 3), put("score_s", NAN)],
     "tuning_choice": [put("training_seed", None), put("examples_n", None)],
+    "round_confidence": [put("mean_confidence", NAN), put("adapter", None)],
     "confidence_accuracy": [put("answer_probability", NAN), put("accuracy_low", None)],
     "ranking": [put("prompt_id", None), put("rank", None)],
     "allocation": [put("task", None)],
@@ -552,6 +567,16 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "validation_loss_not_negative": [put("validation_loss", -0.1), put("validation_loss", math.inf)],
         "no_rate_diverged": [put("validation_loss", None)],
         "no_held_out_item_tried": [parameter(held_out_trained=["f" * 16])],
+    },
+    "round_confidence": {
+        "strategies_equal_expected": [parameter(strategies=["in_rounds", "other"]), parameter(strategies=[])],
+        "seeds_equal_expected": [parameter(selection_seeds=[0]), parameter(selection_seeds=[0, 1, 2])],
+        "task_in_pool": [parameter(tasks=["copy", "flip"])],
+        "after_n_positive": [put("after_n", 0)],
+        "every_task_scored": [put("scored_n", 0)],
+        "scored_n_not_above_left_n": [put("scored_n", 3)],
+        "mean_confidence_in_range": [put("mean_confidence", 0.0), put("mean_confidence", 1.1)],
+        "standard_error_in_range": [put("standard_error", -0.1), put("standard_error", 0.71)],
     },
     "confidence_accuracy": {
         "items_positive": [put("items_n", 0)],

@@ -63,6 +63,11 @@ AGREED = {
         "learning_rate double!, training_seed int64!, examples_n int64!, validation_n int64!, validation_loss double, "
         "final_loss double, train_s double",
     ),
+    "round_confidence": (
+        "strategy selection_seed after_n task",
+        "strategy string!, selection_seed int64!, after_n int64!, task string!, left_n int64!, scored_n int64!, "
+        "mean_confidence double!, standard_error double, adapter string!",
+    ),
     "ranking": ("selection_seed rank", RANKED),
     "allocation": ("selection_seed rank", RANKED),
     "annotations": (
@@ -106,6 +111,7 @@ PARAMETERS = {
     "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
     "confidence_accuracy": set(),
     "tuning_choice": {"learning_rates", "training_seeds", "held_out_trained"},
+    "round_confidence": {"strategies", "selection_seeds", "tasks"},
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
     "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels", "held_out_ids"},
     "annotations": {"pool_prompt_ids", "held_out_ids"},
@@ -229,7 +235,7 @@ def test_the_catalogue_knows_order_and_partitions() -> None:
     """In the order that data flows, written a second time."""
     expected = {
         "none": "raw_pool annotations held_out_items contamination base_model prompt_embeddings template_embeddings sentence_embeddings "
-        "task_labels confidence_table task_confidence confidence_comparison confidence_accuracy base_scores tuning_choice strategy_report",
+        "task_labels confidence_table task_confidence confidence_comparison confidence_accuracy base_scores tuning_choice round_confidence strategy_report",
         "strategy": "ranking",
         "cell": "allocation annotation_batch adapter benchmark_scores",
     }
