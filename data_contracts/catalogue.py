@@ -43,7 +43,7 @@ def requirements(name: str) -> frozenset[str]:
 
     Possible values are `base_model` and `benchmarks` (sections of the experiment file), `confidence` (data that a strategy
     reads), `embeddings` (data that a strategy or the view of found tasks reads), `candidates` (learning rates to choose from),
-    `answers` (imported answers) and `held_out` (a benchmark with this name).
+    `answers` (imported answers), `rounds` (a strategy in rounds) and `held_out` (a benchmark with this name).
     """
     return frozenset(_property(name, "requires") or ())
 

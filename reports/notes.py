@@ -62,7 +62,7 @@ def _absent(results: Results) -> list[str]:
     """Return the unpartitioned tables that the experiment surely needs but that are not stored.
 
     The report does not know which tables the strategies read. So tables of confidence count as needed only if one of them is
-    stored, and tables that require embeddings, learning rates or imported answers never count as needed.
+    stored, and tables that require embeddings, learning rates, rounds or imported answers never count as needed.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):

@@ -34,6 +34,7 @@ from taskdiv_assets.commands.opening import (
     say_warnings,
 )
 from taskdiv_assets.commands.report_command import report, say_where
+from taskdiv_assets.commands.round_commands import round_app
 from taskdiv_assets.commands.task_commands import tasks_app
 from taskdiv_assets.commands.terminal import RunDisplay, print_plan, waiting_lines
 from taskdiv_assets.commands.ui import ui
@@ -63,6 +64,7 @@ app.add_typer(adapters_app, name="adapters")
 app.command()(schema)
 app.command()(compare)
 app.add_typer(budget_app, name="budget")
+app.add_typer(round_app, name="round")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(verdicts_app, name="verdicts")

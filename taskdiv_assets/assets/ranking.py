@@ -99,7 +99,7 @@ def ordered_in_rounds(
     kept: Sequence[Rows],
     means: Mapping[tuple[int, int], Mapping[str, float]],  # of `means_by_round`
 ) -> Rows:
-    """Return the order of one seed for the strategy in rounds `name`. Raise StaleInputError if the means of a round are missing."""
+    """Return one seed's order of the strategy in rounds `name`. Raise StaleInputError if the means of a round are missing."""
     experiment = work.experiment
     strategy, after = experiment.strategy(experiment.order_in(name)), experiment.rounds[name].after
     order = order_in_rounds(strategy, pool, seed, after, kept, lambda after_n, _: means.get((seed, after_n)))

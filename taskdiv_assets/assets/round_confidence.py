@@ -64,7 +64,9 @@ def make_round(work: Work, one: Round) -> None:
     with locks.hold(work.store, one.identity, on_wait=work.wait):
         if stored_means(work.lineage, one.identity) is not None:
             return
-        work.log(f"{one.strategy}, seed {one.selection_seed}: the confidence of the adapter after {one.after_n:,} labels")
+        work.log(
+            f"{one.strategy}, seed {one.selection_seed}: the confidence of the adapter after {one.after_n:,} labels"
+        )
         stored_or_trained(work, one.plan)
         found, names = _scored(work, one)
         shown = zip(found.pool_n, found.scored_n, found.mean, found.standard_error, strict=True)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from data_contracts import plain_yaml
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.experiment.recorded_rounds import with_stored_rounds
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
@@ -59,7 +60,9 @@ def look(stored: str, experiment: Experiment) -> Edit:
 def since(experiment: Experiment, file: str) -> str:
     """Return a note if `file`, from which the experiment was read, has other settings now or cannot be used; otherwise ""."""
     try:
-        now = experiment_file.load(file)
+        text, origin = experiment_file.read_text(file)
+        stored = Store(experiment.name).get("experiment.yaml") or b""
+        now = experiment_file.parse(with_stored_rounds(text, stored.decode("utf-8", errors="replace")), origin)
     except (ValueError, OSError):
         return f"{file} is no longer valid (`taskdiv plan {file}` lists its mistakes); the stored copy is used"
     if now.name != experiment.name:

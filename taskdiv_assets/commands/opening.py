@@ -15,6 +15,7 @@ from taskdiv_assets.commands.consoles import note
 from taskdiv_assets.commands.contract_warnings import stored_warnings
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment, experiment_file, parse_budget
+from taskdiv_assets.experiment.recorded_rounds import with_stored_rounds
 from taskdiv_assets.graph import cells
 from taskdiv_assets.storage.store import Store, home
 
@@ -37,6 +38,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
     If `is_kept` is True, a YAML file is copied to the store, so that the UI shows the experiment too. If the new settings
     make stored results stale, the user must first accept the file, unless `replace` is True. If `is_kept` is False, nothing is
     written and the user is not asked. The differences from the stored copy are printed if `is_kept` or `with_notes` is True.
+    Rounds of the stored copy that the file does not name are kept, unless `replace` is True.
     """
     names = experiment_file.built_in_names()
     if source in names:
@@ -46,12 +48,15 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
     store = Store(experiment.name)
+    stored = store.get("experiment.yaml")
+    if stored is not None and not replace:  # rounds that `taskdiv round next` started are in the stored copy only
+        text = with_stored_rounds(text, stored.decode("utf-8", errors="replace"))
+        experiment = experiment_file.parse(text, origin)
     if source == store.locate("experiment.yaml"):
         return experiment
     if experiment.name in names:
         raise ValueError(f"{source}: {experiment.name!r} is the name of a built-in experiment; choose another `name:`")
     kept = f"{experiment_file.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
-    stored = store.get("experiment.yaml")
     if stored is not None and stored != kept and (is_kept or with_notes):
         agree_to_edit(stored, experiment, source, is_agreed=replace or not is_kept)
     if stored != kept and is_kept:

@@ -26,7 +26,7 @@ from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.experiment.lab_operations import TASKS
 from taskdiv_assets.experiment.mistakes import Problem, example, in_words
-from taskdiv_assets.experiment.order_settings import round_problems
+from taskdiv_assets.experiment.recorded_rounds import round_problems
 from taskdiv_assets.experiment.view_settings import OF_BASE_MODEL
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.storage import remote

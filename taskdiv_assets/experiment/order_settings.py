@@ -5,22 +5,21 @@ In rounds, a strategy orders the prompts that are not bought yet again, after an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from data_contracts.experiment_fields import NAME_PATTERN
-from taskdiv_assets.experiment.mistakes import Problem
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.pool import TASK_MEANS
 from taskdiv_assets.tuning_settings import PositiveInt, Settings
 
-if TYPE_CHECKING:
-    from taskdiv_assets.experiment.declaration import Experiment
-
-ROUNDS_MAX = 20  # limit of the strategies in rounds, and of the rounds of one strategy; each round trains and scores per seed
+# Strategies that read nothing but the mean confidence of tasks, so a round can draw their order again.
+BY_MEANS = tuple(name for name, strategy in STRATEGIES.items() if strategy.needs == {"tasks", TASK_MEANS})
+ROUNDS_MAX = (
+    20  # limit of the strategies in rounds, and of the rounds of one strategy; each round trains and scores per seed
+)
 RoundsName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 
 
@@ -60,35 +59,3 @@ class Rounds(Settings):
         if after != sorted(set(after)):
             raise ValueError(f"expected ascending numbers of bought prompts, such as [500, 1000], found {after}")
         return after
-
-
-def round_problems(experiment: Experiment) -> Iterator[Problem]:
-    """Yield the mistakes of the section `rounds` that its settings class does not find."""
-    for name, rounds in experiment.rounds.items():
-        if message := _problem(experiment, name, rounds):
-            yield Problem(("rounds", name), message)
-
-
-def _problem(experiment: Experiment, name: str, rounds: Rounds) -> str:
-    of = rounds.of or name
-    own = {order.name for order in experiment.own_orders}
-    if name not in experiment.strategies:
-        return f"{name!r} is not among the `strategies` of this file; add it there"
-    if rounds.of and (name in STRATEGIES or name in own):
-        return f"{name!r} is a strategy; leave out `of`, or choose another name for the strategy in rounds"
-    if of != name and of in experiment.rounds:
-        return f"{of!r} is in rounds itself; `of` is a strategy that orders the pool once"
-    if of not in STRATEGIES or of in own:
-        return f"unknown strategy {of!r}; expected one of {_listed()}"
-    if STRATEGIES[of].needs != {"tasks", TASK_MEANS}:
-        return f"{of} does not share labels among tasks by confidence, so rounds change nothing; expected one of {_listed()}"
-    if experiment.base_model is None:
-        return "rounds train adapters, and this file names no `base_model`"
-    compared = (experiment.primary.strategy, experiment.primary.reference) if experiment.primary else experiment.strategies
-    if experiment.robustness and name in compared:
-        return f"variants (`robustness`) repeat the primary comparison, and cannot repeat rounds; {name} is compared there"
-    return ""
-
-
-def _listed() -> str:
-    return ", ".join(name for name, strategy in STRATEGIES.items() if strategy.needs == {"tasks", TASK_MEANS})

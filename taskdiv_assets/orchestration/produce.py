@@ -18,6 +18,7 @@ import data_contracts
 from data_contracts.footer import Footer, Rejected, RuleResult
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.recorded_rounds import with_stored_rounds
 from taskdiv_assets.graph import cells, environment
 from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.cells import Cell
@@ -122,8 +123,11 @@ def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) ->
 
 
 def keep_text(store: Store, text: str) -> None:
-    if store.get("experiment.yaml") != text.encode():
-        store.put(text.encode(), "experiment.yaml")
+    """Store the text of the experiment file, with the rounds that were started after this process read the file."""
+    stored = store.get("experiment.yaml")
+    kept = text if stored is None else with_stored_rounds(text, stored.decode("utf-8", errors="replace"))
+    if stored != kept.encode():
+        store.put(kept.encode(), "experiment.yaml")
 
 
 def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) -> Events:

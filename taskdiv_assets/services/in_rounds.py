@@ -2,8 +2,8 @@
 
 Before the first round, the base model's confidence orders the pool. After `after_n` prompts are bought, an adapter is trained on
 them, and its mean confidence on the other prompts of each task orders these others again. The bought prompts stay first, in their
-sequence, so every smaller budget keeps its labels. Shares follow the newest confidence over all labels of a task: a task with more
-labels than its share waits. If the confidence did not change, the order would not change either.
+sequence, so every smaller budget keeps its labels. Shares follow the newest confidence over all labels of a task: a task with
+more labels than its share waits. If the confidence did not change, the order would not change either.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def order_in_rounds(
     seed: int,
     after: Sequence[int],  # ascending numbers of bought prompts
     kept: Sequence[Rows],  # groups of annotated prompts that come first, see `put_first`
-    means_after: Callable[[int, Rows], Means | None],  # (after_n, bought rows) -> the means of the adapter, None if not known
+    means_after: Callable[
+        [int, Rows], Means | None
+    ],  # (after_n, bought rows) -> the means of the adapter, None if not known
 ) -> Rows | None:
     """Return the order after all rounds; None if a round's means are not known. Rounds as large as the pool are left out."""
     order = put_first(rank(strategy, pool, seed=seed), kept)
@@ -59,7 +61,9 @@ def order_in_rounds(
         means = means_after(after_n, bought)
         if means is None:
             return None
-        confidence = np.array([means.get(task, 1.0) for task in pool.task_names])  # 1: every prompt of the task is bought
+        confidence = np.array(
+            [means.get(task, 1.0) for task in pool.task_names]
+        )  # 1: every prompt of the task is bought
         drawn = put_first(rank(strategy, replace(pool, task_confidence=confidence), seed=seed), kept)
         order = np.concatenate([bought, drawn[~np.isin(drawn, bought)]])
     return order
