@@ -199,7 +199,8 @@ def plan(
         shown = power_plan.lines(chosen, found.benchmarks, variance_of, difference)
         if not steps and not all(variants.values()):
             steps = [f"next: taskdiv run {experiment}"]
-        print_plan(out, chosen, found, steps, [*shown, *variants])
+        rounds = planning.round_lines(chosen, store, looked.pool)
+        print_plan(out, chosen, found, steps, [*shown, *rounds, *variants])
         _say_gone(found)
         if found.standing.is_done:
             say_where(chosen)

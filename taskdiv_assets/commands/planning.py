@@ -209,6 +209,29 @@ def variant_lines(experiment: Experiment, store: Store, pool: PoolSize | None = 
     return lines
 
 
+def round_lines(experiment: Experiment, store: Store, pool: PoolSize | None = None) -> list[str]:
+    """Return one line for each strategy in rounds: what draws its order again, and what that costs if it is not done yet.
+
+    `pool` is the size of the pool by its source file, used if the stored pool is not fresh.
+    """
+    if not experiment.rounds:
+        return []
+    lineage = REGISTRY.look(experiment, store)
+    size, is_done = lineage.pool_size or pool, lineage.is_fresh(Unit("round_confidence"))
+    lines = []
+    for name, rounds in experiment.rounds.items():
+        counts = " and after ".join(f"{n:,}" for n in rounds.after)
+        state = "done"
+        if not is_done:
+            seeds_n = len(experiment.selection_seeds)
+            models_n = seeds_n * len(rounds.after)
+            to_score_n = None if size is None else seeds_n * sum(max(size.prompts_n - n, 0) for n in rounds.after)
+            scored = "" if to_score_n is None else f", at most {to_score_n:,} prompts to score with them"
+            state = f"missing; {models_n:,} adapters (cells share those of the same prompts){scored}"
+        lines.append(f"rounds of {name}: the order is drawn again after {counts} labels: {state}")
+    return lines
+
+
 def _is_scored_alike(experiment: Experiment, variant: Experiment) -> bool:
     """Return True if a variant needs no scores of prompts but those of its experiment, for example for another definition."""
     of_file, own = experiment.confidence, variant.confidence
