@@ -55,7 +55,7 @@ def test_a_variant_leaves_strategies_in_rounds_out() -> None:
         ("[12, 24]}}", "[24, 12]}}", "expected ascending numbers of bought prompts, such as [500, 1000], found [24, 12]"),
         ("after: [12, 24]}}", "after: []}}", "at least 1"),
         ("after: [12, 24]}}", "after: [12], of_: x}}", "unknown key"),
-        ("rounds: {in_rounds:", "rounds: {others:", "'others' is not among the `strategies`"),
+        ("rounds: {in_rounds:", "rounds: {others: {of: weighted_task_diversity, after: [1]}, in_rounds:", "'others' is not among the `strategies`"),
         ("rounds: {in_rounds:", "rounds: {weighted_task_diversity: {of: weighted_task_diversity, after: [1]}, in_rounds:", "leave out `of`"),
         ("{in_rounds: {of", "{weighted_task_diversity: {after: [1]}, in_rounds: {of", "is in rounds itself"),
         ("strategy: weighted_task_diversity,", "strategy: in_rounds,", "cannot repeat rounds"),

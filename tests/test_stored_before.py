@@ -27,6 +27,7 @@ NEWER = {
     "held_out_items",
     "template_embeddings",
     "sentence_embeddings",
+    "round_confidence",
     *golden.NEWER,
 }  # assets that later versions added
 NEVER_STORED = {

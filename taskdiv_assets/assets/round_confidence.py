@@ -146,8 +146,8 @@ ASSET = Asset(
     needs=Needs(4, 32, 1, f"{HOLDS_7B}, and checkpoints of the adapter that is trained"),
     unless=(
         Unless(
-            lambda experiment, _: not experiment.rounds,
-            "{asset} is for strategies in rounds, and {experiment} has none; `taskdiv round next` starts a round",
+            lambda experiment, needs: not experiment.rounds or TASK_MEANS not in needs,
+            "{asset} is for strategies in rounds, and there is none ({strategies}); `taskdiv round next` starts a round",
         ),
     ),
     parameters=round_parameters,

@@ -7,7 +7,7 @@ There is no field for responses, so no strategy can read a response. `SelectionP
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +62,10 @@ class SelectionPool:
     @property
     def has_means(self) -> bool:
         return self.task_confidence is not None
+
+    def with_means(self, means: Floats) -> SelectionPool:
+        """Return the pool with other mean confidences (T,) of its tasks."""
+        return replace(self, task_confidence=means)
 
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
         """Return each task's mean confidence; it is 1 for a task without prompts.

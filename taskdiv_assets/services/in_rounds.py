@@ -9,7 +9,6 @@ more labels than its share waits. If the confidence did not change, the order wo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ def order_in_rounds(
         confidence = np.array(
             [means.get(task, 1.0) for task in pool.task_names]
         )  # 1: every prompt of the task is bought
-        drawn = put_first(rank(strategy, replace(pool, task_confidence=confidence), seed=seed), kept)
+        drawn = put_first(rank(strategy, pool.with_means(confidence), seed=seed), kept)
         order = np.concatenate([bought, drawn[~np.isin(drawn, bought)]])
     return order
 
@@ -74,13 +73,13 @@ def stratified_pool(lineage: Lineage) -> SelectionPool:
     labels, table = lineage.read("task_labels"), lineage.read(TASK_MEANS)
     codes, names = task_codes(labels)
     by_task = dict(zip(table["task"].to_pylist(), table["mean_confidence"].to_pylist(), strict=True))
-    return SelectionPool(
+    pool = SelectionPool(
         prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),
         tasks=codes.astype(np.int32),
         task_names=tuple(names),
-        task_confidence=np.array([by_task[name] for name in names]),
         confidence_column=lineage.experiment.confidence.column,
     )
+    return pool.with_means(np.array([by_task[name] for name in names]))
 
 
 def rounds_of(
