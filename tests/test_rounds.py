@@ -114,7 +114,7 @@ def cases(draw: st.DrawFn) -> tuple[SelectionPool, list[int], list[list[float]],
     tasks_n = draw(st.integers(1, 5))
     sizes = draw(st.lists(st.integers(1, 9), min_size=tasks_n, max_size=tasks_n))
     shares = st.lists(st.floats(0.01, 1.0), min_size=tasks_n, max_size=tasks_n)
-    after = sorted(draw(st.sets(st.integers(1, sum(sizes)), max_size=3)))
+    after = sorted(draw(st.sets(st.integers(1, sum(sizes)), min_size=1, max_size=3)))
     means = [draw(shares) for _ in after]
     return pool_of(sizes, draw(shares)), after, means, draw(st.integers(0, 3))
 
@@ -132,8 +132,7 @@ def test_bought_prompts_stay_first_and_the_counts_are_those_of_a_literal_queue(
     order = order_in_rounds(WEIGHTED, pool, seed, after, [], means_after)
     assert order is not None and sorted(order) == list(range(len(pool.prompt_ids)))
     one_shot = rank(WEIGHTED, pool, seed=seed)
-    first_n = after[0] if after else len(order)
-    assert order[:first_n].tolist() == one_shot[:first_n].tolist()
+    assert order[: after[0]].tolist() == one_shot[: after[0]].tolist()
     for after_n, until in zip(after, [*after[1:], len(order)], strict=True):
         costs = np.maximum(np.rint(1e6 * np.array(rounds[after_n])), 1)
         counts = np.bincount(pool.tasks[order[:after_n]], minlength=len(costs))

@@ -19,12 +19,10 @@ from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.stored_values import task_codes
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.selection.pool import TASK_MEANS
-from taskdiv_assets.services.in_rounds import Round, refuse_small_means, rounds_of, stored_means
+from taskdiv_assets.services.in_rounds import Round, TaskMean, refuse_small_means, rounds_of, stored_means
 from taskdiv_assets.services.scoring import PromptScores
 from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.identity import digest
-
-COLUMNS = ("left_n", "scored_n", "mean_confidence", "standard_error")
 
 
 def make_round_confidence(work: Work) -> Product:
@@ -33,7 +31,7 @@ def make_round_confidence(work: Work) -> Product:
     for one in all_rounds(work.lineage, partial(make_round, work)):
         key = {"strategy": one.strategy, "selection_seed": one.selection_seed, "after_n": one.after_n}
         for task, found in (stored_means(work.lineage, one.identity) or {}).items():
-            rows.append({**key, "task": task, **dict(zip(COLUMNS, found, strict=True)), "adapter": one.plan.identity})
+            rows.append({**key, "task": task, **found._asdict(), "adapter": one.plan.identity})
     parts = {name: digest([row for row in rows if row["strategy"] == name]) for name in work.experiment.rounds}
     rows.sort(key=lambda row: (row["strategy"], row["selection_seed"], row["after_n"], row["task"]))
     return Product(pa.Table.from_pylist(rows), {"rounds_n": len({(r["strategy"], r["after_n"]) for r in rows})}, parts)
@@ -71,12 +69,14 @@ def make_round(work: Work, one: Round) -> None:
         found, names = _scored(work, one)
         shown = zip(found.pool_n, found.scored_n, found.mean, found.standard_error, strict=True)
         means = {
-            name: [int(left_n), int(scored_n), float(mean), None if np.isnan(error) else float(error)]
+            name: TaskMean(int(left_n), int(scored_n), float(mean), None if np.isnan(error) else float(error))
             for name, (left_n, scored_n, mean, error) in zip(names, shown, strict=True)
             if left_n
         }
         of = work.experiment.order_in(one.strategy)
-        refuse_small_means(of, {name: row[2] for name, row in means.items()}, work.experiment.confidence.column)
+        refuse_small_means(
+            of, {name: row.mean_confidence for name, row in means.items()}, work.experiment.confidence.column
+        )
         made_of = {"strategy": of, "selection_seed": one.selection_seed, "after_n": one.after_n}
         work.store.finish_folder(one.identity, {}, means=means, made_of={**made_of, "adapter": one.plan.identity})
 

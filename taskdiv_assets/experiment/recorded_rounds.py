@@ -96,8 +96,7 @@ def with_stored_rounds(text: str, stored: str) -> str:
 
 
 def _continues(entry: Any, before: Any) -> bool:
-    lists = [one.get("after") if isinstance(one, dict) else None for one in (entry, before)]
-    if not all(isinstance(one, list) for one in lists):
+    longer, shorter = (one.get("after") if isinstance(one, dict) else None for one in (entry, before))
+    if not isinstance(longer, list) or not isinstance(shorter, list):
         return False
-    longer, shorter = lists
     return len(longer) > len(shorter) and longer[: len(shorter)] == shorter

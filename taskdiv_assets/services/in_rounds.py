@@ -30,6 +30,15 @@ Rows = NDArray[np.int64]
 Means = Mapping[str, float]  # task -> mean confidence
 
 
+class TaskMean(NamedTuple):
+    """The confidence of an adapter on the prompts of one task that are not bought."""
+
+    left_n: int  # prompts that are not bought
+    scored_n: int
+    mean_confidence: float
+    standard_error: float | None  # None if it cannot be estimated
+
+
 class Round(NamedTuple):
     """What orders the remaining prompts after `after_n` bought ones, for one strategy and selection seed."""
 
@@ -100,18 +109,23 @@ def rounds_of(
         found.append(_round(lineage, strategy, seed, after_n, bought))
         make(found[-1])
         means = stored_means(lineage, found[-1].identity)
-        return None if means is None else {task: float(row[2]) for task, row in means.items()}
+        return None if means is None else {task: one.mean_confidence for task, one in means.items()}
 
+    last_n = experiment.rounds[strategy].after[-1]
+    if last_n >= len(pool.prompt_ids):
+        raise StaleInputError(
+            f"`rounds` of {experiment.name} draws the order of {strategy} again after {last_n:,} labels, and the pool has "
+            f"{len(pool.prompt_ids):,} prompts; choose a smaller number"
+        )
     groups = [positions(pool, group) for group in kept]
     order_in_rounds(experiment.strategy(of), pool, seed, experiment.rounds[strategy].after, groups, means_after)
     return found
 
 
-def stored_means(lineage: Lineage, folder: str) -> dict[str, list[float | None]] | None:
-    """Return the stored means of a round: task -> remaining prompts, scored ones, mean confidence, standard error; or None."""
+def stored_means(lineage: Lineage, folder: str) -> dict[str, TaskMean] | None:
+    """Return the stored means of a round by task; None if they are not stored."""
     manifest = lineage.store.read_manifest(folder)
-    means: dict[str, list[float | None]] | None = None if manifest is None else manifest["means"]
-    return means
+    return None if manifest is None else {task: TaskMean(*row) for task, row in manifest["means"].items()}
 
 
 def refuse_small_means(strategy: str, means: Means, column: str) -> None:
