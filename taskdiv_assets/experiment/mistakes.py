@@ -63,6 +63,7 @@ EXAMPLES: Mapping[str, str] = {
     "learning_rate": "learning_rate: 2.0e-4",
     "epochs": "epochs: 3",
     "choose": "choose: [1.0e-4, 3.0e-4]",
+    "after": "after: [500]",
     "tolerance": "tolerance: 0.1",
     "strategy": "strategy: task_diversity",
     "benchmark": "benchmark: mmlu",
