@@ -273,6 +273,7 @@ def test_a_kill_before_any_change_on_the_disk_leaves_a_round_that_the_same_comma
     program = (
         "import shutil, sys, os\n"
         "from pathlib import Path\n"
+        "import taskdiv_assets.orchestration.budget_list\n"  # imported before the fork: it takes longest
         "from tests.annotating.kill_at_every_step import run\n"
         "home, work = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "for step in range(1, 200):\n"
@@ -287,7 +288,7 @@ def test_a_kill_before_any_change_on_the_disk_leaves_a_round_that_the_same_comma
     )
     ran = subprocess.run(
         [sys.executable, "-c", program, str(campaign.home.folder), str(tmp_path / "work")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True, text=True, timeout=420,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
     states = set()
@@ -295,7 +296,7 @@ def test_a_kill_before_any_change_on_the_disk_leaves_a_round_that_the_same_comma
         state = state_of(folder)
         states.add(state)
         done = folder.with_name(folder.name.removesuffix("-killed"))
-        assert state_of(done) == ([16].__str__(), True)
+        assert state_of(done) == ("[16]", True)
         if (done / "code").exists():  # a command after its end is another round, and its answers are not there
             assert (done / "code").read_text() == ("2" if state == ("[16]", True) else "0")
     assert {("none", False), ("[16]", False), ("[16]", True)} == states
