@@ -30,7 +30,10 @@ def schema() -> dict[str, Any]:
     items = made["properties"]["strategies"]["items"]
     for one in (items, *items.get("anyOf", ()), *items.get("oneOf", ())):
         if one.get("type") == "string":
-            one["enum"] = [*STRATEGIES]
+            one["examples"] = [*STRATEGIES]
+    # With `rounds`, a file has names of its own among the strategies, which a schema cannot look up.
+    known = {"if": {"type": "string"}, "then": {"enum": [*STRATEGIES]}}
+    made |= {"if": {"required": ["rounds"]}, "else": {"properties": {"strategies": {"items": known}}}}
     made["required"] = [key for key in made["required"] if key in made["properties"]]
     return {"$schema": DIALECT, **made, "title": "Experiment of taskdiv"}
 
