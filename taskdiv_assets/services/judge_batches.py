@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
 from taskdiv_assets.benchmarks.alpaca.identities import FOLDER, judge_folder
-from taskdiv_assets.benchmarks.alpaca.judge import ask_all
+from taskdiv_assets.benchmarks.alpaca.judge import ask_all, open_endpoint
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, from_table, is_final, is_tie, key_of, to_table
 from taskdiv_assets.experiment.benchmark_settings import Judge
@@ -49,7 +48,7 @@ def check_endpoint(judge: Judge) -> str:
         ValueError: the address is missing or invalid, the key is invalid, or the client library is not installed.
     """
     url, key = endpoint()
-    client = Endpoint(str(judge.model), weighted=judge.weighted, url=url, key=key, timeout_s=1.0)
+    client = open_endpoint(judge, url, key, timeout_s=1.0)
     client.close()
     return client.place
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskdiv_assets.benchmarks.alpaca.crew import ClientOptions
 from taskdiv_assets.benchmarks.alpaca.judge import ask_all
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict
+from taskdiv_assets.chat.crew import ClientOptions
 from taskdiv_assets.experiment.benchmark_settings import Judge
 from tests.alpaca.chat_server import Act, ChatServer, completion, serving
 

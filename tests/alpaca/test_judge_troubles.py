@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from taskdiv_assets.benchmarks.alpaca.crew import ClientOptions
 from taskdiv_assets.benchmarks.alpaca.judge import ask_all
 from taskdiv_assets.benchmarks.alpaca.prompts import is_model_first
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, is_final
+from taskdiv_assets.chat.crew import ClientOptions
 from taskdiv_assets.experiment.benchmark_settings import Judge
 from tests.alpaca.asking import KEY, QUICK, always, ask, ask_one, fair, pairs
 from tests.alpaca.chat_server import Act, completion, error, serving, top

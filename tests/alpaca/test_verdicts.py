@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair, is_model_first
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import (
     ANSWER_CHARS,
-    Reply,
     Verdict,
     from_table,
     is_final,
@@ -22,6 +21,7 @@ from taskdiv_assets.benchmarks.alpaca.verdict_parts import (
     to_table,
     verdict_of,
 )
+from taskdiv_assets.chat.endpoint import Reply
 
 PAIR = Pair("Q", "reference", "model")
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from taskdiv_assets.benchmarks.alpaca.crew import ClientOptions, Crew
-from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
-from taskdiv_assets.benchmarks.alpaca.prompts import Pair
-from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, is_tie, key_of, tie
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair, prompt_of
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, is_tie, key_of, tie, verdict_of
+from taskdiv_assets.chat.crew import ClientOptions, Crew, Outcome
+from taskdiv_assets.chat.endpoint import Endpoint, Question
 from taskdiv_assets.experiment.benchmark_settings import Judge
 
+ANSWER_TOKENS = 16  # enough for "The better answer is M", too few for a judge that explains itself before the letter
 KEEP_N = 20
 KEEP_S = 5.0
 HOPELESS_N = 10
@@ -45,12 +46,20 @@ def ask_all(
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
     options = options or ClientOptions()
-    endpoint = Endpoint(judge.model, weighted=judge.weighted, url=url, key=key, timeout_s=options.timeout_s)
+    endpoint = open_endpoint(judge, url, key, options.timeout_s)
     try:
         found = _ask(endpoint, judge, {key_of(pair): pair for pair in pairs}, _Batch(keep), progress, options)
     finally:
         endpoint.close()
     return [found[key_of(pair)] for pair in pairs]
+
+
+def open_endpoint(judge: Judge, url: str, key: str, timeout_s: float) -> Endpoint:
+    """Return the judge's endpoint without a request. Raise ValueError if the address or the key cannot be used."""
+    max_tokens = 1 if judge.weighted else ANSWER_TOKENS
+    return Endpoint(
+        str(judge.model), url=url, key=key, timeout_s=timeout_s, max_tokens=max_tokens, weighted=judge.weighted
+    )
 
 
 def _ask(
@@ -63,23 +72,35 @@ def _ask(
 ) -> dict[str, Verdict]:
     found = {key: tie(pair) for key, pair in pairs.items() if is_tie(pair)}
     batch.add(*found.values())
-    asked = [pair for key, pair in pairs.items() if key not in found]
-    watch = _Watch(f"the judge {judge.model!r} at {endpoint.place}")
-    crew = Crew(endpoint, asked, weighted=judge.weighted, parallel=judge.parallel, options=options)
+    asked = [_question(key, pair) for key, pair in pairs.items() if key not in found]
+    watch = _Watch(endpoint.name)
+    crew = Crew(endpoint, asked, parallel=judge.parallel, options=options)
     try:
         while len(found) < len(pairs):
-            if (verdict := crew.next_verdict(batch.due_s())) is None:
+            if (outcome := crew.next_outcome(batch.due_s())) is None:
                 batch.flush()
                 continue
+            verdict = _verdict(outcome, pairs[outcome.key], weighted=judge.weighted)
             found[verdict.key] = verdict
             batch.add(verdict)
             if progress is not None:
                 progress(len(found), len(pairs))
             watch.see(verdict)
     finally:
-        batch.add(*crew.stop())
+        batch.add(*(_verdict(one, pairs[one.key], weighted=judge.weighted) for one in crew.stop()))
         batch.flush()
     return found
+
+
+def _question(key: str, pair: Pair) -> Question:
+    prompt = prompt_of(pair)
+    return Question(key, prompt.system, prompt.user)
+
+
+def _verdict(outcome: Outcome, pair: Pair, *, weighted: bool) -> Verdict:
+    if outcome.reply is None:
+        return Verdict(outcome.key, "failed", None, "", outcome.detail, outcome.calls_n)
+    return verdict_of(pair, outcome.reply, weighted=weighted, calls_n=outcome.calls_n)
 
 
 class _Batch:

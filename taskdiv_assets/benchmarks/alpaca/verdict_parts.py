@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 import pyarrow as pa
 
 from taskdiv_assets.benchmarks.alpaca.prompts import FIRST, SECOND, Pair, digest, is_model_first
+from taskdiv_assets.chat.endpoint import Reply
 
 Kind = Literal["judged", "refused", "unreadable", "failed"]
 ANSWER_CHARS = 2000
@@ -23,15 +24,6 @@ _LETTER = re.compile(rf"(?<![\w'’])(?:{FIRST}|{SECOND})(?![\w'’])")
 _REFUSAL = re.compile(
     r"\b(?:sorry|apologi[sz]e|cannot|can['’]?t|unable|not able|won['’]t|will not|decline|refuse)\b", re.IGNORECASE
 )
-
-
-class Reply(NamedTuple):
-    """A judge's reply."""
-
-    text: str
-    finish_reason: str | None = None
-    refusal: str | None = None  # the endpoint's field for a refusal
-    top_log_probabilities_nats: tuple[tuple[str, float], ...] = ()  # for the first token: (token, log-probability)
 
 
 class Verdict(NamedTuple):

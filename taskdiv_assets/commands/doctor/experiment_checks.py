@@ -47,7 +47,7 @@ def read_experiments(url: str) -> ReadExperiments:
 
 def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
     """Check `url` and `key` of the endpoint for the experiments' judge models. No request is sent: an answer may cost money."""
-    from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
+    from taskdiv_assets.chat.endpoint import Endpoint
 
     asked = {
         experiment.name: benchmark.judge.model
@@ -59,7 +59,7 @@ def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
         return Finding("well", "judge", "no experiment uses one")
     names = ", ".join(f"{model} for {name}" for name, model in asked.items())
     try:
-        with closing(Endpoint(next(iter(asked.values())), weighted=False, url=url, key=key, timeout_s=1)) as endpoint:
+        with closing(Endpoint(next(iter(asked.values())), url=url, key=key, timeout_s=1, max_tokens=1)) as endpoint:
             found = f"{names} at {endpoint.place}"
     except ValueError as error:
         return Finding("look", "judge", f"{names}: {error}", "or leave the benchmark out")
