@@ -9,7 +9,7 @@ import pytest
 
 from taskdiv_assets.experiment import Experiment, mistakes, parse_budget
 from taskdiv_assets.experiment import experiment_file as experiments
-from taskdiv_assets.experiment.declaration import Annotation
+from taskdiv_assets.experiment.annotation_settings import Annotation
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from tests.home import EXPERIMENTS, MINIATURE
 

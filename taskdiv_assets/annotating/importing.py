@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import data_contracts
@@ -27,7 +28,7 @@ from taskdiv_assets.annotating.gone import sent_ids
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import fixed_tasks
-from taskdiv_assets.graph.known_answers import imported_table, newest_annotations
+from taskdiv_assets.graph.known_answers import imported_table, in_contract_columns, newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies, held_items
@@ -150,6 +151,7 @@ def imports(store: Store) -> list[StoredImport]:
     found = []
     for name in (name for name in store.names("annotations") if name.endswith(".parquet")):
         table = imported_table(store, name)
+        table = table.filter(pc.not_equal(table["response"], ""))  # a reply of a model that is no answer
         replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in _responses(table).items())
         time = next(iter(table["imported_at"].to_pylist()), None)
         found.append(StoredImport(name.removesuffix(".parquet"), time, table.num_rows, replaced_n))
@@ -181,8 +183,9 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
     columns: dict[str, object] = {"prompt_id": ids, "response": responses, "annotator": who}
     columns |= {"imported_at": [now] * len(ids), "batch": [batch] * len(ids), "row": list(range(len(ids)))}
+    table = in_contract_columns(pa.table(columns), data_contracts.load("annotations").arrow_schema)
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=data_contracts.load("annotations").arrow_schema), buffer)
+    pq.write_table(table, buffer)
     store.put(buffer.getvalue(), "annotations", f"{batch}.parquet")
     replaced_n = sum(counting.get(prompt_id, response) != response for prompt_id, response in last.items())
     return Import(len(ids), len(last), batch, is_new=True, replaced_n=replaced_n)

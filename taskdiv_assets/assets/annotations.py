@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.known_answers import newest_annotations
+from taskdiv_assets.graph.known_answers import MODEL_FILE, newest_annotations
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
@@ -30,8 +30,9 @@ def make_annotations(work: Work) -> Product:
     return Product(table, {"answers_n": table.num_rows, **counts})
 
 
-def ids_of_prompts_and_items(work: Work) -> dict[str, Any]:
-    return {**pool_ids(work), "held_out_ids": held_items.read(work.store)["prompt_id"].to_pylist()}
+def rule_parameters(work: Work) -> dict[str, Any]:
+    sources = ["human", *(["model"] if work.experiment.annotation.annotator else [])]
+    return {**pool_ids(work), "held_out_ids": held_items.read(work.store)["prompt_id"].to_pylist(), "sources": sources}
 
 
 def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
@@ -57,6 +58,10 @@ def annotations_recipe(inputs: Inputs) -> Settings:
     pool = lineage.fresh(Unit("raw_pool")).parts
     inputs.part("raw_pool", "prompts", *(["copies"] if "copies" in pool else []))
     inputs.add({"files": digest(files)})
+    if inputs.experiment.annotation.annotator is None and any(name.startswith(MODEL_FILE) for name in files):
+        inputs.add(
+            {"has_undeclared_model": "yes"}
+        )  # then the stored table is stale, and the contract refuses a new one
     return {}
 
 
@@ -68,6 +73,6 @@ ASSET = Asset(
     description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
     "Append-only: the newest valid answer of a prompt counts.",
     needs=Needs(1, 4, 0, "few rows: answers that were bought"),
-    parameters=ids_of_prompts_and_items,
+    parameters=rule_parameters,
     picture=picture_annotations,
 )

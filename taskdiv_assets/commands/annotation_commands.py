@@ -99,9 +99,33 @@ def annotations_export(
         say(*messages.sent(chosen, result), *messages.after_export(chosen, result, target))
 
 
+@annotations_app.command("ask")
+def annotations_ask(experiment: EXPERIMENT, budget: BUDGET = None, strategy: STRATEGY = None) -> None:
+    """Let a model answer its share of the prompts, as `annotation: {annotator: …}` of the experiment file says.
+
+    The address is $TASKDIV_ANNOTATOR_URL, the key $TASKDIV_ANNOTATOR_KEY. Replies are stored as they arrive; none is paid twice.
+    """
+    from taskdiv_assets.annotating.model_answers import ask_annotator
+    from taskdiv_assets.commands import model_messages
+
+    with plain_errors():
+        chosen = open_experiment(experiment)
+        cells = _cells(chosen, budget, strategy or chosen.strategies)
+        lineage = REGISTRY.look(chosen, Store(chosen.name))
+        result = ask_annotator(lineage, cells, on_wait=_say_who_exports)
+        if chosen.annotation.annotator is not None:
+            say(*model_messages.asked(chosen, chosen.annotation.annotator, result))
+        if result.answers_n:
+            _materialise(chosen)
+        say(f"next: taskdiv run {chosen.name} --until annotation_batch, then taskdiv annotations export {chosen.name}")
+
+
 @annotations_app.command("list")
 def annotations_list(experiment: EXPERIMENT) -> None:
     """List every import, and every export with its time, its file and its number of answered prompts."""
+    from taskdiv_assets.annotating.model_answers import all_replies
+    from taskdiv_assets.commands import model_messages
+
     with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
@@ -115,6 +139,7 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         if stored := importing.imports(store):
             out.print(messages.imports_table(stored))
             say(f"each import is a file that is never changed: {store.locate('annotations')}/HASH….parquet")
+        say(*model_messages.in_ledger(all_replies(store), chosen.annotation))
         went_out = ledger.sent_prompt_ids(entries)
         answered_n = len(went_out & answered)
         say(f"{len(went_out):,} prompts of {chosen.name} were sent out, {answered_n:,} of them are answered")

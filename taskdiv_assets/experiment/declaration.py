@@ -6,7 +6,6 @@ Options of a run (device, workers, folders) do not belong here.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from data_contracts import money
 from data_contracts.cell_keys import BUDGET_PATTERN
 from data_contracts.experiment_fields import NAME_PATTERN, PURPOSE, SEEDS, strategy_names
 from taskdiv_assets.confidence.measures import Definition
 from taskdiv_assets.experiment import plugins
+from taskdiv_assets.experiment.annotation_settings import Annotation
 from taskdiv_assets.experiment.benchmark_settings import Benchmark, HeldOutBenchmark
 from taskdiv_assets.experiment.order_settings import ROUNDS_MAX, Embeddings, FacilityLocation, Rounds, RoundsName
 from taskdiv_assets.experiment.own_orders import OwnOrder
@@ -31,8 +30,6 @@ from taskdiv_assets.tuning_settings import Number, PositiveInt, Seed, Settings, 
 
 ENTRIES_MAX = 1_000  # limit for each of budgets, seeds, strategies and benchmarks; each combination is a cell
 DEFAULT_GREEDY_DEPTH = 50_000
-PRICE_MAX = 1e6  # limit of the price of one answer in any currency; a higher price is a typing error
-CURRENCY_LENGTH_MAX = 8
 ADD_BASE_MODEL = "add `base_model: {path: FOLDER}` or `base_model: {hub: OWNER/NAME, revision: COMMIT}`"
 CHOSEN_SOURCE = "chosen"  # name of the source of confidence that strategies use
 # QLoRA's learning rate for a 7B model (arXiv:2305.14314, table 9) and three epochs. A study sets its own values.
@@ -53,7 +50,6 @@ class LabModel(Settings):
 # Pattern of an e-mail address or a team, in the form that Dagster accepts.
 OWNER_PATTERN = r"^([A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
-NUL_FREE = r"^[^\x00]*$"  # spreadsheet programs cannot store U+0000
 
 
 class BaseModelSource(Settings):
@@ -137,42 +133,6 @@ class Primary(Settings):
     reference: str = "random"
     benchmark: str
     metric: str
-
-
-class Annotation(Settings):
-    """Instructions for annotators, the price of one answer, and the price of an hour of the machine that selects and trains."""
-
-    instructions: Annotated[str, Field(pattern=NUL_FREE)] = "Answer the prompt as well as you can."
-    price: Annotated[Number, Field(gt=0, le=PRICE_MAX)] | None = None
-    price_of_machine_hour: Annotated[Number, Field(ge=0, le=PRICE_MAX)] | None = None  # in the same currency
-    currency: str | None = None
-
-    @field_validator("currency")
-    @classmethod
-    def _is_short_text(cls, currency: str | None) -> str | None:
-        if currency is not None and not _is_currency(currency):
-            raise ValueError(
-                f"{currency[:40]!r} is not a currency; expected at most {CURRENCY_LENGTH_MAX} letters, currency signs and "
-                "points, without digits, such as EUR, €, US$ or kr."
-            )
-        return currency
-
-    def cost(self, labels_n: int) -> str:
-        """Return the cost of `labels_n` answers, such as `16.00 EUR`; empty if there is no price."""
-        return "" if self.price is None else money.amount(labels_n * self.price, self.currency)
-
-    @property
-    def unit_price(self) -> str:
-        """Price of one answer with all digits and at least two decimals; empty if there is no price."""
-        return "" if self.price is None else money.unit_price(self.price, self.currency)
-
-
-def _is_currency(text: str) -> bool:
-    """Return True for a short text of letters, currency signs, points and inner blanks, with at least one letter or sign."""
-    kinds = [unicodedata.category(character) for character in text]
-    is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
-    has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
-    return is_allowed and has_sign and text == text.strip() and len(text) <= CURRENCY_LENGTH_MAX
 
 
 class VariantOf(NamedTuple):

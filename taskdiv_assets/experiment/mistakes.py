@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel
 
 from data_contracts.experiment_fields import NAME_PATTERN
-from taskdiv_assets.experiment.declaration import NUL_FREE, OWNER_PATTERN, Experiment
+from taskdiv_assets.experiment.annotation_settings import NUL_FREE
+from taskdiv_assets.experiment.declaration import OWNER_PATTERN, Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.experiment.robustness_settings import FACTOR_PATTERN
 

@@ -1,8 +1,12 @@
-"""The answers to prompts and to held-out items, from the pool and from imports. The newest imported answer has priority."""
+"""The answers to prompts and to held-out items, from the pool and from imports. The newest imported answer has priority.
+
+An answer of a person always has priority over an answer of a model, also if it is older.
+"""
 
 from collections.abc import Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import data_contracts
 from taskdiv_assets.pools import copies, held_items
@@ -10,6 +14,7 @@ from taskdiv_assets.pools.visible import is_blank
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store, parquet_table
 
+MODEL_FILE = "model-"  # how the names of files with answers of a model begin
 IMPORT_AGAIN = "restore it from a backup, or move it away and run `taskdiv annotations import` with its answers again"
 
 
@@ -37,18 +42,18 @@ def held_out_items(store: Store) -> pa.Table:
 def newest_annotations(store: Store) -> pa.Table:
     """Return each prompt's newest imported answer, which is the last by (imported_at, batch, row). Blank answers are skipped.
 
-    The table has the columns of the `annotations` contract and is sorted by prompt_id. An answer to a duplicate prompt that the
+    An answer of a model counts only where no person answered. The table has the columns of the `annotations` contract and is
+    sorted by prompt_id. An answer to a duplicate prompt that the
     pool dropped counts as an answer to the prompt that the pool kept.
     """
     schema = data_contracts.load("annotations").arrow_schema
     names = [name for name in store.names("annotations") if name.endswith(".parquet")]
-    tables = [
-        table.select(schema.names).cast(schema)
-        for table in remote.at_once(lambda name: imported_table(store, name), names)
-    ]
-    rows = pa.concat_tables([schema.empty_table(), *tables])
+    tables = remote.at_once(lambda name: imported_table(store, name), names)
+    rows = pa.concat_tables([schema.empty_table(), *(in_contract_columns(table, schema) for table in tables)])
     rows = rows.filter(pa.array([not is_blank(text) for text in rows["response"].to_pylist()], pa.bool_()))
     rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
+    is_model = pc.equal(rows["source"], "model")
+    rows = pa.concat_tables([rows.filter(is_model), rows.filter(pc.invert(is_model))])
     rows = _of_kept_prompts(rows, copies.kept_of(store))
     last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}
     return rows.take(pa.array([last[prompt_id] for prompt_id in sorted(last)], pa.int64()))
@@ -58,6 +63,17 @@ def imported_table(store: Store, name: str) -> pa.Table:
     """Return the answers in a file of the store's folder `annotations`. Raise DamagedError if the file cannot be read."""
     path = store.path("annotations", name)
     return parquet_table(store.read(path), path, IMPORT_AGAIN)
+
+
+def in_contract_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return an import with the columns of the contract. Earlier versions wrote fewer; without a source, people answered."""
+    found = {"source": pa.array(["human"] * table.num_rows, pa.string())}
+    missing = [pa.nulls(table.num_rows, field.type) for field in schema]
+    columns = [
+        table[field.name] if field.name in table.column_names else found.get(field.name, nothing)
+        for field, nothing in zip(schema, missing, strict=True)
+    ]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def _of_kept_prompts(rows: pa.Table, kept: Mapping[str, str]) -> pa.Table:

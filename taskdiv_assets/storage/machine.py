@@ -83,6 +83,11 @@ class Machine(BaseModel):
         "address of AlpacaEval's judge: an OpenAI-compatible endpoint such as https://host/v1", ""
     )
     judge_key: SecretStr = _variable("key of that endpoint", SecretStr(""))
+    annotator_url: Stripped = _variable(
+        "address of the models that answer prompts or write drafts: an OpenAI-compatible endpoint such as https://host/v1",
+        "",
+    )
+    annotator_key: SecretStr = _variable("key of that endpoint", SecretStr(""))
     quiet: Annotated[bool, BeforeValidator(bool)] = _variable(
         "any text keeps warnings out of the log while definitions are loaded", False
     )
