@@ -51,6 +51,7 @@ class Annotation(View):
     price: float | None = None
     price_of_machine_hour: float | None = None
     currency: str | None = None
+    annotator: Mapping[str, Any] | None = None
 
 
 class Experiment(View):

@@ -25,6 +25,7 @@ from reports import (
     records,
     robustness,
     sentences,
+    sources,
     tables,
     take_away,
     words,
@@ -78,6 +79,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "robustness": robustness.section(results),
         "allocation": _allocation(results, reference) if is_scored else None,
         "status": list_parts.status(results),
+        "sources": sources.section(results.sources),
         "since": since_section(results),
         "status_title": "Answers so far" if experiment.is_campaign else "Progress",
         "chosen": None if is_scored else list_parts.chosen(results),
@@ -119,6 +121,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, title, has_it in (
             ("answer", "Decision" if is_scored else "Answer", True),
             ("status", context["status_title"], context["status"]),
+            ("sources", "Who wrote the answers", context["sources"]),
             ("since", "Since the last report", True),
             ("savings", "Labels saved", is_scored),
             ("curves", "Learning curves", is_scored),

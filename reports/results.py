@@ -27,6 +27,7 @@ from reports.variant_scores import VariantScores, read_variants
 
 if TYPE_CHECKING:  # this module imports `Results`
     from reports.earlier.changes import Changes
+    from reports.sources import Sources
 
 
 class Results(NamedTuple):
@@ -60,6 +61,7 @@ class Results(NamedTuple):
     variants: tuple[VariantScores, ...] = ()  # repetitions of the primary comparison with other settings
     paired: PairedItems | None = None  # None if no two models' answers to the same items are stored
     changes: "Changes | None" = None  # since the last report; None if they are not looked for
+    sources: "Sources | None" = None  # None if people wrote all answers and no drafts came back
 
     @property
     def is_scored(self) -> bool:
@@ -100,6 +102,8 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     selections = reader.selections(names, ordinary)
     paired = read_paired(reader, names, ordinary, sets, _compared(experiment, sets))
     examples = read_examples(reader, names, selections.overlap_budget_n, paired)
+    from reports.sources import read_sources  # its tables import this module
+
     lists = _lists(reader, experiment, ordinary, is_scored=_is_scored(sets), has_tasks=len(sizes) > 1)
     variants = read_variants(reader, experiment, excluded, is_published=_is_published(experiment))
     others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary), variants
@@ -125,6 +129,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         examples,
         *others,
         paired,
+        sources=read_sources(reader, experiment, names, ordinary),
     )
 
 

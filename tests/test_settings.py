@@ -61,7 +61,7 @@ def test_no_secret_is_shown_whatever_it_is(text: str) -> None:
     rows = settings.listed({"TASKDIV_JUDGE_KEY": text})
     (row,) = (row for row in rows if row.name == "TASKDIV_JUDGE_KEY")
     assert (row.value, row.is_set, row.problem) == ("set, not shown", True, "")
-    assert {"TASKDIV_JUDGE_KEY"} == SECRETS
+    assert {"TASKDIV_JUDGE_KEY", "TASKDIV_ANNOTATOR_KEY"} == SECRETS
 
 
 def test_the_doctor_says_every_bad_value_and_goes_on_with_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

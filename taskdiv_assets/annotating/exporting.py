@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskdiv_assets.annotating import delivery, label_studio, ledger, lists
+from taskdiv_assets.annotating.drafts import Drafts, with_drafts
 from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry, listed, sent
@@ -59,6 +60,7 @@ def export(
     target: Target,
     *,
     extras: Sequence[str] = (),
+    drafts: Drafts | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Export:
     """Write a file with the prompts that need an answer and were not sent before, and record these prompts in the ledger.
@@ -69,8 +71,8 @@ def export(
     sent, but did not record for this list. Found tasks are fixed (see `graph.fixed_tasks`).
 
     `seeds` are selection seeds or "all"; None if each cell has only one list, as in a campaign. `target` has an absolute path.
-    `extras` are further columns of the user's file. If the export waits for another export or import, `on_wait` receives a
-    sentence about that one.
+    `extras` are further columns of the user's file, `drafts` texts for annotators to edit. If the export waits
+    for another export or import, `on_wait` receives a sentence about that one.
 
     Raises:
         ValueError: a seed is missing or unknown, a column cannot be exported, or the file exists already, among others.
@@ -86,6 +88,8 @@ def export(
         went_out = ledger.of_kept_prompts(entries, copies.kept_of(store))
         found = lists.gather(store, names, ledger.sent_prompt_ids(went_out))
         rows = lists.rows(experiment, store.read_table("raw_pool").table, found.batch, layout)
+        if drafts is not None:
+            layout, rows = with_drafts(layout, rows, drafts)
         time = ledger.next_time(entries, datetime.now(UTC))
         entry = ledger.of_lists(time, found.lists, [row["prompt_id"] for row in rows])
         fixed_tasks.fix(store)  # before the ledger says that prompts were sent

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import data_contracts
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
+from taskdiv_assets.annotating.drafts import is_kept, sent_drafts
 from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.gone import sent_ids
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
@@ -182,6 +183,8 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
         # Other answers were imported in between. These answers become the newest again, under a new name.
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
     columns: dict[str, object] = {"prompt_id": ids, "response": responses, "annotator": who}
+    drafts = sent_drafts(ledger.entries(store), copies.kept_of(store))
+    columns["is_draft_kept"] = [is_kept(drafts.get(one), text) for one, text in zip(ids, responses, strict=True)]
     columns |= {"imported_at": [now] * len(ids), "batch": [batch] * len(ids), "row": list(range(len(ids)))}
     table = in_contract_columns(pa.table(columns), data_contracts.load("annotations").arrow_schema)
     buffer = io.BytesIO()

@@ -42,7 +42,18 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
         )
     is_taken = layout.own_id is not None and folded(layout.own_id) in TAKEN
     shown = replace(layout, own_id=OWN_ID) if is_taken else layout
-    return json.dumps([{"data": shown.values(row)} for row in rows], ensure_ascii=False, indent=1).encode()
+    data = replace(shown, drafts=None)
+    found = [{"data": data.values(row), **_predictions(row, layout)} for row in rows]
+    return json.dumps(found, ensure_ascii=False, indent=1).encode()
+
+
+def _predictions(row: Row, layout: Layout) -> dict[str, Any]:
+    """Return a row's draft in the form of a prediction, which annotators see and edit; empty without a draft."""
+    draft = row.get("draft")
+    if layout.drafts is None or draft is None:
+        return {}
+    result = {"from_name": RESPONSE, "to_name": "prompt", "type": "textarea", "value": {"text": [draft]}}
+    return {"predictions": [{"model_version": layout.drafts, "result": [result]}]}
 
 
 def is_tasks(items: Sequence[object]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, Self, TypedDict
 
+DRAFT = "draft"  # column of the drafts, if the list has any
 OWN_ID = "source_id"  # name of the own id column if it has no name in the user's file, or a RESERVED one
 # Columns of every list, columns that the import reads, and columns that identify exports of Label Studio.
 RESERVED = frozenset(("prompt_id", "task", "rank", "prompt", "instructions", "response", "annotator"))
@@ -27,6 +28,7 @@ class Row(TypedDict):
     instructions: str
     own_id: NotRequired[str | None]  # id of the user's own file, if the layout has such a column
     extras: NotRequired[Sequence[str | None]]  # one value for each extra column of the layout
+    draft: NotRequired[str]  # text to edit; missing in a list without drafts, and if no text was written for the prompt
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,16 @@ class Layout:
     own_id: str | None = None  # column of the ids of the user's own file; None if the pool has none
     has_tasks: bool = True  # whether the list has the column `task`
     extras: tuple[str, ...] = ()  # further columns of the user's file
+    drafts: str | None = None  # who wrote the drafts; None if the list has no column `draft`
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
         """Return the layout in the JSON of a ledger entry; the default layout for None, as in entries of earlier versions."""
-        return cls() if raw is None else cls(raw["own_id"], bool(raw["has_tasks"]), tuple(raw["extras"]))
+        return (
+            cls()
+            if raw is None
+            else cls(raw["own_id"], bool(raw["has_tasks"]), tuple(raw["extras"]), raw.get("drafts"))
+        )
 
     def values(self, row: Row) -> dict[str, str | int | None]:
         """Return the values of a row by column, in the order of the columns, without the column `response`.
@@ -57,6 +64,7 @@ class Layout:
             "prompt": row["prompt"],
             **dict(zip(self.extras, row.get("extras", ()), strict=True)),
             "instructions": row["instructions"],
+            **({DRAFT: row.get("draft")} if self.drafts is not None else {}),
         }
 
 

@@ -34,6 +34,7 @@ from taskdiv_assets.annotating.replies import (
 )
 from taskdiv_assets.chat.crew import ClientOptions
 from taskdiv_assets.chat.endpoint import Question
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.annotation_settings import Annotator
 from taskdiv_assets.graph import fixed_tasks
 from taskdiv_assets.graph.cells import Cell
@@ -81,24 +82,16 @@ def ask_annotator(
         StaleInputError: a cell's allocation is missing or stale.
     """
     experiment, store = lineage.experiment, lineage.store
-    annotator = experiment.annotation.annotator
-    if annotator is None:
-        raise ValueError(
-            f"{experiment.name} names no model that answers; add `annotation: {{annotator: {{model: NAME, share: 0.2, calls: "
-            "500}}` to its file, and run it with --replace"
-        )
+    annotator = _annotator(experiment)
     open_endpoint(annotator, options or ClientOptions()).close()  # a mistake in the address is said first
     with hold(store, ASK_LOCK, on_wait=on_wait):
-        went_out = ledger.sent_prompt_ids(ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store)))
         shared = {
             one: text for one, text in open_prompts(lineage.again(), cells).items() if is_in_share(one, annotator)
         }
+        went_out = ledger.sent_prompt_ids(ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store)))
         instructions = experiment.annotation.instructions
-        questions = {
-            prompt_id: question_of(annotator, instructions, prompt)
-            for prompt_id, prompt in shared.items()
-            if prompt_id not in went_out
-        }
+        mine = {one: text for one, text in shared.items() if one not in went_out}
+        questions = {one: question_of(annotator, instructions, text) for one, text in mine.items()}
         before = all_replies(store)
         has_reply = known(before)
         asked = {prompt_id: one for prompt_id, one in questions.items() if one.key not in has_reply}
@@ -118,6 +111,15 @@ def ask_annotator(
         calls_left_n=max(left_n - sum(reply.calls_n for reply in replies), 0),
         bill=bill(replies, annotator),
     )
+
+
+def _annotator(experiment: Experiment) -> Annotator:
+    if experiment.annotation.annotator is None:
+        raise ValueError(
+            f"{experiment.name} names no model that answers; add `annotation: {{annotator: {{model: NAME, share: 0.2, calls: "
+            "500}}` to its file, and run it with --replace"
+        )
+    return experiment.annotation.annotator
 
 
 def open_prompts(lineage: Lineage, cells: Sequence[Cell]) -> dict[str, str]:
@@ -143,6 +145,11 @@ def is_in_share(prompt_id: str, annotator: Annotator) -> bool:
     return place < annotator.share * float(16**SHARE_DIGITS)
 
 
+def file_replies(store: Store) -> list[ModelReply]:
+    """Return the replies in the files of `annotations/`."""
+    return from_tables(_files(store))
+
+
 def all_replies(store: Store) -> list[ModelReply]:
     """Return every reply of an annotating model, also those that an interrupted run left in parts."""
     return from_tables([*_files(store), to_table(read_parts(store, FOLDER))])
@@ -157,7 +164,7 @@ def store_replies(
     interrupted after the file was written, the same replies are not written again.
     """
     with hold(store, LOCK, on_wait=on_wait):
-        stored = from_tables(_files(store))
+        stored = file_replies(store)
         seen = {(reply.key, reply.asked_at) for reply in stored}
         new = [reply for reply in read_parts(store, FOLDER) if (reply.key, reply.asked_at) not in seen]
         newest = newest_annotations(store)

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taskdiv_assets.annotating.model_answers import file_replies
+from taskdiv_assets.annotating.replies import kinds
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
@@ -27,7 +29,15 @@ def make_annotations(work: Work) -> Product:
     # An edited prompt has a new id. Its old answer stays in the imported file, and is used again if the edit is undone.
     held_n = pc.sum(pc.is_in(rows["prompt_id"], held["prompt_id"].combine_chunks())).as_py() or 0
     counts = {"not_in_pool_n": len(rows) - table.num_rows - held_n, "held_out_n": held_n}
-    return Product(table, {"answers_n": table.num_rows, **counts})
+    return Product(table, {"answers_n": table.num_rows, **counts, **model_notes(work)})
+
+
+def model_notes(work: Work) -> dict[str, Any]:
+    """Return counts of all replies of annotating models, also of those that are no answers; empty if no model was asked."""
+    replies = file_replies(work.store)
+    counted = [reply for reply in replies if reply.is_paid]
+    tokens = {name: sum(getattr(one, name) or 0 for one in counted) for name in ("input_tokens", "output_tokens")}
+    return {"model_replies": {"kinds": kinds(replies), "replies_n": len(counted), **tokens}} if replies else {}
 
 
 def rule_parameters(work: Work) -> dict[str, Any]:

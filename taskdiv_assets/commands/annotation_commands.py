@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 import typer
 
 from data_contracts.experiment_fields import NAME_PATTERN
-from taskdiv_assets.annotating import exporting, importing, ledger
+from taskdiv_assets.annotating import drafts, exporting, importing, ledger
 from taskdiv_assets.annotating.answer_files import AnswerFile, Reading, read_answers, read_bytes
 from taskdiv_assets.annotating.columns import Names
 from taskdiv_assets.annotating.encodings import check_encoding
 from taskdiv_assets.annotating.formats import ENDINGS, check_format
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import annotation_messages as messages
+from taskdiv_assets.commands import drafting
 from taskdiv_assets.commands.consoles import fail, near, note, out, plain_errors, quietly, say
 from taskdiv_assets.commands.opening import EXPERIMENT, check_filters, open_experiment, say_warnings
 from taskdiv_assets.commands.wanted import Filter
@@ -48,6 +49,19 @@ SEED = Annotated[
     list[str] | None,
     typer.Option(metavar="SEED", help="Selection seed, or all; can be repeated. Not needed for a campaign."),
 ]
+WITH = Annotated[
+    list[str] | None, typer.Option("--with", metavar="A,B", help="Further columns of your own file to export.")
+]
+FORMAT = Annotated[
+    str | None, typer.Option("--format", help=f"{FORMAT_HELP} Default: csv if --output ends in .csv, else jsonl.")
+]
+HELD_OUT = Annotated[
+    bool, typer.Option("--held-out", help="Export the held-out items without an answer, instead of a list.")
+]
+DRAFTS = Annotated[
+    str | None,
+    typer.Option("--drafts", metavar="base|endpoint", help="Add a draft of each answer, for annotators to edit."),
+]
 
 
 @annotations_app.command("export")
@@ -56,16 +70,11 @@ def annotations_export(
     budget: BUDGET = None,
     strategy: STRATEGY = None,
     seed: SEED = None,
-    with_columns: Annotated[
-        list[str] | None, typer.Option("--with", metavar="A,B", help="Further columns of your own file to export.")
-    ] = None,
-    file_format: Annotated[
-        str | None, typer.Option("--format", help=f"{FORMAT_HELP} Default: csv if --output ends in .csv, else jsonl.")
-    ] = None,
+    with_columns: WITH = None,
+    file_format: FORMAT = None,
     output: OUTPUT = None,
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Export the held-out items without an answer, instead of a list.")
-    ] = False,
+    held_out: HELD_OUT = False,
+    draft_kind: DRAFTS = None,
 ) -> None:
     """Write a list of the prompts that still need an answer and were not exported before.
 
@@ -75,6 +84,7 @@ def annotations_export(
     with plain_errors():
         format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
         check_format(format_)
+        drafts.check(draft_kind, is_held_out=held_out)
         if held_out and (budget or strategy or seed):
             raise ValueError(
                 "--held-out exports items that belong to no list; leave out --budget, --strategy and --seed"
@@ -82,12 +92,15 @@ def annotations_export(
         chosen = open_experiment(experiment)
         lineage, seeds = REGISTRY.look(chosen, Store(chosen.name)), _seeds(seed or ())
         cells: list[Cell] = []
+        written = None
         send: Callable[..., exporting.Export]
         if held_out:
             name, send = f"{chosen.name}-held-out", partial(exporting.export_held_out, lineage)
         else:
             cells = _cells(chosen, budget, strategy or chosen.strategies)
-            name, send = _file_name(chosen, cells, seeds), partial(exporting.export, lineage, cells, seeds)
+            written = drafting.drafts_for(draft_kind, lineage, cells, seeds, _say_who_exports)
+            name = _file_name(chosen, cells, seeds)
+            send = partial(exporting.export, lineage, cells, seeds, drafts=written)
         path = output or Path(f"{name}.{ENDINGS[format_]}")
         target = exporting.Target(path.absolute(), format_)
         extras = [name.strip() for names in with_columns or () for name in names.split(",")]
@@ -96,7 +109,11 @@ def annotations_export(
             say(f"an interrupted export was completed: {near(finished)}")
         if cells:
             say_warnings(chosen, Filter((cells[0].budget_n,), tuple(c.strategy for c in cells), "annotation_batch"))
-        say(*messages.sent(chosen, result), *messages.after_export(chosen, result, target))
+        say(
+            *messages.sent(chosen, result),
+            *drafting.sent(chosen, written),
+            *messages.after_export(chosen, result, target),
+        )
 
 
 @annotations_app.command("ask")
@@ -130,7 +147,8 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         entries = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
-        answered = set(newest_annotations(store)["prompt_id"].to_pylist())
+        newest = newest_annotations(store)
+        answered = set(newest["prompt_id"].to_pylist())
         if entries:
             out.print(messages.ledger_table(entries, answered))
         for number, entry in enumerate(entries, start=1):
@@ -139,6 +157,7 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         if stored := importing.imports(store):
             out.print(messages.imports_table(stored))
             say(f"each import is a file that is never changed: {store.locate('annotations')}/HASH….parquet")
+        say(*drafting.kept(entries, newest))
         say(*model_messages.in_ledger(all_replies(store), chosen.annotation))
         went_out = ledger.sent_prompt_ids(entries)
         answered_n = len(went_out & answered)

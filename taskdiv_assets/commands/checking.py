@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+import pyarrow as pa
+
 import data_contracts
 from data_contracts import RuleResult
 from data_contracts.footer import Footer
@@ -61,6 +63,7 @@ def _check(experiment: Experiment, lineage: Lineage, unit: Unit, footer: Footer)
     except DamagedError as error:
         return Checked(unit, (_broken("readable", str(error)),))
     contract, state = data_contracts.load(unit.asset), lineage.state(unit)
+    table = _with_later_columns(table, contract.arrow_schema)
     if footer.code_version != REGISTRY[unit.asset].code_version:
         return Checked(unit, (), state.reason or OTHER_CODE)
     if state.status in ("stale", "blocked"):
@@ -78,6 +81,14 @@ def _check(experiment: Experiment, lineage: Lineage, unit: Unit, footer: Footer)
     if state.status == "missing":  # the table exists, but a folder that it names is incomplete
         failed = (*failed, _broken("files_there", state.reason))
     return Checked(unit, failed)
+
+
+def _with_later_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Add the nullable columns of a contract that the table lacks, as tables of earlier versions of the contract do."""
+    later = [field for field in schema if field.nullable and field.name not in table.column_names]
+    for field in later:
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names) if later and {*table.column_names} == {*schema.names} else table
 
 
 def _broken(rule: Literal["readable", "files_there"], observed: str) -> RuleResult:

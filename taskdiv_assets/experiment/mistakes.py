@@ -49,6 +49,9 @@ LIMIT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 # Example lines for missing keys.
 EXAMPLES: Mapping[str, str] = {
+    "model": "model: NAME",
+    "calls": "calls: 500",
+    "share": "share: 0.2",
     "name": "name: my_questions",
     "task": "task: refunds",
     "pool": "pool: {reader: table, path: questions.csv, columns: {prompt: question}}",

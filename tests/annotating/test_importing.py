@@ -25,7 +25,7 @@ from taskdiv_assets.commands import annotation_commands
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.known_answers import known_answers, newest_annotations
+from taskdiv_assets.graph.known_answers import in_contract_columns, known_answers, newest_annotations
 from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import imports
 from tests.home import Home
@@ -125,7 +125,7 @@ def test_a_blank_answer_in_a_stored_file_never_counts(store: Store, ids: list[st
     blank = {"prompt_id": [ids[0], ids[1]], "response": [" \t", ""], "annotator": [None, None],
              "imported_at": [datetime.now(UTC)] * 2, "batch": ["f" * 64] * 2, "row": [0, 1]}  # fmt: skip
     path = Path(store.path("annotations", f"{'f' * 64}.parquet"))
-    pq.write_table(pa.table(blank, schema=data_contracts.load("annotations").arrow_schema), path)
+    pq.write_table(in_contract_columns(pa.table(blank), data_contracts.load("annotations").arrow_schema), path)
     assert [(entry["response"], entry["annotator"]) for entry in newest_annotations(store).to_pylist()] == [
         ("valid", "anna")
     ]
@@ -137,7 +137,7 @@ def test_the_last_import_counts_even_where_the_clock_was_put_back(store: Store, 
             "batch": ["f" * 64], "row": [0]}  # fmt: skip
     path = Path(store.path("annotations", f"{'f' * 64}.parquet"))
     path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(late, schema=data_contracts.load("annotations").arrow_schema), path)
+    pq.write_table(in_contract_columns(pa.table(late), data_contracts.load("annotations").arrow_schema), path)
     store_answers(store, [Answer(1, ids[0], "last", None, None)], None)
     assert known_answers(store)[ids[0]] == "last"
 

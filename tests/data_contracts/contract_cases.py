@@ -207,8 +207,13 @@ GOOD: Mapping[str, Good] = {
             "imported_at": [datetime.datetime(2026, 11, day, tzinfo=datetime.UTC) for day in (1, 2)],
             "batch": [SHA[0], SHA[1]],
             "row": [0, 0],
+            "source": ["human", "model"],
+            "model": [None, "m-1"],
+            "input_tokens": [None, 9],
+            "output_tokens": [None, 1],
+            "is_draft_kept": [True, None],
         },
-        {"pool_prompt_ids": list(IDS), "held_out_ids": ["f" * 16]},
+        {"pool_prompt_ids": list(IDS), "held_out_ids": ["f" * 16], "sources": ["human", "model"]},
     ),
     "held_out_items": Good(
         {
@@ -624,6 +629,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "response_not_blank": [put("response", ""), put("response", "\n")],
         "batch_not_blank": [put("batch", "")],
         "row_not_negative": [put("row", -1)],
+        "source_declared": [parameter(sources=["human"])],
         "annotator_known": [put("annotator", None)],
     },
     "annotation_batch": {

@@ -73,7 +73,8 @@ AGREED = {
     "annotations": (
         "prompt_id",
         "prompt_id string!, response string!, annotator string, imported_at timestamp[us, tz=UTC]!, "
-        "batch string!, row int64!",
+        "batch string!, row int64!, source string, model string, input_tokens int64, output_tokens int64, "
+        "is_draft_kept bool",
     ),
     "held_out_items": (
         "prompt_id",
@@ -114,7 +115,7 @@ PARAMETERS = {
     "round_confidence": {"strategies", "selection_seeds", "tasks"},
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
     "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels", "held_out_ids"},
-    "annotations": {"pool_prompt_ids", "held_out_ids"},
+    "annotations": {"pool_prompt_ids", "held_out_ids", "sources"},
     "annotation_batch": {"answered_prompt_ids", "budget_n"},
     "held_out_items": {"pool_prompt_ids"},
     "contamination": {"pool_prompt_ids"},
