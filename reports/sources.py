@@ -7,19 +7,16 @@ tokens in `annotations` and the prices of the experiment file.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
-
-import pyarrow as pa
+from typing import Any, NamedTuple
 
 from data_contracts import money
 from reports import words
+from reports.bills import SOURCE_RULE, answers_by_model, model_prices
 from reports.experiment_view import Experiment
 from reports.reader import Reader
 from reports.tables import Table
 
-RULE = "source_declared"  # of tables that have the columns `COLUMNS`; earlier versions stored fewer
-COLUMNS = ("prompt_id", "annotator", "source", "model", "input_tokens", "output_tokens", "is_draft_kept")
-PRICES = ("price", "price_per_million_input_tokens", "price_per_million_output_tokens")
+COLUMNS = ("prompt_id", "annotator", "is_draft_kept")
 NAME_CHARS = 40
 
 
@@ -69,15 +66,15 @@ def read_sources(
 ) -> Sources | None:
     """Return who wrote the answers; None if people wrote all of them and no drafts came back."""
     stored = reader.listing.tables.get(("annotations", None))
-    if stored is None or RULE not in {rule.rule for rule in stored.footer.rules}:
-        return None
+    if stored is None or SOURCE_RULE not in {rule.rule for rule in stored.footer.rules}:
+        return None  # earlier versions stored fewer columns
     table = reader.columns("annotations", None, *COLUMNS)
     rows = [] if table is None else table.to_pylist()
-    by_model = {row["prompt_id"]: row for row in rows if row["source"] == "model"}
+    by_model = answers_by_model(reader)
     kept = _kept(reader, [row for row in rows if row["is_draft_kept"] is not None])
     if not by_model and not kept:
         return None
-    prices = _prices(experiment)
+    prices = model_prices(experiment)
     human = {row["prompt_id"] for row in rows} - by_model.keys()
     arms = []
     wanted = {(strategy, budget_n) for strategy in strategies for budget_n in budgets}
@@ -103,7 +100,7 @@ def _arm(
     strategy: str,
     budget_n: int,
     human: Collection[str],
-    answers: Sequence[Mapping[str, int | None]],
+    answers: Sequence[Mapping[str, Any]],
     prices: tuple[float | None, float | None, float | None],
 ) -> Arm:
     counted = [row for row in answers if row["input_tokens"] is not None]
@@ -111,12 +108,6 @@ def _arm(
     cost = money.cost_of_replies(prices, len(answers), *sums)
     uncounted_n = len(answers) - len(counted) if prices[0] is None else 0
     return Arm(strategy, budget_n, len(human), len(answers), cost, uncounted_n)
-
-
-def _prices(experiment: Experiment) -> tuple[float | None, float | None, float | None]:
-    found = [(experiment.annotation.annotator or {}).get(name) for name in PRICES]
-    of_reply, of_input, of_output = (float(one) if isinstance(one, int | float) else None for one in found)
-    return of_reply, of_input, of_output
 
 
 def _kept(reader: Reader, rows: Sequence[Mapping[str, object]]) -> tuple[Kept, ...]:
@@ -212,9 +203,3 @@ def _kept_table(found: Sources) -> Table | None:
     )
     head = ("annotator", "task", "answers with a draft", "left as it was")
     return Table("drafts", "Drafts that were left as they were, by annotator and task", head, rows, frozenset({2, 3}))
-
-
-def ids_by_model(table: pa.Table) -> set[str]:
-    """Return the prompts of `annotations` that a model answered."""
-    columns = (table["prompt_id"].to_pylist(), table["source"].to_pylist())
-    return {prompt_id for prompt_id, source in zip(*columns, strict=True) if source == "model"}

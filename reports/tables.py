@@ -175,9 +175,9 @@ def costs(results: Results) -> Table | None:
             bill.strategy,
             f"{bill.budget_n:,}{' (full pool)' if bill.budget_n == full_n else ''}",
             f"{bill.annotations_n:,}",
-            f"{money.price * bill.annotations_n:,.2f}",
+            f"{money.price * bill.annotations_n + bill.model_cost:,.2f}",
             "not known" if bill.bought_n is None else f"{bill.bought_n:,}",
-            "not known" if bill.bought_n is None else f"{money.price * bill.bought_n:,.2f}",
+            "not known" if bill.bought_n is None else f"{money.price * bill.bought_n + bill.model_cost:,.2f}",
         )
         for bill in money.bills
     )

@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 FILE = "experiment.yaml"
 # Folders of data that was paid for and cannot be computed again, with words for their files.
-BOUGHT: Mapping[str, str] = {"exports": "export(s)", "annotations": "import(s) of answers", "verdicts": "judge(s)"}
+BOUGHT: Mapping[str, str] = {
+    "exports": "export(s)",
+    "annotations": "import(s) of answers",
+    "verdicts": "judge(s)",
+    "model_replies": "unfinished answer(s) by models",
+    "drafts": "file(s) of drafts",
+}
 NAME_LENGTH_MAX = 63  # the limit of `name` in an experiment file
 # The first of these paths that exists decides the stage of an experiment.
 STAGES = (
