@@ -3,7 +3,7 @@
 In a campaign, a prompt is free if the pool contains its answer and no answer to it was bought. In a study, the costs are
 hypothetical: no prompt is free, as if no answer were known.
 
-An answer of a model costs what its tokens cost instead of the price of a label (see `sources`).
+An answer of a model costs what its tokens cost instead of the price of a label (see `answer_sources`).
 """
 
 from bisect import bisect_left

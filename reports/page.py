@@ -25,7 +25,7 @@ from reports import (
     records,
     robustness,
     sentences,
-    sources,
+    sources_part,
     tables,
     take_away,
     words,
@@ -79,7 +79,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "robustness": robustness.section(results),
         "allocation": _allocation(results, reference) if is_scored else None,
         "status": list_parts.status(results),
-        "sources": sources.section(results.sources),
+        "sources": sources_part.section(results.sources),
         "since": since_section(results),
         "status_title": "Answers so far" if experiment.is_campaign else "Progress",
         "chosen": None if is_scored else list_parts.chosen(results),
@@ -94,6 +94,18 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "examples": results.examples,
         "items": items_part(results.paired) if is_scored else None,
         "tokens": tables.tokens(results, reference),
+        **_records(results),
+        "problems": [*results.problems, *results.stale],
+        "commands": provenance.commands(results),
+        "experiment_text": words.clean_lines(results.experiment_text),
+        "contamination": contamination_texts.part(results),
+        "arms_checked": arms_checked.part(results),
+        "paper_claims": paper.paper_claims(results, found),
+    }
+
+
+def _records(results: Results) -> dict[str, object]:
+    return {
         "rejected": records.rejected(results),
         "warnings": records.warnings(results),
         "rules": records.rules(results),
@@ -104,12 +116,6 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "stages": records.stages(results),
         "tuning": records.tuning(results),
         "identities": records.identities(results),
-        "problems": [*results.problems, *results.stale],
-        "commands": provenance.commands(results),
-        "experiment_text": words.clean_lines(results.experiment_text),
-        "contamination": contamination_texts.part(results),
-        "arms_checked": arms_checked.part(results),
-        "paper_claims": paper.paper_claims(results, found),
     }
 
 

@@ -13,6 +13,7 @@ from data_contracts.footer import Rejected
 from data_contracts.stored import Listing, StoredTable
 from reports import expected_cells, judged
 from reports import scores as scores_module
+from reports.answer_sources import Sources, read_sources
 from reports.bills import Money, read_money
 from reports.contamination_numbers import Matches, read_matches
 from reports.examples import Examples, read_examples
@@ -27,7 +28,6 @@ from reports.variant_scores import VariantScores, read_variants
 
 if TYPE_CHECKING:  # this module imports `Results`
     from reports.earlier.changes import Changes
-    from reports.sources import Sources
 
 
 class Results(NamedTuple):
@@ -61,7 +61,7 @@ class Results(NamedTuple):
     variants: tuple[VariantScores, ...] = ()  # repetitions of the primary comparison with other settings
     paired: PairedItems | None = None  # None if no two models' answers to the same items are stored
     changes: "Changes | None" = None  # since the last report; None if they are not looked for
-    sources: "Sources | None" = None  # None if people wrote all answers and no drafts came back
+    sources: Sources | None = None  # None if people wrote all answers and no drafts came back
 
     @property
     def is_scored(self) -> bool:
@@ -82,8 +82,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     """Read the results of one experiment. A table that cannot be read is left out, and a sentence on it is added to `problems`.
 
     `excluded` has the reason for each table to leave out. A key is `asset` or `asset/key`. `load` itself finds tables whose
-    direct inputs have changed, keeps them, and lists them in `stale`. Only a caller that knows the graph of all tables can find
-    changes further upstream.
+    direct inputs have changed, keeps them, and lists them in `stale`; it cannot find changes further upstream.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -102,8 +101,6 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     selections = reader.selections(names, ordinary)
     paired = read_paired(reader, names, ordinary, sets, _compared(experiment, sets))
     examples = read_examples(reader, names, selections.overlap_budget_n, paired)
-    from reports.sources import read_sources  # its tables import this module
-
     lists = _lists(reader, experiment, ordinary, is_scored=_is_scored(sets), has_tasks=len(sizes) > 1)
     variants = read_variants(reader, experiment, excluded, is_published=_is_published(experiment))
     others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary), variants

@@ -120,7 +120,7 @@ def test_what_was_left_as_it_was_is_counted_by_annotator_and_task(
         (["--drafts", "gpt"], "expected base or endpoint"),
         (["--held-out", "--drafts", "endpoint"], "models are scored with these answers"),
         (["--budget", "12", "--strategy", "task_diversity", "--drafts", "endpoint"], "names no model for drafts"),
-        (["--budget", "12", "--strategy", "task_diversity", "--drafts", "base"], "base_model"),
+        (["--budget", "12", "--strategy", "task_diversity", "--drafts", "base"], "there is no such folder"),
     ],
 )
 def test_what_cannot_be_drafted_is_said_and_sends_nothing(more: list[str], words: str, own: Home, store: Store) -> None:
@@ -130,6 +130,7 @@ def test_what_cannot_be_drafted_is_said_and_sends_nothing(more: list[str], words
     assert not entries(store)
 
 
+@pytest.mark.full
 def test_base_drafts_are_the_continuations_that_confidence_measured(
     miniature: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
