@@ -65,7 +65,7 @@ def test_each_arm_shows_who_answered_and_what_it_costs(tmp_path: Path) -> None:
     text = text_of(reports.render(str(folder)).html)
     assert "Some answers were written by m-1, not by people." in text
     assert "All replies of the model cost 0.17 EUR, also those that are no answers (2 refused)." in text  # 0.173
-    assert "task_diversity 20 4 6 1.40 0.15 1.55" in text
+    assert "diversity 20 4 6 1.40 0.15 1.55" in text
 
 
 def test_drafts_that_were_kept_are_counted_and_names_are_escaped(tmp_path: Path) -> None:
