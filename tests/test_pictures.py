@@ -138,6 +138,7 @@ def cases(tasks: Sequence[str], values: Sequence[float]) -> Iterator[Case]:
     yield "confidence_table", table_of("confidence_table", {"confidence": values, "truncated": cut.tolist()}), {}
     means = {"task": [*tasks], "mean_confidence": values, "standard_error": [None if c else 0.1 for c in cut]}
     yield "task_confidence", table_of("task_confidence", means), {}
+    yield "round_confidence", table_of("round_confidence", means), {}
     accuracy = {"task": [*tasks], "mean_confidence": values, "accuracy": values}
     yield "confidence_accuracy", table_of("confidence_accuracy", accuracy), {}
     yield "confidence_comparison", comparison(tasks, values), {}
@@ -194,6 +195,7 @@ def test_an_axis_without_one_number_is_no_error(drawn: Drawn) -> None:
         if name in (
             "confidence_table",
             "task_confidence",
+            "round_confidence",
             "confidence_accuracy",
             "confidence_comparison",
             "base_scores",

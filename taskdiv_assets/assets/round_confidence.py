@@ -116,15 +116,17 @@ def round_parameters(work: Work) -> dict[str, Any]:
 
 
 def picture_rounds(table: pa.Table, notes: Any) -> bytes:
-    """Draw each task's mean confidence after each round of the first strategy and seed; b"" without rounds."""
+    """Draw each task's mean confidence after the last round of the first strategy and seed; b"" without rounds."""
     if not table.num_rows:
         return b""
-    frame = table.to_pandas()
-    strategy, seed = frame["strategy"][0], frame["selection_seed"][0]
-    frame = frame[(frame["strategy"] == strategy) & (frame["selection_seed"] == seed)]
-    means = frame.pivot(index="task", columns="after_n", values="mean_confidence").fillna(1.0)
-    series = {f"after {after_n:,} labels": means[after_n].tolist() for after_n in means.columns}
-    return bars([*means.index], series, f"mean confidence of the adapter, {strategy}, seed {seed}")
+    rows = table.to_pylist()
+    of_first = [row for row in rows if all(row[key] == rows[0][key] for key in ("strategy", "selection_seed"))]
+    after_n = max(row["after_n"] for row in of_first)
+    last = sorted((row for row in of_first if row["after_n"] == after_n), key=lambda row: row["mean_confidence"])
+    errors = [row["standard_error"] or 0.0 for row in last]
+    values = {"mean confidence": [row["mean_confidence"] for row in last]}
+    title = f"{rows[0]['strategy']}\nseed {rows[0]['selection_seed']}, after {after_n:,} labels (bars: one standard error)"
+    return bars([row["task"] for row in last], values, title, errors)
 
 
 def round_confidence_recipe(inputs: Inputs) -> Settings:
