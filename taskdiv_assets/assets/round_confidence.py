@@ -125,7 +125,9 @@ def picture_rounds(table: pa.Table, notes: Any) -> bytes:
     last = sorted((row for row in of_first if row["after_n"] == after_n), key=lambda row: row["mean_confidence"])
     errors = [row["standard_error"] or 0.0 for row in last]
     values = {"mean confidence": [row["mean_confidence"] for row in last]}
-    title = f"{rows[0]['strategy']}\nseed {rows[0]['selection_seed']}, after {after_n:,} labels (bars: one standard error)"
+    title = (
+        f"{rows[0]['strategy']}\nseed {rows[0]['selection_seed']}, after {after_n:,} labels (bars: one standard error)"
+    )
     return bars([row["task"] for row in last], values, title, errors)
 
 
