@@ -27,6 +27,7 @@ from taskdiv_assets.annotating.replies import ModelReply
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.chat.crew import ClientOptions
 from taskdiv_assets.chat.endpoint import BODY_BYTES_MAX
+from taskdiv_assets.commands import model_messages
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.experiment.annotation_settings import Annotator
@@ -36,6 +37,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import Store
 from tests.alpaca.chat_server import Act, ChatServer, completion, error, serving
+from tests.graph import make_unit
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("annotating")
@@ -212,28 +214,41 @@ def test_prompts_that_people_have_are_not_asked_and_a_share_is_stable(
 def test_the_contract_refuses_a_model_that_the_file_does_not_name(
     own: Home, store: Store, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    declared = with_annotator(own, annotator(price=0.125))
-    before = REGISTRY.look(declared, store).expect(Unit("annotations")).identity
-    assert before == REGISTRY.look(experiment, store).expect(Unit("annotations")).identity  # no model answered yet
+    declared, unit = with_annotator(own, annotator(price=0.125)), Unit("annotations")
+    before = REGISTRY.look(declared, store).expect(unit).identity
+    assert before == REGISTRY.look(experiment, store).expect(unit).identity  # no model answered yet
+    with endpoint(monkeypatch, say("")):
+        result = ask(declared, store)
+    said = model_messages.asked(declared, Annotator(model="m-1", share=1, calls=100), result)
+    assert said[0].endswith("12 answers stored")
+    assert said[1] == "12 calls, 12 answered; 108 + 12 tokens, 1.50 EUR"
+    make_unit(declared, store, unit)
+    table = store.read_table("annotations").table
+    for one, failed in ((declared, []), (experiment, ["source_declared"])):
+        lineage = REGISTRY.look(one, store)
+        assert lineage.state(unit).status == ("stale" if failed else "fresh")
+        parameters = REGISTRY["annotations"].parameters
+        assert parameters is not None
+        of_file = parameters(Work(one, store, lineage, unit, lineage.expect(unit), str))
+        result_of = data_contracts.validate(data_contracts.load("annotations"), table, of_file)
+        assert [rule.rule for rule in result_of.failed if rule.severity == "error"] == failed
+
+
+@pytest.mark.full
+def test_the_command_stores_and_lists_what_a_model_answered(
+    own: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = with_annotator(own, annotator(price=0.125))
     with endpoint(monkeypatch, say("")):
         done = CliRunner().invoke(
             cli.app, ["annotations", "ask", "own", "--budget", "12", "--strategy", "task_diversity"]
         )
     assert done.exit_code == 0, done.output
-    assert "12 answers stored" in done.output
     assert "12 calls, 12 answered; 108 + 12 tokens, 1.50 EUR" in done.output
-    [checked] = [one for one in check_stored(declared, store) if one.unit.asset == "annotations"]
+    [checked] = [one for one in check_stored(experiment, store) if one.unit.asset == "annotations"]
     assert (checked.failed, checked.out_of_date) == ((), "")
     listed = CliRunner().invoke(cli.app, ["annotations", "list", "own"])
-    assert "model m-1: 12 calls, 12 answered" in listed.output
-    lineage = REGISTRY.look(experiment, store)  # the file without the annotator
-    assert lineage.state(Unit("annotations")).status == "stale"
-    unit = Unit("annotations")
-    parameters = REGISTRY["annotations"].parameters
-    assert parameters is not None
-    of_file = parameters(Work(experiment, store, lineage, unit, lineage.expect(unit), str))
-    result = data_contracts.validate(data_contracts.load("annotations"), store.read_table("annotations").table, of_file)
-    assert [(rule.rule, rule.severity) for rule in result.failed] == [("source_declared", "error")]
+    assert "model m-1: 12 calls, 12 answered; 108 + 12 tokens, 1.50 EUR" in listed.output
 
 
 ASK_AND_DIE = """
@@ -244,6 +259,7 @@ cli.main()
 """
 
 
+@pytest.mark.full
 def test_a_killed_run_pays_nothing_twice(own: Home, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = with_annotator(own, annotator(parallel=2))
     is_slow = threading.Event()
