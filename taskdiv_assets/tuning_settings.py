@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -61,6 +62,7 @@ class Tuning(Settings):
         pass_tokens: largest number of tokens of one pass through the model; a step takes as many passes as it needs, and an
             example with more tokens has its own pass.
         quantization: number format of the base model while an adapter is trained over it (QLoRA).
+        tokens: set by a variant only: number of tokens to train on, instead of `epochs` and `min_steps`.
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -79,6 +81,8 @@ class Tuning(Settings):
     packing: Literal["auto"] | Switch = "auto"
     pass_tokens: PositiveInt = 16_384
     quantization: Literal["nf4"] | None = None
+    # Left out of identities if it is None, as in results of earlier versions.
+    tokens: Annotated[SkipJsonSchema[PositiveInt | None], Field(exclude_if=lambda found: found is None)] = None
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:

@@ -14,7 +14,7 @@ import pytest
 import reports
 from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.commands import running
+from taskdiv_assets.commands import planning, running
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.commands.workers import Outcome, Task, execute
 from taskdiv_assets.experiment import Experiment, experiment_file
@@ -95,10 +95,11 @@ def test_the_section_is_read_back_from_what_show_prints() -> None:
         (f"{'n' * 31}: {{tuning: {{epochs: 2}}}}", "at most 30 characters"),
         ("a: {tunig: {epochs: 2}}", "unknown key; did you mean `tuning`?"),
         ("a: {seeds: [5]}", "expected some of budget, chat_template, confidence, prompt_template, tuning"),
-        ("a: {tuning: {scheduler: linear}}", "expected some of alpha, batch_size, epochs, learning_rate, rank"),
+        ("a: {tuning: {scheduler: linear}}", "expected some of alpha, batch_size, epochs, learning_rate, rank, tokens"),
         ("a: {tuning: {learning_rate: 2x}}", "expected a number or a factor such as x0.5"),
         ("a: {tuning: {learning_rate: x0}}", "has the factor 0"),
         ("a: {tuning: {learning_rate: x1}}", "the same settings as the experiment"),
+        ("a: {tuning: {tokens: 900, epochs: 2}}", "`tokens` replaces `epochs`; keep one of them"),
         ("a: {tuning: {}}", "this one changes nothing"),
         ("a: {budget: 12}", "this one changes nothing"),
         ("a: {budget: 13, tuning: {epochs: 2}}", "13 is not one of the `budgets` (12, 24)"),
@@ -189,6 +190,23 @@ def test_a_change_of_the_rate_trains_and_nothing_else(stored: Store) -> None:
         "adapter/24|random", "benchmark_scores/24|random",
         "adapter/24|weighted_task_diversity", "benchmark_scores/24|weighted_task_diversity",
     ]  # fmt: skip
+
+
+def test_equal_tokens_are_a_variant_whose_epochs_are_no_part_of_the_identity(stored: Store) -> None:
+    text = TEXT.replace("learning_rate: x0.5", "tokens: 900")
+    one = derived(parsed(text), "half_rate")
+    assert (one.tuning.tokens, one.tuning.epochs) == (900, 1) and REGISTRY.used(one) == ("adapter", "benchmark_scores")
+    identities = [
+        [plan.identity for plan in REGISTRY.look(one, stored.of_variant("half_rate")).adapter_plans(Cell(24, "random"))]
+        for one in (one, derived(parsed(text.replace("epochs: 1", "epochs: 2")), "half_rate"))
+    ]
+    assert identities[0] == identities[1]
+    of_file = [plan.identity for plan in REGISTRY.look(parsed(), stored).adapter_plans(Cell(24, "random"))]
+    assert set(of_file).isdisjoint(identities[0])
+    lines = planning.variant_lines(parsed(text), stored, None)
+    assert any("variant half_rate: 2 of 2 cells missing; 3,600 tokens to train (over seeds)" in line for line in lines)
+    with pytest.raises(ExperimentError, match="for variants only"):
+        parsed(TEXT.replace("epochs: 1,", "epochs: 1, tokens: 900,"))
 
 
 def test_another_definition_of_confidence_asks_no_model_again(stored: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,11 @@ def variant_lines(experiment: Experiment, store: Store, pool: PoolSize | None = 
         time = "" if found.training_s is None else f", training {spell(found.training_s)} with one process"
         to_score_n = 0 if _is_scored_alike(experiment, one) else found.prompts_to_score_n
         scoring = f", {to_score_n:,} prompts to score" if to_score_n else ""
-        cost = f"{found.examples_to_train_n:,} examples to train (over epochs and seeds){time}{scoring}"
+        amount = f"{found.examples_to_train_n:,} examples to train (over epochs and seeds)"
+        if one.tuning.tokens is not None:
+            adapters_n = sum(entry.seeds_n for entry in found.cells if "adapter" in entry.missing)
+            amount, time = f"{one.tuning.tokens * adapters_n:,} tokens to train (over seeds)", ""
+        cost = f"{amount}{time}{scoring}"
         lines[f"variant {name}: {missing_n} of {len(found.cells)} cells missing; {cost}"] = False
     return lines
 

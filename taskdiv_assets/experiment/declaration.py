@@ -20,6 +20,7 @@ from taskdiv_assets.confidence.measures import Definition
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.annotation_settings import Annotation
 from taskdiv_assets.experiment.benchmark_settings import Benchmark, HeldOutBenchmark
+from taskdiv_assets.experiment.cost_budgets import BUDGETS, BudgetSettings
 from taskdiv_assets.experiment.order_settings import ROUNDS_MAX, Embeddings, FacilityLocation, Rounds, RoundsName
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.experiment.pool_settings import Pool, TaskLabels
@@ -148,7 +149,7 @@ class VariantOf(NamedTuple):
     benchmark: str
 
 
-class Experiment(Settings):
+class Experiment(BudgetSettings):
     """All settings of one study or campaign. `owners` and `fresh_days` change only what Dagster shows, not the results.
 
     A study must set `base_model`, `seeds`, `tuning`, `benchmarks` and `primary`, which `experiment_file` checks. A campaign has
@@ -189,7 +190,7 @@ class Experiment(Settings):
         BeforeValidator(strategy_names, json_schema_input_type=list[str | OwnOrder]),
         Field(min_length=1, max_length=ENTRIES_MAX),
     ]
-    budgets: Annotated[list[PositiveInt], Field(min_length=1, max_length=ENTRIES_MAX)]
+    budgets: Annotated[list[PositiveInt], BUDGETS, Field(min_length=1, max_length=ENTRIES_MAX)]
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=ENTRIES_MAX, default_factory=lambda: [*SEEDS])]
     selection_seed: Seed = 0
     full_pool_seeds: Annotated[list[Seed], Field(max_length=ENTRIES_MAX, default_factory=list)]

@@ -183,6 +183,9 @@ def _cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     if raw.get("keep_annotated") is True and raw.get("purpose") == "study":
         message = "for campaigns only: in a study it would change what the strategies chose; remove the key"
         yield Problem(("keep_annotated",), message)
+    if _section(raw, "tuning").get("tokens") is not None:
+        message = "for variants only: `robustness: {equal_tokens: {tuning: {tokens: 100000}}}`; remove the key"
+        yield Problem(("tuning", "tokens"), message)
     if raw.get("purpose") == "study":
         for key in STUDY_KEYS:
             if raw.get(key) in (None, []):

@@ -57,6 +57,7 @@ EXAMPLES: Mapping[str, str] = {
     "pool": "pool: {reader: table, path: questions.csv, columns: {prompt: question}}",
     "strategies": "strategies: [random]",
     "budgets": "budgets: [200]",
+    "cost": "cost: [600, 1200]",
     "reader": "reader: table",
     "prompt": "prompt: question",
     "base_model": "base_model: {path: FOLDER}",

@@ -42,6 +42,8 @@ class TuningChange(Settings):
     Attributes:
         learning_rate: another rate, or a factor such as `x0.5`, which multiplies the experiment's rate. If the experiment chooses
             its rate among candidates, the factor multiplies the chosen rate.
+        tokens: number of tokens that every adapter is trained on, instead of a number of epochs. Strategies choose prompts and
+            answers of different lengths, so an equal number of prompts is an unequal number of tokens.
     """
 
     learning_rate: Annotated[Number, Field(gt=0)] | Factor | None = _optional()
@@ -49,11 +51,18 @@ class TuningChange(Settings):
     batch_size: PositiveInt | None = _optional()
     rank: PositiveInt | None = _optional()
     alpha: PositiveInt | None = _optional()
+    tokens: PositiveInt | None = _optional()
 
     @property
     def factor(self) -> float | None:
         """The factor of the learning rate; None if the variant sets a rate or keeps the experiment's rate."""
         return float(self.learning_rate[1:]) if isinstance(self.learning_rate, str) else None
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        if self.tokens is not None and self.epochs is not None:
+            raise ValueError("`tokens` replaces `epochs`; keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _has_positive_factor(self) -> Self:

@@ -68,9 +68,12 @@ def plan_adapters(
 
 
 def made_by(tuning: Tuning) -> dict[str, object]:
-    """Return the settings of `tuning` that an adapter depends on. LoRA's settings are left out if all weights are trained."""
-    of_lora = {"rank", "alpha", "dropout", "quantization"}
-    return tuning.model_dump(exclude=of_lora if tuning.method == "full" else None)
+    """Return the settings of `tuning` that an adapter depends on.
+
+    LoRA's settings are left out if all weights are trained; epochs and steps are left out if `tokens` replaces them.
+    """
+    unused = {"rank", "alpha", "dropout", "quantization"} if tuning.method == "full" else set[str]()
+    return tuning.model_dump(exclude=unused | ({"epochs", "min_steps"} if tuning.tokens else set()))
 
 
 def pairs_digest(answers: Mapping[str, str | None]) -> str:

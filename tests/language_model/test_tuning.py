@@ -62,6 +62,13 @@ class TestDeterminism:
         assert files[WEIGHTS] != others[WEIGHTS] and files[CONFIG] == others[CONFIG]
         assert first.losses[0] != other.losses[0]  # another first batch: LoRA starts at the base whatever its draw
 
+    def test_a_number_of_tokens_is_trained_whatever_the_examples(self, train, examples):
+        settings = SETTINGS.model_copy(update={"tokens": 1_000})
+        for name, rows in (("short", sorted(examples, key=lambda one: len(one.prompt))[:20]), ("all", examples)):
+            result, _ = train(name, rows=rows, settings=settings)
+            assert 1_000 <= result.trained_tokens_n < 1_030  # less than one example more
+            assert f"{result.trained_tokens_n:,} tokens: `tokens` is 1,000" in result.choices["steps"]
+
     def test_global_random_states_are_given_back(self, train):
         import torch
 

@@ -9,6 +9,7 @@ from taskdiv_assets.language_model.tuning.steps import (
     Layout,
     batch_of,
     draw_steps,
+    draw_steps_of_tokens,
     lay_out,
     learnt_tokens_n,
     pack,
@@ -43,6 +44,15 @@ class TestOrder:
 
     def test_a_floor_adds_steps_and_changes_none(self):
         assert [list(s) for s in draw_steps(20, 8, 2, 0, 3)] == [list(s) for s in draw_steps(20, 8, 2, 50, 3)[:6]]
+
+    @given(LENGTHS, st.integers(1, 20), st.integers(1, 5_000), st.integers(0, 3))
+    def test_a_number_of_tokens_is_reached_by_the_last_example(self, lengths, batch_size, tokens_n, seed):
+        steps = draw_steps_of_tokens(lengths, batch_size, tokens_n, seed)
+        order = np.concatenate(steps)
+        assert lengths[order[:-1]].sum() < tokens_n <= lengths[order].sum()
+        longer = draw_steps(len(lengths), batch_size, len(steps), 0, seed)
+        assert all(list(own) == list(other) for own, other in zip(steps[:-1], longer, strict=False))
+        assert list(steps[-1]) == list(longer[len(steps) - 1][: len(steps[-1])])
 
     def test_another_seed_another_order_and_another_epoch_too(self):
         first, second = np.concatenate(draw_steps(30, 8, 1, 0, 0)), np.concatenate(draw_steps(30, 8, 1, 0, 1))

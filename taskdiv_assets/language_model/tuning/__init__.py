@@ -33,7 +33,13 @@ from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, widest_pass
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
-from taskdiv_assets.language_model.tuning.steps import Course, draw_steps, lay_out, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.steps import (
+    Course,
+    draw_steps,
+    draw_steps_of_tokens,
+    lay_out,
+    learnt_tokens_n,
+)
 from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
 from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep, fit
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded, Example, checked, encode
@@ -130,7 +136,7 @@ def try_out(base: Base, tuning: Tuning) -> str:
     middle = len(tokenizer) // 4  # an ordinary token; a model would learn nothing from unknown tokens
     prompt, answer = (tokenizer.decode(range(start, start + 6)) for start in (middle, 2 * middle))
     example = Example("example", prompt or "Q:", answer if answer.strip() else " A")
-    few = {"epochs": 1, "min_steps": 0, "warmup_ratio": 0.0, "packing": False, "quantization": None}
+    few = {"epochs": 1, "min_steps": 0, "tokens": None, "warmup_ratio": 0.0, "packing": False, "quantization": None}
     few["learning_rate"] = 1e-5
     with temporary.folder("tried-") as out:
         try:
@@ -207,7 +213,10 @@ def _plan(
     lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, limit: int
 ) -> tuple[Course, dict[str, str]]:
     lengths = np.array([len(row.input_ids) for row in rows])
-    steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
+    if tuning.tokens is None:
+        steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
+    else:
+        steps = draw_steps_of_tokens(lengths, tuning.batch_size, tuning.tokens, seed)
     packing = choose_packing(lm, lengths, steps, tuning, limit)
     # Rows are filled up with the first of these tokens that has a row in the embedding.
     fillers = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
@@ -217,13 +226,19 @@ def _plan(
     if not any(learnt_tokens_n(rows, step) for step in steps):
         raise ValueError(f"no example has a token to learn within {limit} tokens; raise `tuning.max_length`")
     passes = [len(lay_out(step, lengths, packing.layout)) for step in steps[:LOOKED_AT_N]]
-    by_epochs_n = tuning.epochs * -(-len(rows) // tuning.batch_size)
-    floor = "" if len(steps) == by_epochs_n else f", more than {tuning.epochs} epochs: `min_steps` is the floor"
     return course, {
         "rows": packing.reason,
         "passes": f"{min(passes)} to {max(passes)} a step, at most {tuning.pass_tokens:,} tokens each (`pass_tokens`)",
-        "steps": f"{len(steps)} of {min(tuning.batch_size, len(rows))} examples{floor}",
+        "steps": f"{len(steps)} of {min(tuning.batch_size, len(rows))} examples{_why_so_many(tuning, course)}",
     }
+
+
+def _why_so_many(tuning: Tuning, course: Course) -> str:
+    """Return the end of a phrase on the number of steps, with its reason; empty if it follows from the epochs."""
+    if tuning.tokens is not None:
+        return f", {sum(map(course.tokens_n, course.steps)):,} tokens: `tokens` is {tuning.tokens:,}"
+    by_epochs_n = tuning.epochs * -(-len(course.examples) // tuning.batch_size)
+    return "" if len(course.steps) == by_epochs_n else f", more than {tuning.epochs} epochs: `min_steps` is the floor"
 
 
 TRIED_TOKENS_N = 32  # more than the example of `try_out` has

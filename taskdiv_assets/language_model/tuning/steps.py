@@ -54,6 +54,22 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
     return steps[:wanted_n]
 
 
+def draw_steps_of_tokens(lengths: IntArray, batch_size: int, tokens_n: int, seed: int) -> list[IntArray]:
+    """Return the steps of `draw_steps` until their examples have `tokens_n` tokens.
+
+    The last step takes only as many examples as are needed, so the training has less than one example more than `tokens_n`.
+
+    >>> [step.tolist() for step in draw_steps_of_tokens(np.array([5, 5, 5]), 2, 22, seed=0)]
+    [[1, 0], [2], [1, 2]]
+    """
+    epochs_n = -(-tokens_n // int(lengths.sum()))
+    steps = draw_steps(len(lengths), batch_size, epochs_n, 0, seed)
+    before_n = np.cumsum([0, *(lengths[step].sum() for step in steps)])
+    last = int(np.searchsorted(before_n[1:], tokens_n))
+    kept_n = int(np.searchsorted(before_n[last] + np.cumsum(lengths[steps[last]]), tokens_n)) + 1
+    return [*steps[:last], steps[last][:kept_n]]
+
+
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
     """Return one process's examples of a step. The examples go to processes 0, …, n - 1, n - 1, …, 0 and so on, longest first.
 
