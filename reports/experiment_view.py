@@ -52,6 +52,7 @@ class Annotation(View):
     price_of_machine_hour: float | None = None
     currency: str | None = None
     annotator: Mapping[str, Any] | None = None
+    when_answers_differ: str | Mapping[str, Any] = "newest"
 
 
 class Experiment(View):

@@ -35,7 +35,7 @@ from reports.confidence.confidence_parts import confidence_section, effects_sect
 from reports.earlier.changes_part import since_section
 from reports.found.found_parts import found_section
 from reports.items.item_parts import items_part
-from reports.lists import list_parts, list_sentences
+from reports.lists import agreement_texts, list_parts, list_sentences
 from reports.results import Results
 from reports.statistics import task_means
 from reports.svg import Picture, picture
@@ -53,7 +53,7 @@ class Page(NamedTuple):
 
 def render(results: Results, found: tuple[Section, ...], table: pa.Table | None = None) -> Page:
     """Return the page. Equal results give equal text. If the results table `table` is given, the page contains it as a link."""
-    context = _context(results, found)
+    context = {**_context(results, found), "agreement": agreement_texts.part(results.agreement, results.experiment)}
     context |= {"take": take_away.part(results, table, context), "contents": _contents(context)}
     context["envelope"] = envelope.envelope(*(["items"] if context["items"] else []))
     html = envelope.environment().get_template("report.html.j2").render(context).strip() + "\n"
@@ -129,6 +129,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("status", context["status_title"], context["status"]),
             ("sources", "Who wrote the answers", context["sources"]),
             ("since", "Since the last report", True),
+            ("agreement", "Agreement", context["agreement"]),
             ("savings", "Labels saved", is_scored),
             ("curves", "Learning curves", is_scored),
             ("cost", "Score and cost", is_scored),

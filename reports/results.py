@@ -21,6 +21,8 @@ from reports.expected_cells import Budgets, Cell
 from reports.experiment_view import Experiment, Primary, read_experiment
 from reports.found.found_numbers import Found, read_found
 from reports.items.paired_items import Compared, PairedItems, read_paired
+from reports.lists import answered_twice
+from reports.lists.answered_twice import AnsweredTwice
 from reports.lists.list_numbers import Lists, read_lists
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
@@ -60,6 +62,7 @@ class Results(NamedTuple):
     found: Found | None = None  # None if no tasks were found
     variants: tuple[VariantScores, ...] = ()  # repetitions of the primary comparison with other settings
     paired: PairedItems | None = None  # None if no two models' answers to the same items are stored
+    agreement: AnsweredTwice | None = None  # None if no prompt was answered by two annotators
     changes: "Changes | None" = None  # since the last report; None if they are not looked for
     sources: Sources | None = None  # None if people wrote all answers and no drafts came back
 
@@ -88,22 +91,21 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         FileNotFoundError: experiment.yaml does not exist.
         ValueError: experiment.yaml is not valid.
     """
-    files = stored.open_folder(results_dir)
-    experiment, text = read_experiment(files, results_dir)
+    experiment, text = read_experiment(files := stored.open_folder(results_dir), results_dir)
     found, excluded = stored.list_tables(files), excluded or {}
     kept = {unit: table for unit, table in found.tables.items() if "/".join(filter(None, unit)) not in excluded}
     reader = Reader(files, found._replace(tables=kept), list(found.problems))
     sizes, pool = reader.task_sizes(), kept.get(("raw_pool", None))
     budgets = expected_cells.read_budgets(reader, experiment, pool.rows_n if pool else (sum(sizes.values()) or None))
-    sets = _score_sets(reader, experiment, budgets)
-    experiment = _with_primary(experiment, sets)
+    experiment = _with_primary(experiment, sets := _score_sets(reader, experiment, budgets))
     names, ordinary = experiment.strategies, budgets.ordinary
     selections = reader.selections(names, ordinary)
     paired = read_paired(reader, names, ordinary, sets, _compared(experiment, sets))
     examples = read_examples(reader, names, selections.overlap_budget_n, paired)
     lists = _lists(reader, experiment, ordinary, is_scored=_is_scored(sets), has_tasks=len(sizes) > 1)
     variants = read_variants(reader, experiment, excluded, is_published=_is_published(experiment))
-    others = lists, read_matches(reader, names, ordinary), read_found(reader, names, ordinary), variants
+    matches, tasks = read_matches(reader, names, ordinary), read_found(reader, names, ordinary)
+    others, people = (lists, matches, tasks, variants), answered_twice.read(reader)
     return Results(
         experiment,
         text,
@@ -126,6 +128,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         examples,
         *others,
         paired,
+        people,
         sources=read_sources(reader, experiment, names, ordinary),
     )
 

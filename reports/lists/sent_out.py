@@ -4,6 +4,7 @@
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -61,11 +62,31 @@ def read_answers(reader: Reader) -> Answers:
     return Answers(ids, len(tables), _shown(last) if last else "")
 
 
-def _imports(reader: Reader) -> Iterable[pa.Table]:
+def read_texts(reader: Reader) -> dict[str, dict[str, str]]:
+    """Return each named annotator's newest answer to each prompt: prompt_id → name in lower case → answer."""
+    kept = read_kept(reader)
+    tables = _imports(reader, "annotator", "row")
+    rows = [
+        row
+        for table in tables
+        for row in table.to_pylist()
+        if row["annotator"] and not row["file"].startswith("model-")
+    ]
+    rows.sort(key=lambda row: (row["imported_at"], row["file"], row["row"]))
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = unicodedata.normalize("NFC", str(row["annotator"])).strip().casefold()
+        if name:
+            found.setdefault(kept.get(row["prompt_id"], row["prompt_id"]), {})[name] = row["response"]
+    return found
+
+
+def _imports(reader: Reader, *others: str) -> Iterable[pa.Table]:
     for name in _names(reader, "annotations", ".parquet"):
         try:
             path = reader.files.join("annotations", name)
-            table = reader.files.columns(path, ["prompt_id", "response", "imported_at"])
+            table = reader.files.columns(path, ["prompt_id", "response", "imported_at", *others])
+            table = table.append_column("file", pa.array([name] * table.num_rows, pa.string()))
             text = table["response"].cast(pa.string())
             table = table.set_column(0, "prompt_id", table["prompt_id"].cast(pa.string()))
             yield table.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0))

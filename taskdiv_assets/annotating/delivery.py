@@ -1,5 +1,6 @@
 """Writer of an exported list to the user's disk, such that an interruption at any step can be repaired.
 
+An export among annotators has several files; each step is done for all of them before the next step begins.
 Step 1 writes and syncs `FILE.part`. Step 2 records the prompts of this file in the ledger as sent. Step 3 renames `FILE.part` to
 `FILE`. After an interruption before step 2, the next export may overwrite `FILE.part`. After an interruption before step 3, the
 next export renames `FILE.part` (see `finish_all`).
@@ -58,7 +59,7 @@ def finish(path: Path) -> None:
 
 def finish_all(entries: Iterable[Entry]) -> list[Path]:
     """Rename the existing `.part` files whose hash is in `entries`, and return the new paths. For errors, see `finish`."""
-    named = [(Path(entry.file), entry.sha256) for entry in entries if entry.file]
+    named = [(Path(file), sha256) for entry in entries for file, sha256 in entry.files]
     found = [path for path, sha256 in named if sha256 == _sha256(part_of(path))]
     for path in found:
         finish(path)

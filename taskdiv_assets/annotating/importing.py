@@ -11,7 +11,7 @@ import glob
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,13 @@ from taskdiv_assets.annotating.gone import sent_ids
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import fixed_tasks
-from taskdiv_assets.graph.known_answers import imported_table, in_contract_columns, newest_annotations
+from taskdiv_assets.graph.known_answers import (
+    MODEL_FILE,
+    all_annotations,
+    folded_name,
+    imported_table,
+    in_contract_columns,
+)
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies, held_items
@@ -47,8 +53,12 @@ class Import(NamedTuple):
     is_new: bool  # False if the same answers were stored before and still count
     left_out: Sequence[problems.Problem] = ()  # rows that cannot be used
     report: Path | None = None  # report of these rows; None without such rows
-    replaced_n: int = 0  # prompts that had another answer from an earlier import
+    replaced_n: int = (
+        0  # prompts that had another answer of the same annotator (or without a name) from an earlier import
+    )
     held_out_n: int = 0  # prompts that are held-out items
+    differing_n: int = 0  # prompts to which annotators gave different answers, in this import and earlier ones
+    dealt_to: str | None = None  # annotator to whom the prompts of the file were sent, if that decided who answered
 
 
 class StoredImport(NamedTuple):
@@ -110,8 +120,10 @@ def import_answers(
 ) -> Import:
     """Store the answers of a file. If the same answers were stored before and still count, they are not stored again.
 
-    `annotator` is the name for rows without an annotator. If some rows cannot be used, the valid rows are stored only if
-    `is_accepting_valid` is True. If the import waits for another import or export, `on_wait` receives a sentence about it.
+    `annotator` is the name for rows without an annotator; by default the only person to whom the prompts of the file were sent
+    (see `dealt_to`). If Label Studio names one user by a number alone, this name replaces the number. If some rows cannot be
+    used, the valid rows are stored only if `is_accepting_valid` is True. If the import waits for another import or export,
+    `on_wait` receives a sentence about it.
 
     Raises:
         ValueError: some rows cannot be used, and the valid rows are not stored. A report is written (see `problems`).
@@ -122,6 +134,8 @@ def import_answers(
     items = held_items.read(store) if lineage.experiment.has_later_answers else None
     ids = pool_ids(store, items)._replace(sent_ids=sent_ids(store))
     resolved, unresolved = resolve([*file.answers, *file.unanswered], ids)
+    by_file = None if annotator else dealt_to(store, {answer.prompt_id for answer in resolved})
+    resolved, is_by_file = _named(resolved, annotator or by_file)
     valid, unusable = judge([answer for answer in resolved if answer.response], ids.prompt_ids, ids.sent_ids)
     blank = judge([answer for answer in resolved if not answer.response], ids.prompt_ids, ids.sent_ids)
     unusable = sorted([*file.problems, *unresolved, *unusable, *blank.problems])
@@ -136,7 +150,36 @@ def import_answers(
         stored = store_answers(store, valid, annotator)
     if not unusable:
         problems.remove_report(file.path)
-    return stored._replace(left_out=unusable, report=report, held_out_n=held_out_n)
+    by_whom = by_file if is_by_file else None
+    return stored._replace(left_out=unusable, report=report, held_out_n=held_out_n, dealt_to=by_whom)
+
+
+def dealt_to(store: Store, prompt_ids: Set[str]) -> str | None:
+    """Return the only annotator to whom all these prompts were sent; None if there is none, or more than one."""
+    sent: dict[str, set[str]] = {}
+    names: dict[str, str] = {}
+    for entry in ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store)):
+        for one in entry.shares:
+            names.setdefault(folded_name(one.annotator), one.annotator)
+            sent.setdefault(folded_name(one.annotator), set()).update(one.prompt_ids)
+    found = [names[one] for one, ids in sent.items() if prompt_ids and prompt_ids <= ids]
+    return found[0] if len(found) == 1 else None
+
+
+def _named(answers: Sequence[Answer], name: str | None) -> tuple[list[Answer], bool]:
+    """Return answers with `name` where they have none, and whether there were such answers.
+
+    Label Studio names its users by a number in most exports. If the file has one such number and no other name, `name` replaces
+    the number.
+    """
+    given = {answer.annotator for answer in answers if answer.annotator and answer.response}
+    is_timed = all(answer.answered_at is not None for answer in answers if answer.response)
+    numbers = {one for one in given if len(given) == 1 and is_timed and one.isdecimal()}
+    nameless = [bool(answer.response) and answer.annotator in (None, *numbers) for answer in answers]
+    if name is None or not any(nameless):
+        return list(answers), False
+    pairs = zip(answers, nameless, strict=True)
+    return [answer._replace(annotator=name) if is_nameless else answer for answer, is_nameless in pairs], True
 
 
 def pool_ids(store: Store, items: pa.Table | None = None) -> PoolIds:
@@ -148,19 +191,21 @@ def pool_ids(store: Store, items: pa.Table | None = None) -> PoolIds:
 
 def imports(store: Store) -> list[StoredImport]:
     """Return every stored import, the oldest first."""
-    counting, kept = _responses(newest_annotations(store)), copies.kept_of(store)
+    counting, kept = _Counting(all_annotations(store)), copies.kept_of(store)
     found = []
     for name in (name for name in store.names("annotations") if name.endswith(".parquet")):
         table = imported_table(store, name)
         table = table.filter(pc.not_equal(table["response"], ""))  # a reply of a model that is no answer
-        replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in _responses(table).items())
+        columns = (table[column].to_pylist() for column in ("prompt_id", "annotator", "response"))
+        is_model = name.startswith(MODEL_FILE)  # anybody's answer replaces that of a model
+        last = {
+            (kept.get(id_, id_), "" if is_model else folded_name(who or "")): text
+            for id_, who, text in zip(*columns, strict=True)
+        }
+        replaced_n = len({key[0] for key, text in last.items() if counting.of(*key) != text})
         time = next(iter(table["imported_at"].to_pylist()), None)
         found.append(StoredImport(name.removesuffix(".parquet"), time, table.num_rows, replaced_n))
     return sorted(found, key=lambda one: (one.imported_at or datetime.min.replace(tzinfo=UTC), one.batch))
-
-
-def _responses(table: pa.Table) -> dict[str, str]:
-    return dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
@@ -172,13 +217,18 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     who = [answer.annotator or annotator for answer in answers]
     ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]
     content = json.dumps(list(map(list, zip(ids, responses, who, strict=True)))).encode()
-    batch, newest = hashlib.sha256(content).hexdigest(), newest_annotations(store)
-    latest = max(newest["imported_at"].to_pylist(), default=datetime.min.replace(tzinfo=UTC))
+    batch, before = hashlib.sha256(content).hexdigest(), all_annotations(store)
+    latest = max(before["imported_at"].to_pylist(), default=datetime.min.replace(tzinfo=UTC))
     now = max(datetime.now(UTC), latest + timedelta(microseconds=1))
-    last = dict(zip(ids, responses, strict=True))
-    counting = _responses(newest)
+    last: dict[str, dict[str, str]] = {}  # prompt_id → annotator → answer
+    for prompt_id, name, response in zip(ids, who, responses, strict=True):
+        last.setdefault(prompt_id, {})[folded_name(name or "")] = response
+    counting = _Counting(before)
+    known = [
+        (counting.of(prompt_id, one), text, prompt_id) for prompt_id, by in last.items() for one, text in by.items()
+    ]
     if store.get("annotations", f"{batch}.parquet") is not None:
-        if all(counting.get(prompt_id) == response for prompt_id, response in last.items()):
+        if all(stored == text for stored, text, _ in known):
             return Import(len(ids), len(last), batch, is_new=False)
         # Other answers were imported in between. These answers become the newest again, under a new name.
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
@@ -190,8 +240,30 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     store.put(buffer.getvalue(), "annotations", f"{batch}.parquet")
-    replaced_n = sum(counting.get(prompt_id, response) != response for prompt_id, response in last.items())
-    return Import(len(ids), len(last), batch, is_new=True, replaced_n=replaced_n)
+    replaced = {prompt_id for stored, text, prompt_id in known if stored not in (None, text)}
+    differing_n = sum(counting.differ(prompt_id, by) for prompt_id, by in last.items())
+    return Import(len(ids), len(last), batch, is_new=True, replaced_n=len(replaced), differing_n=differing_n)
+
+
+class _Counting:
+    """The stored answers by prompt and annotator. An answer without a name may be anybody's."""
+
+    def __init__(self, rows: pa.Table) -> None:  # of `all_annotations`: the newest last
+        self._last: dict[str, dict[str, tuple[int, str]]] = {}
+        columns = (rows[name].to_pylist() for name in ("prompt_id", "annotator", "response"))
+        for place, (prompt_id, name, response) in enumerate(zip(*columns, strict=True)):
+            self._last.setdefault(prompt_id, {})[folded_name(name or "")] = (place, response)
+
+    def of(self, prompt_id: str, one: str) -> str | None:
+        """Return the newest answer of an annotator (a folded name) or without a name; of anybody if `one` is ""."""
+        found = self._last.get(prompt_id, {})
+        own = [answer for name, answer in found.items() if not one or name in (one, "")]
+        return max(own)[1] if own else None
+
+    def differ(self, prompt_id: str, new: Mapping[str, str]) -> bool:
+        """Return True if named annotators gave different answers to a prompt. `new` has those of a new file by annotator."""
+        stored = {name: response for name, (_, response) in self._last.get(prompt_id, {}).items()}
+        return len({response for name, response in {**stored, **new}.items() if name}) > 1
 
 
 def _refusal(file: AnswerFile, unusable: Sequence[problems.Problem], valid_n: int) -> str:

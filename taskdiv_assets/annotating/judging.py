@@ -14,6 +14,7 @@ from typing import NamedTuple
 from taskdiv_assets.annotating.answer_files import Answer
 from taskdiv_assets.annotating.answer_sheets import Inner
 from taskdiv_assets.annotating.problems import Problem
+from taskdiv_assets.graph.known_answers import folded_name
 
 SHOWN = 60  # characters of an id in a message
 # Forms to which spreadsheet programs change an id that looks like a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
@@ -145,10 +146,10 @@ class Judged(NamedTuple):
 def judge(answers: Sequence[Answer], known: Collection[str], sent_ids: Set[str] = frozenset()) -> Judged:
     """Return those answers of one file that can be stored, and a problem for each of the others.
 
-    An answer is rejected if its prompt is unknown or its row contains another row. Equal answers to a prompt are accepted. If the
-    answers to a prompt differ and one of them has no time, all of them are rejected. If each of them has a time, all are kept and
-    the latest counts. `known` contains the ids of the pool's prompts, and of held-out items whose answers are imported.
-    `sent_ids` contains the ids of prompts that were sent out.
+    An answer is rejected if its prompt is unknown or its row contains another row. Equal answers to a prompt are accepted, and
+    so are different answers of two annotators. If the answers of one annotator to a prompt differ and one of them has no time,
+    all of them are rejected. If each of them has a time, all are kept and the latest counts. `known` contains the ids of the
+    pool's prompts, and of held-out items whose answers are imported. `sent_ids` contains the ids of prompts that were sent out.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []
@@ -160,8 +161,8 @@ def judge(answers: Sequence[Answer], known: Collection[str], sent_ids: Set[str] 
     valid: list[Answer] = []
     for prompt_id, group in groups.items():
         reasons = _reasons(prompt_id, group, known, sent_ids)
-        problems += [Problem(answer.row, prompt_id, reason) for answer, reason in zip(group, reasons, strict=False)]
-        valid += group if not reasons else []
+        problems += [Problem(one.row, prompt_id, reason) for one, reason in zip(group, reasons, strict=True) if reason]
+        valid += [one for one, reason in zip(group, reasons, strict=True) if not reason]
     valid.sort(key=lambda answer: (answer.answered_at.timestamp() if answer.answered_at else 0.0, answer.row))
     return Judged(valid, problems)
 
@@ -175,17 +176,26 @@ def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
 
 
 def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str], sent_ids: Set[str]) -> list[str]:
-    """Return for each answer to a prompt why it is rejected; an empty list if all the answers can be used."""
+    """Return for each answer to a prompt why it is rejected, or "" if it can be used."""
     if prompt_id not in known:
         if prompt_id in sent_ids:
             return [f"prompt_id {prompt_id[:SHOWN]!r} {GONE}"] * len(group)
         is_number = _NUMBER.fullmatch(prompt_id) is not None
         hint = "; a spreadsheet program may have made it a number: copy it from the list again" if is_number else ""
         return [f"prompt_id {prompt_id[:60]!r} is not in the pool of this experiment{hint}"] * len(group)
-    is_timed = all(answer.answered_at is not None for answer in group)
-    if is_timed or len({answer.response for answer in group}) == 1:
-        return []
-    first = group[0]
-    other = next(answer for answer in group if answer.response != first.response)
-    rows = (other.row if answer.response == first.response else first.row for answer in group)
-    return [f"{prompt_id} has another answer in row {row}" for row in rows]
+    by_person: dict[str, list[Answer]] = {}
+    for answer in group:
+        by_person.setdefault(folded_name(answer.annotator or ""), []).append(answer)
+    other_rows = {name: _other_rows(own) for name, own in by_person.items()}
+    rows = [other_rows[folded_name(answer.annotator or "")].get(answer.row) for answer in group]
+    return ["" if row is None else f"{prompt_id} has another answer in row {row}" for row in rows]
+
+
+def _other_rows(own: Sequence[Answer]) -> dict[int, int]:
+    """Return for each row of one annotator's answers to a prompt a row with another answer; empty if all can be used."""
+    is_timed = all(answer.answered_at is not None for answer in own)
+    if is_timed or len({answer.response for answer in own}) == 1:
+        return {}
+    first = own[0]
+    other = next(answer for answer in own if answer.response != first.response)
+    return {answer.row: other.row if answer.response == first.response else first.row for answer in own}

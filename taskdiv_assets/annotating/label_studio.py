@@ -41,8 +41,8 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
             f"{clash[0]}, or use another --format"
         )
     is_taken = layout.own_id is not None and folded(layout.own_id) in TAKEN
-    shown = replace(layout, own_id=OWN_ID) if is_taken else layout
-    data = replace(shown, drafts=None)
+    # Label Studio has an `annotator` of its own.
+    data = replace(layout, own_id=OWN_ID if is_taken else layout.own_id, drafts=None, annotator=None)
     found = [{"data": data.values(row), **_predictions(row, layout)} for row in rows]
     return json.dumps(found, ensure_ascii=False, indent=1).encode()
 

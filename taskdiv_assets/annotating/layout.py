@@ -39,6 +39,7 @@ class Layout:
     has_tasks: bool = True  # whether the list has the column `task`
     extras: tuple[str, ...] = ()  # further columns of the user's file
     drafts: str | None = None  # who wrote the drafts; None if the list has no column `draft`
+    annotator: str | None = None  # value of the column `annotator`, if the file is for one person
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
@@ -65,6 +66,7 @@ class Layout:
             **dict(zip(self.extras, row.get("extras", ()), strict=True)),
             "instructions": row["instructions"],
             **({DRAFT: row.get("draft")} if self.drafts is not None else {}),
+            **({} if self.annotator is None else {"annotator": self.annotator}),
         }
 
 

@@ -21,6 +21,7 @@ from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
 
 HELD_OUT = "held_out"  # value of `Entry.cell` if the held-out items were exported, which belong to no cell
+RECALL = "recall"  # value of `Entry.cell` if prompts were taken back from annotators and dealt to others
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -43,14 +44,29 @@ class SentList:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The part of an export that one annotator got, or the part of a recall that was taken back from one annotator."""
+
+    annotator: str
+    prompt_ids: tuple[str, ...]  # in the order of the file
+    file: str | None = (
+        None  # absolute path of the annotator's file on the exporting machine; None for what was taken back
+    )
+    sha256: str | None = None  # of the content of `file`
+
+
+@dataclass(frozen=True)
 class Entry:
     """One export: one list, several lists in one file that contains each prompt once, or the held-out items.
+
+    An export that was dealt out among annotators has one file for each of them (`shares`), and no `file`. A recall is such an
+    export too: it sends prompts again that `recalled` takes back from others.
 
     Entries of the first versions have only the first four fields. An export that sends no prompt writes no file. It has an entry
     only if one of its lists contains a prompt that earlier exports sent, but did not record for this list.
     """
 
-    cell: str  # partition key of the first list's cell, or `HELD_OUT`
+    cell: str  # partition key of the first list's cell, or `HELD_OUT`, or `RECALL`
     selection_seed: int  # of the first list; 0 for held-out items
     exported_at: str  # UTC, in `TIME_FORMAT`
     prompt_ids: tuple[str, ...]  # all exported prompts, in the order of the file
@@ -61,10 +77,18 @@ class Entry:
     already_sent_ids: tuple[str, ...] = ()  # prompts of the lists that were sent before
     layout: Layout = DEFAULT
     lists: tuple[SentList, ...] = ()  # empty for a single list; `of_lists` returns the list also then
+    shares: tuple[Share, ...] = ()  # who got what; empty for an export in one file
+    recalled: tuple[Share, ...] = ()  # who had to give back what
+
+    @property
+    def files(self) -> list[tuple[str, str | None]]:
+        """Paths of the exported files, each with the hash of its content."""
+        named = [(self.file, self.sha256), *((one.file, one.sha256) for one in self.shares)]
+        return [(file, sha256) for file, sha256 in named if file]
 
     @property
     def of_lists(self) -> tuple[SentList, ...]:
-        if self.lists or self.cell == HELD_OUT:
+        if self.lists or self.cell in (HELD_OUT, RECALL):
             return self.lists
         return (SentList(Cell.parse(self.cell), self.selection_seed, self.prompt_ids, self.already_sent_ids),)
 
@@ -121,6 +145,12 @@ def of_held_out(exported_at: str, prompt_ids: Sequence[str]) -> Entry:
     return Entry(HELD_OUT, 0, exported_at, tuple(prompt_ids))
 
 
+def of_recall(exported_at: str, prompt_ids: Sequence[str], recalled: Mapping[str, Sequence[str]]) -> Entry:
+    """Return the entry of a recall, still without rows and files. `recalled` maps annotators to the prompts taken from them."""
+    taken = tuple(Share(name, tuple(ids)) for name, ids in recalled.items())
+    return Entry(RECALL, 0, exported_at, tuple(prompt_ids), recalled=taken)
+
+
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
     """Return the entries with the ids of kept prompts instead of the ids of dropped copies. `rows` do not change.
 
@@ -133,7 +163,14 @@ def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]
     def replaced(one: _Sent) -> _Sent:
         return replace(one, prompt_ids=ids(one.prompt_ids), already_sent_ids=ids(one.already_sent_ids))
 
-    return [replace(replaced(entry), lists=tuple(map(replaced, entry.lists))) for entry in of] if kept else list(of)
+    def shares(of: Sequence[Share]) -> tuple[Share, ...]:
+        return tuple(replace(one, prompt_ids=ids(one.prompt_ids)) for one in of)
+
+    def whole(entry: Entry) -> Entry:
+        lists, dealt, taken = tuple(map(replaced, entry.lists)), shares(entry.shares), shares(entry.recalled)
+        return replace(replaced(entry), lists=lists, shares=dealt, recalled=taken)
+
+    return [whole(entry) for entry in of] if kept else list(of)
 
 
 def _entry(store: Store, name: str) -> Entry:
@@ -151,6 +188,8 @@ def _entry(store: Store, name: str) -> Entry:
             already_sent_ids=_ids(raw.get("already_sent_ids", ())),
             layout=Layout.parse(raw.get("layout")),
             lists=tuple(_list(one) for one in raw.get("lists", ())),
+            shares=tuple(_share(one) for one in raw.get("shares", ())),
+            recalled=tuple(_share(one) for one in raw.get("recalled", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -163,6 +202,10 @@ def _entry(store: Store, name: str) -> Entry:
 def _list(raw: Mapping[str, Any]) -> SentList:
     ids, before = _ids(raw["prompt_ids"]), _ids(raw["already_sent_ids"])
     return SentList(Cell.parse(raw["cell"]), raw["selection_seed"], ids, before)
+
+
+def _share(raw: Mapping[str, Any]) -> Share:
+    return Share(str(raw["annotator"]), _ids(raw["prompt_ids"]), raw.get("file"), raw.get("sha256"))
 
 
 def _ids(values: Sequence[object]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Asset `adapter`: the fine-tuned adapters of a cell, one per training seed, stored under their identities."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -50,7 +51,7 @@ def stored_or_trained(work: Work, plan: AdapterPlan) -> dict[str, Any]:
         if work.store.is_whole(plan.identity) and (kept := work.store.read_manifest(plan.identity)):
             return kept
         tuning = work.experiment.tuning.at(plan.learning_rate)
-        examples = examples_of(work, plan.prompt_ids.to_pylist())
+        examples = examples_of(work, plan.prompt_ids.to_pylist(), work.lineage.other_answers)
         return train(work, plan, examples, made_of(work, plan, tuning))
 
 
@@ -67,11 +68,14 @@ def _row(plan: AdapterPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def adapter_parameters(work: Work) -> dict[str, Any]:
     """Return the contract parameters: seeds, budget, held-out items among the training prompts, and hashes of the weights."""
-    plans = work.lineage.adapter_plans(work.cell)
+    plans, others = work.lineage.adapter_plans(work.cell), work.lineage.other_answers
+    chosen = [plan.prompt_ids.to_pylist() for plan in plans]
     return {
         "training_seeds": [plan.training_seed for plan in plans],
         "budget_n": work.cell.budget_n,
-        "held_out_trained": held_items.among(work.store, (i for plan in plans for i in plan.prompt_ids.to_pylist())),
+        "examples_max_n": work.cell.budget_n
+        + max((sum(len(others.get(i, ())) for i in ids) for ids in chosen), default=0),
+        "held_out_trained": held_items.among(work.store, (i for ids in chosen for i in ids)),
         "actual_sha256": {plan.identity: _hash_of_weights(work, plan.identity) for plan in plans},
     }
 
@@ -81,14 +85,23 @@ def _hash_of_weights(work: Work, identity: str) -> str:
         return weights_sha256({path.name: sha256_file(path) for path in folder.glob("*.safetensors")})
 
 
-def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:
-    """Return training examples: the prompts as the model reads them, with their answers."""
+def examples_of(
+    work: Work, prompt_ids: Sequence[str], others: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[Example]:
+    """Return training examples: the prompts as the model reads them, with their answers.
+
+    `others` are further answers. Each of them is one more example of its prompt, of the same weight, after the first one.
+    """
     answers, pool = work.lineage.answers, work.read("raw_pool")
     prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
     texts = work.render([prompts[prompt_id] for prompt_id in prompt_ids])
     if held_n := len(work.lineage.held.pairs.intersection(prompt_ids)):
         work.log(f"{held_n:,} examples contain the text of a special token of this model; it is learnt as text")
-    return [Example(*row) for row in zip(prompt_ids, texts, (answers[i] or "" for i in prompt_ids), strict=True)]
+    return [
+        Example(prompt_id, text, answer)
+        for prompt_id, text in zip(prompt_ids, texts, strict=True)
+        for answer in (answers[prompt_id] or "", *others.get(prompt_id, ()))
+    ]
 
 
 def refuse_missing_answers(work: Work, plans: list[AdapterPlan]) -> None:

@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reports import annotator_agreement as agreement
 from taskdiv_assets.annotating.model_answers import file_replies
 from taskdiv_assets.annotating.replies import kinds
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.known_answers import MODEL_FILE, newest_annotations
+from taskdiv_assets.graph.known_answers import MODEL_FILE, answers_by_person, counting_annotations, differing
 from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
@@ -23,8 +24,9 @@ ANNOTATORS_N = 5  # number of annotators that the picture names
 
 
 def make_annotations(work: Work) -> Product:
-    """Return the newest imported answers to prompts of the pool. Imported files never change."""
-    rows, held = newest_annotations(work.store), held_items.read(work.store)
+    """Return the imported answers that count, for prompts of the pool. Imported files never change."""
+    rows = counting_annotations(work.store, work.experiment.annotation.adjudicator)
+    held = held_items.read(work.store)
     table = rows.filter(pc.is_in(rows["prompt_id"], work.read("raw_pool")["prompt_id"].combine_chunks()))
     # An edited prompt has a new id. Its old answer stays in the imported file, and is used again if the edit is undone.
     held_n = pc.sum(pc.is_in(rows["prompt_id"], held["prompt_id"].combine_chunks())).as_py() or 0
@@ -41,8 +43,12 @@ def model_notes(work: Work) -> dict[str, Any]:
 
 
 def rule_parameters(work: Work) -> dict[str, Any]:
+    """Return the contract parameters: ids, the declared sources of answers, and a sentence if annotators agree too little."""
     sources = ["human", *(["model"] if work.experiment.annotation.annotator else [])]
-    return {**pool_ids(work), "held_out_ids": held_items.read(work.store)["prompt_id"].to_pylist(), "sources": sources}
+    found = agreement.agreement(answers_by_person(work.store).values())
+    low = [f"alpha {found.alpha.estimate:.2f} on {found.short_n:,} short answers"] if agreement.is_low(found) else []
+    held_out_ids = held_items.read(work.store)["prompt_id"].to_pylist()
+    return {**pool_ids(work), "held_out_ids": held_out_ids, "sources": sources, "low_agreement": low}
 
 
 def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
@@ -72,7 +78,8 @@ def annotations_recipe(inputs: Inputs) -> Settings:
         inputs.add(
             {"has_undeclared_model": "yes"}
         )  # then the stored table is stale, and the contract refuses a new one
-    return {}
+    adjudicator = inputs.experiment.annotation.adjudicator
+    return {"adjudicator": adjudicator} if adjudicator is not None and differing(lineage.store) else {}
 
 
 ASSET = Asset(
@@ -81,7 +88,7 @@ ASSET = Asset(
     reads=("raw_pool",),
     recipe=annotations_recipe,
     description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
-    "Append-only: the newest valid answer of a prompt counts.",
+    "Append-only: the newest valid answer of a prompt counts, or that of an adjudicator.",
     needs=Needs(1, 4, 0, "few rows: answers that were bought"),
     parameters=rule_parameters,
     picture=picture_annotations,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,9 +12,10 @@ from typing import Annotated, Literal
 import typer
 
 from data_contracts.experiment_fields import NAME_PATTERN
-from taskdiv_assets.annotating import drafts, exporting, importing, ledger
+from taskdiv_assets.annotating import drafts, exporting, importing, ledger, recalling
 from taskdiv_assets.annotating.answer_files import AnswerFile, Reading, read_answers, read_bytes
 from taskdiv_assets.annotating.columns import Names
+from taskdiv_assets.annotating.dealing import check_names
 from taskdiv_assets.annotating.encodings import check_encoding
 from taskdiv_assets.annotating.formats import ENDINGS, check_format
 from taskdiv_assets.assets import REGISTRY
@@ -25,7 +27,7 @@ from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.commands.workers import Task, execute
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell, registered
-from taskdiv_assets.graph.known_answers import newest_annotations
+from taskdiv_assets.graph.known_answers import differing, newest_annotations
 from taskdiv_assets.orchestration import instance
 from taskdiv_assets.pools import copies
 from taskdiv_assets.storage.store import Store
@@ -39,6 +41,14 @@ IMPORT_HELP = (
 )
 FORMAT_HELP = "jsonl, csv (for a spreadsheet program) or label-studio."
 OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.")]
+ANNOTATORS = Annotated[
+    list[str] | None,
+    typer.Option("--annotators", metavar="A,B", help="Deal the prompts out among these people, one file each."),
+]
+OVERLAP = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Share of the prompts that two of the annotators get. Default: 0."),
+]
 Seeds = tuple[int, ...] | Literal["all"] | None
 BUDGET = Annotated[str | None, typer.Option(metavar="N", help="The budget; can be left out if there is only one.")]
 STRATEGY = Annotated[
@@ -75,21 +85,24 @@ def annotations_export(
     output: OUTPUT = None,
     held_out: HELD_OUT = False,
     draft_kind: DRAFTS = None,
+    annotators: ANNOTATORS = None,
+    overlap: OVERLAP = None,
 ) -> None:
     """Write a list of the prompts that still need an answer and were not exported before.
 
     Several lists (strategies, or seeds of a study) are written to one file, which contains each prompt once.
+    With --annotators, each of them gets every task in proportion, in a file FILE-NAME.
     Each export is recorded in a ledger, so no prompt is exported twice. If no prompt is left, no file is written.
     """
     with plain_errors():
-        format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
-        check_format(format_)
+        format_ = _format(file_format, output)
         drafts.check(draft_kind, is_held_out=held_out)
         if held_out and (budget or strategy or seed):
             raise ValueError(
                 "--held-out exports items that belong to no list; leave out --budget, --strategy and --seed"
             )
         chosen = open_experiment(experiment)
+        team = _team(Store(chosen.name), annotators or (), overlap)
         lineage, seeds = REGISTRY.look(chosen, Store(chosen.name)), _seeds(seed or ())
         cells: list[Cell] = []
         written = None
@@ -104,16 +117,13 @@ def annotations_export(
         path = output or Path(f"{name}.{ENDINGS[format_]}")
         target = exporting.Target(path.absolute(), format_)
         extras = [name.strip() for names in with_columns or () for name in names.split(",")]
-        result = send(target, extras=extras, on_wait=_say_who_exports)
+        result = send(target, extras=extras, team=team, on_wait=_say_who_exports)
         for finished in result.finished:
             say(f"an interrupted export was completed: {near(finished)}")
         if cells:
             say_warnings(chosen, Filter((cells[0].budget_n,), tuple(c.strategy for c in cells), "annotation_batch"))
-        say(
-            *messages.sent(chosen, result),
-            *drafting.sent(chosen, written),
-            *messages.after_export(chosen, result, target),
-        )
+        say(*messages.sent(chosen, result), *drafting.sent(chosen, written))
+        say(*messages.after_export(chosen, result, target))
 
 
 @annotations_app.command("ask")
@@ -152,8 +162,13 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         if entries:
             out.print(messages.ledger_table(entries, answered))
         for number, entry in enumerate(entries, start=1):
-            file = near(Path(entry.file)) if entry.file else "not recorded" if entry.prompt_ids else "none"
-            say(f"file of export {number}: {file}")
+            files = [near(Path(file)) for file, _ in entry.files] or ["not recorded" if entry.prompt_ids else "none"]
+            for file in files:
+                say(f"file of export {number}: {file}")
+        if people := recalling.people(recalling.read(store, entries)):
+            out.print(messages.people_table(people))
+        if differing_n := len(differing(store)):
+            say(messages.which_counts(chosen, differing_n))
         if stored := importing.imports(store):
             out.print(messages.imports_table(stored))
             say(f"each import is a file that is never changed: {store.locate('annotations')}/HASH….parquet")
@@ -181,9 +196,49 @@ def annotations_rewrite(
             check_format(file_format)
         chosen = open_experiment(experiment)
         path = output.absolute() if output else None
-        target, rows_n = exporting.rewrite(Store(chosen.name), export, path, file_format)
+        targets, rows_n = exporting.rewrite(Store(chosen.name), export, path, file_format)
         say(f"{rows_n:,} prompts of export {export}, as they were sent out")
-        say(*messages.next_with_file(chosen.name, target))
+        say(*messages.next_with_files(chosen.name, targets))
+
+
+@annotations_app.command("recall")
+def annotations_recall(
+    experiment: EXPERIMENT,
+    annotator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Take back what this person has not answered. Default: everybody."),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="DAYS", help="Only what was sent so long ago, such as 14d.")
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Who gets it. Default: all annotators from whom nothing is taken."),
+    ] = None,
+    file_format: FORMAT = None,
+    output: OUTPUT = None,
+) -> None:
+    """Take back the prompts that annotators have not answered, and deal them to others, one file each.
+
+    Nobody gets a prompt twice. An answer that still comes from the first person is accepted.
+    """
+    with plain_errors():
+        if annotator is None and older_than is None:
+            raise ValueError("say what to take back: --annotator NAME, --older-than 14d, or both")
+        age = None if older_than is None else _days(older_than)
+        format_ = _format(file_format, output)
+        chosen = open_experiment(experiment)
+
+        def target(number: int) -> exporting.Target:
+            path = output or Path(f"{chosen.name}-recall-{number}.{ENDINGS[format_]}")
+            return exporting.Target(path.absolute(), format_)
+
+        result = recalling.recall(
+            Store(chosen.name), target, annotator=annotator, older_than=age, to=to or (), on_wait=_say_who_exports
+        )
+        for finished in result.finished:
+            say(f"an interrupted export was completed: {near(finished)}")
+        say(*messages.recalled(chosen, result, format_))
 
 
 @annotations_app.command("import")
@@ -234,6 +289,29 @@ def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, 
     chosen = open_experiment(given)
     names = reading.names.of_lists(importing.own_id_columns(Store(chosen.name), chosen))
     return chosen, read_answers(path, reading._replace(names=names), data)
+
+
+def _format(given: str | None, output: Path | None) -> str:
+    """Return the format of an export; by default the ending of the file decides. Raise ValueError if it is unknown."""
+    found = given or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
+    check_format(found)
+    return found
+
+
+def _team(store: Store, annotators: Sequence[str], overlap: float | None) -> exporting.Team | None:
+    """Return the annotators of an export; None for an export in one file. Raise ValueError for a name that cannot be used."""
+    if not annotators:
+        if overlap is not None:
+            raise ValueError("--overlap needs --annotators: the people among whom the prompts are dealt out")
+        return None
+    known = recalling.read(store).names.values()
+    return exporting.Team(check_names(annotators, known), overlap or 0.0)
+
+
+def _days(text: str) -> timedelta:
+    if not re.fullmatch(r"\d{1,5}d", text, re.ASCII):
+        raise ValueError(f"--older-than {text!r} is not a number of days; expected one such as 14d")
+    return timedelta(days=int(text[:-1]))
 
 
 def _cells(experiment: Experiment, budget: str | None, strategies: Sequence[str]) -> list[Cell]:

@@ -21,13 +21,14 @@ from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.cells import Cell, PoolSize, expected, is_full_pool, registered, training_seeds
+from taskdiv_assets.graph.known_answers import differing
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.registry import CELL_SCORES
 from taskdiv_assets.graph.scoring_plan import SCORES
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.progress import spell
-from taskdiv_assets.storage.store import Store
+from taskdiv_assets.storage.store import DamagedError, Store
 
 
 class CellPlan(NamedTuple):
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
     sampling: str  # sentence about the prompts that `confidence_sample` leaves out; empty if all are scored
     labels_to_buy_n: int | None  # a prompt of several cells counts once
     labels_out_n: int  # labels to buy whose prompts have been exported
+    answers_differ_n: int  # prompts to which annotators gave different answers
     examples_to_train_n: int  # prompts × epochs, summed over the training seeds of all cells without a fresh adapter
     tokens_to_train_n: int | None
     training_s: float | None  # time with one process
@@ -87,8 +89,7 @@ def plan(
     cell_plans = tuple(_cell_plan(experiment, labels, cell, pool) for cell in chosen)
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
-    adapters = (lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans)
-    rates = _training_rates(store, list(filter(None, adapters)))
+    rates = _training_rates(store, [lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans])
     open_ids = labels.open_in_all(chosen)
     is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also True if no strategy reads the table
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
@@ -103,6 +104,7 @@ def plan(
         sampling=_sampling(experiment, wanted_n, pool_n),
         labels_to_buy_n=None if open_ids is None else len(open_ids),
         labels_out_n=len(labels.sent & (open_ids or set())),
+        answers_differ_n=_differing_n(store),
         examples_to_train_n=to_train_n,
         tokens_to_train_n=None if rates is None else round(to_train_n * rates.tokens_per_example),
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
@@ -112,6 +114,13 @@ def plan(
         memory=memory_plan(experiment, lineage, to_make, texts),
         standing=_standing(experiment, labels, cell_plans, {**unpartitioned, "strategy_report": report_status}),
     )
+
+
+def _differing_n(store: Store) -> int:
+    try:
+        return len(differing(store))
+    except DamagedError:  # the table of annotations is then blocked, and the plan says why
+        return 0
 
 
 def _rankings(lineage: Lineage, units: Sequence[Unit]) -> dict[str, str]:
@@ -263,8 +272,9 @@ def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: Poo
     )
 
 
-def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
-    """Return the mean rates of the adapters in the tables of `footers`; None without adapters. Examples count once per epoch."""
+def _training_rates(store: Store, found: Sequence[Footer | None]) -> _Rates | None:
+    """Return the mean rates of the adapters in the tables of footers; None without adapters. Examples count once per epoch."""
+    footers = [footer for footer in found if footer is not None]
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
     tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)

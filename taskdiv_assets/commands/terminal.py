@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.commands.annotation_messages import which_counts
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan
 from taskdiv_assets.commands.consoles import escaped, folded, visible
 from taskdiv_assets.commands.planning import CellPlan, Plan
@@ -220,6 +221,8 @@ def _print_labels(out: Console, experiment: Experiment, plan: Plan) -> None:
     sent = f", of which {plan.labels_out_n:,} are sent out" if plan.labels_out_n else ""
     cost = f", {annotation.cost(total_n)} in all" if total_n is not None and annotation.price is not None else ""
     out.print(f"labels to buy: {_count(total_n)}{sent}{cost}", highlight=False)
+    if plan.answers_differ_n:
+        out.print(which_counts(experiment, plan.answers_differ_n), highlight=False)
     if experiment.purpose == "study" and annotation.price is not None:
         budgets = sorted({entry.cell.budget_n for entry in plan.cells})
         parts = ", ".join(f"{n:,} labels {annotation.cost(n)}" for n in budgets)

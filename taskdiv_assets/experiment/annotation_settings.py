@@ -1,13 +1,14 @@
-"""The section `annotation` of an experiment file: instructions, prices, and the models that write answers or drafts.
+"""The section `annotation` of an experiment file: instructions, prices, which answer counts, and models that answer or draft.
 
-No identity of a result depends on this section, except that of the report.
+`when_answers_differ` can change results if people gave different answers. No identity of a result depends on the other keys,
+except that of the report.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -67,10 +68,18 @@ class Annotator(ChatModel):
     share: Annotated[Number, Field(gt=0, le=1)]
 
 
+class Adjudicator(Settings):
+    """The person whose answer counts when annotators gave different answers."""
+
+    adjudicator: Annotated[str, Field(min_length=1, max_length=60)]
+
+
 class Annotation(Settings):
     """Instructions for annotators, the price of one answer, and the price of an hour of the machine that selects and trains.
 
     `annotator` is a model that answers prompts, `drafts` a model that writes drafts for `annotations export --drafts endpoint`.
+    `when_answers_differ` decides which of two people's answers counts. `both`: adapters are trained on all of them. Without an
+    answer of the adjudicator, the newest counts.
     """
 
     instructions: Annotated[str, Field(pattern=NUL_FREE)] = "Answer the prompt as well as you can."
@@ -80,6 +89,9 @@ class Annotation(Settings):
     # The report's identity contains this section, so a file without these keys has to keep its identity.
     annotator: Annotated[Annotator | None, Field(exclude_if=lambda found: found is None)] = None
     drafts: Annotated[ChatModel | None, Field(exclude_if=lambda found: found is None)] = None
+    when_answers_differ: Annotated[
+        Literal["newest", "both"] | Adjudicator, Field(exclude_if=lambda value: value == "newest")
+    ] = "newest"
 
     @field_validator("currency")
     @classmethod
@@ -94,6 +106,19 @@ class Annotation(Settings):
     def cost(self, labels_n: int) -> str:
         """Return the cost of `labels_n` answers, such as `16.00 EUR`; empty if there is no price."""
         return "" if self.price is None else money.amount(labels_n * self.price, self.currency)
+
+    @property
+    def adjudicator(self) -> str | None:
+        """The person whose answer counts when answers differ; None for the newest."""
+        rule = self.when_answers_differ
+        return rule.adjudicator if isinstance(rule, Adjudicator) else None
+
+    @property
+    def which_counts(self) -> str:
+        """End of a sentence about prompts with different answers: which of these counts."""
+        if self.adjudicator is not None:
+            return f"the answer of {self.adjudicator} counts, or else the newest"
+        return "models train on all of them" if self.when_answers_differ == "both" else "the newest counts"
 
     @property
     def unit_price(self) -> str:

@@ -66,6 +66,7 @@ EXAMPLES: Mapping[str, str] = {
     "benchmarks": "benchmarks: [{name: mmlu}]",
     "primary": "primary: {strategy: task_diversity, reference: random, benchmark: mmlu, metric: acc}",
     "learning_rate": "learning_rate: 2.0e-4",
+    "adjudicator": "adjudicator: eva",
     "epochs": "epochs: 3",
     "choose": "choose: [1.0e-4, 3.0e-4]",
     "after": "after: [500]",

@@ -21,13 +21,13 @@ from taskdiv_assets.experiment.variants import variants_of
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, TrialPrompts, kept_or_drawn, plan_adapters
 from taskdiv_assets.graph.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.graph.inputs import Inputs, only, refuse_undeclared
-from taskdiv_assets.graph.known_answers import held_out_items, known_answers
+from taskdiv_assets.graph.known_answers import differing, held_out_items, known_answers
 from taskdiv_assets.graph.models import Held, Models
 from taskdiv_assets.graph.scoring_plan import ScoringPlan
 from taskdiv_assets.graph.source_hashes import SourceHashes
 from taskdiv_assets.graph.units import Expectation, StaleInputError, State, Unit, what_changed
 from taskdiv_assets.storage import remote
-from taskdiv_assets.storage.identity import identity
+from taskdiv_assets.storage.identity import digest, identity
 from taskdiv_assets.storage.store import DamagedError, Store
 from taskdiv_assets.tuning_settings import LearningRates
 
@@ -52,7 +52,7 @@ class Lineage:
         self._whole: set[str] = set()  # identities of folders that are complete
         self._once: dict[Callable[[Any], Any], Any] = {}
         self.models = Models(experiment, self.footer, self.fresh, store)
-        self.held = Held(self.models, lambda: self.answers)
+        self.held = Held(self.models, self._texts_of_answers)
         self.scoring = ScoringPlan(experiment, self.models, lambda: self.fresh(Unit("held_out_items")))
         self.sources = SourceHashes(experiment, self.footer)
 
@@ -233,12 +233,29 @@ class Lineage:
         refuse_undeclared("annotations")
         return self._answers
 
+    def _texts_of_answers(self) -> dict[str, str | None]:
+        several = {i: "\n".join([self.answers[i] or "", *others]) for i, others in self.other_answers.items()}
+        return {**self.answers, **several}
+
     @cached_property
     def _answers(self) -> dict[str, str | None]:
         try:
-            return known_answers(self.store)
+            return known_answers(self.store, self.experiment.annotation.adjudicator)
         except DamagedError as error:
             raise StaleInputError(str(error)) from None
+
+    @cached_property
+    def other_answers(self) -> dict[str, tuple[str, ...]]:
+        """Further answers of prompts that adapters train on, the newest first, if the experiment keeps both; otherwise empty."""
+        answers = self.answers
+        if self.experiment.annotation.when_answers_differ != "both":
+            return {}
+        found = {}
+        for prompt_id, by_person in differing(self.store).items():
+            others = dict.fromkeys(text for text in reversed(by_person.values()) if text != answers.get(prompt_id))
+            if prompt_id in answers and others:
+                found[prompt_id] = tuple(others)
+        return found
 
     @property
     def held_out_items(self) -> pa.Table:
@@ -250,7 +267,7 @@ class Lineage:
     @cached_property
     def _held_out_items(self) -> pa.Table:
         try:
-            return held_out_items(self.store)
+            return held_out_items(self.store, self.experiment.annotation.adjudicator)
         except (DamagedError, FileNotFoundError) as error:
             raise StaleInputError(str(error)) from None
 
@@ -261,6 +278,12 @@ class Lineage:
             prompt_id: None if text is None else hashlib.sha256(text.encode()).hexdigest()
             for prompt_id, text in self.answers.items()
         }
+
+    @cached_property
+    def _training_hashes(self) -> dict[str, str | None]:
+        """`answer_hashes`; for a prompt with several answers to train on, a hash of all of them."""
+        several = {i: digest([self.answers[i], *others]) for i, others in self.other_answers.items()}
+        return {**self.answer_hashes, **several}
 
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
         """Return the plan of the adapter of each training seed of a cell. Raise StaleInputError if an input is not fresh.
@@ -278,11 +301,11 @@ class Lineage:
         base = self.fresh(Unit("base_model")).identity
         template, tuning = self.models.training_template, self.experiment.tuning
         if tuning.candidates is not None:
-            plans = plan_adapters(rows, self.answer_hashes, seeds, tuning.at(0.0), template, base, self.held.pairs)
+            plans = plan_adapters(rows, self._training_hashes, seeds, tuning.at(0.0), template, base, self.held.pairs)
             if any(plan.missing_n for plan in plans):
                 return plans  # the caller requests the missing answers, and does not use the rate or the identities
             tuning = tuning.at(self.chosen_rate)
-        return plan_adapters(rows, self.answer_hashes, seeds, tuning, template, base, self.held.pairs)
+        return plan_adapters(rows, self._training_hashes, seeds, tuning, template, base, self.held.pairs)
 
     @property
     def chosen_rate(self) -> float:

@@ -157,13 +157,13 @@ def test_a_lost_file_is_written_again_byte_for_byte_and_in_other_formats(
     export(REGISTRY.look(experiment, store), SMALL, None, Target(path, "csv"))
     kept = path.read_bytes()
     path.unlink()
-    assert rewrite(store, 1, None, None) == (Target(path, "csv"), 6)
+    assert rewrite(store, 1, None, None) == ([Target(path, "csv")], 6)
     assert path.read_bytes() == kept
     rewrite(store, 1, None, None)  # it stands there as it should: nothing is in the way
     path.write_text("edited since")
     with pytest.raises(ValueError, match="already exists"):
         rewrite(store, 1, None, None)
-    target, _ = rewrite(store, 1, None, "label-studio")
+    (target,), _ = rewrite(store, 1, None, "label-studio")
     assert target.path == own.folder / "list.json" and Path("list.config.xml").exists()
     assert [task["data"]["rank"] for task in json.loads(target.path.read_text())] == list(range(6))
     with pytest.raises(ValueError, match="there is no export 2 of own; the ledger has 1"):

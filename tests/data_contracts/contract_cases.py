@@ -213,7 +213,12 @@ GOOD: Mapping[str, Good] = {
             "output_tokens": [None, 1],
             "is_draft_kept": [True, None],
         },
-        {"pool_prompt_ids": list(IDS), "held_out_ids": ["f" * 16], "sources": ["human", "model"]},
+        {
+            "pool_prompt_ids": list(IDS),
+            "held_out_ids": ["f" * 16],
+            "sources": ["human", "model"],
+            "low_agreement": [],
+        },
     ),
     "held_out_items": Good(
         {
@@ -260,6 +265,7 @@ GOOD: Mapping[str, Good] = {
         {
             "training_seeds": [0, 1],
             "budget_n": 4,
+            "examples_max_n": 4,
             "actual_sha256": {"0" * 32: SHA[0], "1" * 32: SHA[1]},
             "held_out_trained": [],
         },
@@ -631,6 +637,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "row_not_negative": [put("row", -1)],
         "source_declared": [parameter(sources=["human"])],
         "annotator_known": [put("annotator", None)],
+        "annotators_agree": [parameter(low_agreement=["alpha 0.41 on 20 short answers"])],
     },
     "annotation_batch": {
         "no_prompt_answered": [put("prompt_id", IDS[3])],

@@ -29,13 +29,16 @@ class Encoded(NamedTuple):
 
 
 def checked(examples: Sequence[Example]) -> list[Example]:
-    """Return the examples sorted by prompt_id; raise ValueError for an empty list, a repeated prompt_id, or a blank answer."""
+    """Return the examples sorted by prompt_id, then by answer. A prompt may have several answers, each an example of its own.
+
+    Raise ValueError for an empty list, for a prompt with the same answer twice, or for a blank answer.
+    """
     if not examples:
         raise ValueError("no examples to train on; expected at least one prompt with its answer")
     ordered = sorted(examples)
     for before, after in itertools.pairwise(ordered):
-        if before.prompt_id == after.prompt_id:
-            raise ValueError(f"prompt {after.prompt_id} occurs twice among the examples; expected each once")
+        if before == after:
+            raise ValueError(f"prompt {after.prompt_id} occurs twice with the same answer; expected each example once")
     blank = [example.prompt_id for example in ordered if not example.response.strip()]
     if blank:
         raise ValueError(
