@@ -37,6 +37,7 @@ from taskdiv_assets.commands.report_command import report, say_where
 from taskdiv_assets.commands.round_commands import round_app
 from taskdiv_assets.commands.task_commands import tasks_app
 from taskdiv_assets.commands.terminal import RunDisplay, print_plan, waiting_lines
+from taskdiv_assets.commands.training_export import export
 from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.commands.verdict_commands import verdicts_app
 from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
@@ -61,6 +62,7 @@ contracts_app = typer.Typer(help="Check stored tables against their data contrac
 app.command()(init)
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(adapters_app, name="adapters")
+app.command()(export)
 app.command()(schema)
 app.command()(compare)
 app.add_typer(budget_app, name="budget")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.commands.new_folder import new_folder
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
@@ -84,23 +84,12 @@ def export(store: Store, adapter: Adapter, target: Path) -> int:
     The folder is created atomically. Raise ValueError if the folder exists or its parent is missing, and FileNotFoundError if the
     adapter's files are missing.
     """
-    if target.exists():
-        raise ValueError(f"{target} already exists, and nothing is overwritten; choose a new folder")
-    if not target.parent.is_dir():
-        raise ValueError(
-            f"there is no folder {target.parent} to make {target.name} in; make it, or choose another folder"
-        )
     card = store.get("folders", adapter.identity, CARD)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with store.fetched(adapter.identity) as folder:
-            manifest = store.read_manifest(adapter.identity) or {"files": {}}
-            for name in manifest["files"]:
-                (part / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / name, part / name)
+    with new_folder(target) as part, store.fetched(adapter.identity) as folder:
+        manifest = store.read_manifest(adapter.identity) or {"files": {}}
+        for name in manifest["files"]:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, part / name)
         if card is not None:
             (part / CARD).write_bytes(card)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return sum(path.is_file() for path in target.rglob("*"))
