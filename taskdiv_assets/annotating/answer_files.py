@@ -22,6 +22,7 @@ from taskdiv_assets.annotating.problems import Problem
 from taskdiv_assets.pools.visible import is_blank
 
 _FORMULA_ERROR = re.compile(r"Err:\d{3}|#(NAME\?|VALUE!|WERT!|REF!|BEZUG!|DIV/0!|NUM!|ZAHL!|NULL!|N/A|NV)")
+_MARKUP = re.compile(r"\s*<(\?xml|!doctype|html)\b", re.IGNORECASE)  # such as flat ODS, or Excel's XML and web pages
 DIGITS_MAX = 400  # largest length of a whole number in JSON; Python's own limit is 4,300 digits
 
 
@@ -121,6 +122,9 @@ def _records(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
         text = decode(data, reading.encoding)
     except UndecodableError as error:
         yield Record(1, f"the file {error}")
+        return
+    if _MARKUP.match(text):
+        yield Record(1, f"the file is XML or a web page, not a table; {HOW_TO_SAVE}")
         return
     first = text.lstrip()[:1]
     if first == "[":

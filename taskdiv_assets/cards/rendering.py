@@ -21,6 +21,10 @@ BENCHMARK_NAMES = {"bbh": "BIG-Bench Hard"}
 NAME_DIGITS_N = 12
 NAMED_FILES_N = 5
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
+TABLE_BESIDE = (
+    "The table beside this card has the columns `selection_seed`, `rank`, `prompt_id` and `task`; the text of the prompts is in "
+    "the pool."
+)
 # The hub's value for a licence that is not in its list. The user has to choose a licence.
 UNCHOSEN_LICENSE = {"license": "other", "license_name": "to-be-chosen"}
 
@@ -125,13 +129,15 @@ def _environment_rows(environment: Mapping[str, object]) -> list[tuple[str, str]
     return [*rows, *((name, text(known[name])) for name in VERSIONS if name in known)]
 
 
-def data_card(facts: SelectionFacts) -> str:
+def data_card(facts: SelectionFacts, beside: str = TABLE_BESIDE) -> str:
+    """Return the card of a selection. `beside` is a sentence about the files beside the card."""
     n, answered = facts.budget_n, zip(facts.selection_seeds, facts.answered_n, strict=True)
     head, rows = _tasks(facts)
     return _render(
         "data_card.md.j2",
         _data_metadata(facts),
         **facts._asdict(),
+        beside=beside,
         pool_n=facts.pool_n,
         seeds_n=len(facts.selection_seeds),
         source_rows=_source_rows(facts),

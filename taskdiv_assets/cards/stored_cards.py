@@ -171,6 +171,11 @@ def data_card_file(
     chosen: pa.Table,  # the table `allocation`, columns selection_seed, prompt_id, task
 ) -> dict[str, bytes]:
     """Return the data card of a cell's selection, as a mapping from the card's path in the store to its content."""
+    return {data_card_path(work.store, str(work.unit.key)): data_card(selection_facts(work, chosen)).encode()}
+
+
+def selection_facts(work: Work, chosen: pa.Table) -> SelectionFacts:
+    """Return the facts of a selection, or of some of its selection seeds. The arguments are those of `data_card_file`."""
     experiment, cell, lineage = work.experiment, work.cell, work.lineage
     is_own = work.unit.asset == "allocation"
     identity = work.expected.identity if is_own else lineage.fresh(Unit("allocation", work.unit.key)).identity
@@ -180,7 +185,7 @@ def data_card_file(
     of_seed = [chosen.filter(seeds == seed) for seed in selection_seeds]
     counts = [_counts(rows["task"]) for rows in of_seed]
     notes = ("rows_read_n", "drops", "repairs", "duplicates_n", "prompts_under_two_tasks_n")
-    facts = SelectionFacts(
+    return SelectionFacts(
         experiment=experiment.name,
         purpose=experiment.purpose,
         strategy=cell.strategy,
@@ -197,7 +202,6 @@ def data_card_file(
         answered_n=tuple(sum(answers[i] is not None for i in rows["prompt_id"].to_pylist()) for rows in of_seed),
         **{name: raw_pool.notes[name] for name in notes},
     )
-    return {data_card_path(work.store, str(work.unit.key)): data_card(facts).encode()}
 
 
 def data_card_path(store: Store, key: str) -> str:

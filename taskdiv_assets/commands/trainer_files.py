@@ -1,7 +1,8 @@
 """The files that other trainers read: the rows of a training, and a configuration with the same hyper-parameters.
 
-Every row has the text that our own training learns from, so a trainer needs no template of its own. TRL adds the start and end
-tokens itself. axolotl (`input_output`) and LLaMA-Factory (template `empty`) add none, so their rows contain them.
+Every row has the text that our own training learns from, so a trainer needs no template of its own. Each answer ends with the end
+token, which TRL adds only if it is missing. Without it, `datasets` reads answers that are all dates as a column of timestamps.
+TRL adds the start token. axolotl (`input_output`) and LLaMA-Factory (template `empty`) add none, so their rows contain it.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _trl(found: TrainingSet) -> dict[str, bytes]:
         "lora_alpha": tuning.alpha,
         "lora_dropout": tuning.dropout,
         "lora_target_modules": ["all-linear"],
-        **({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} if tuning.quantization else {}),
+        **({"load_in_4bit": True, "use_bnb_nested_quant": True} if tuning.quantization else {}),
     }
     config = {
         "model_name_or_path": found.base_model,
@@ -78,7 +79,7 @@ def _trl(found: TrainingSet) -> dict[str, bytes]:
         "output_dir": "trained",
         "report_to": "none",
     }
-    rows = ({"prompt": row.read, "completion": row.response} for row in found.rows)
+    rows = ({"prompt": row.read, "completion": row.response + found.end} for row in found.rows)
     return {ROWS: _lines(rows), "train.yaml": _yaml("trl sft --config train.yaml", config)}
 
 
@@ -124,7 +125,7 @@ def _llama_factory(found: TrainingSet) -> dict[str, bytes]:
         "lora_alpha": tuning.alpha,
         "lora_dropout": tuning.dropout,
         "lora_target": "all",
-        **({"quantization_bit": 4, "quantization_type": "nf4"} if tuning.quantization else {}),
+        **({"quantization_bit": 4, "quantization_method": "bnb"} if tuning.quantization else {}),
     }
     config = {
         "model_name_or_path": found.base_model,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.adapter import examples_of, refuse_missing_answers
-from taskdiv_assets.cards.stored_cards import data_card_file
+from taskdiv_assets.cards.rendering import data_card
+from taskdiv_assets.cards.stored_cards import selection_facts
 from taskdiv_assets.commands.consoles import near, note, plain_errors, say
 from taskdiv_assets.commands.new_folder import new_folder
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
@@ -24,7 +26,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.control import plain
 from taskdiv_assets.language_model.texts import read_tokenizer
-from taskdiv_assets.language_model.tuning.training_examples import checked
+from taskdiv_assets.language_model.tuning.training_examples import NO_END, checked
 from taskdiv_assets.storage.store import Store
 
 CARD = "README.md"
@@ -85,21 +87,23 @@ def gather(lineage: Lineage, cell: Cell, seed: int) -> Exported:
     chosen = lineage.read("allocation", cell.key)
     tasks = dict(zip(chosen["prompt_id"].to_pylist(), chosen["task"].to_pylist(), strict=True))
     base = lineage.fresh(Unit("base_model"))
-    reading = read_tokenizer(store.fetch_folder(base.identity))
-    source = experiment.base
+    folder = store.fetch_folder(base.identity)
+    reading, source = read_tokenizer(folder), experiment.base
+    if not (end := reading.tokenizer.eos_token):
+        raise ValueError(NO_END)
     return Exported(
         TrainingSet(
             rows=_rows(work, plan, tasks),
             tuning=experiment.tuning.at(plan.learning_rate),
             seed=seed,
-            base_model=source.hub or store.locate("folders", base.identity),
+            base_model=source.hub or str(folder),
             revision=source.revision if source.hub else None,
             dtype=str(base.notes["dtype"]),
             start=reading.start,
-            end=str(reading.tokenizer.eos_token),
+            end=str(end),
             template=work.template,
         ),
-        _data_card(lineage, cell, chosen),
+        _data_card(lineage, cell, chosen.filter(pc.equal(chosen["selection_seed"], plan.selection_seed))),
         len(lineage.held.pairs.intersection(plan.prompt_ids.to_pylist())),
         _left_out(store, plan),
     )
@@ -121,9 +125,9 @@ def _work(lineage: Lineage, unit: Unit) -> Work:
 
 
 def _data_card(lineage: Lineage, cell: Cell, chosen: pa.Table) -> str:
-    """Return the data card of a cell with the answers that are known now. The stored card may be older than the answers."""
-    (card,) = data_card_file(_work(lineage, Unit("allocation", cell.key)), chosen).values()
-    return card.decode()
+    """Return the data card of one selection of a cell, with the answers that are known now."""
+    facts = selection_facts(_work(lineage, Unit("allocation", cell.key)), chosen)
+    return data_card(facts, beside=f"The file `{ROWS}` beside this card has the prompts with their answers.")
 
 
 def _left_out(store: Store, plan: AdapterPlan) -> str:

@@ -93,6 +93,11 @@ REFUSED_FILES = {
         "is UTF-16, expected UTF-8; save it as “CSV UTF-8”",
     ),
     "UTF-16 without a mark": (f"prompt_id,response\r\n{ID},x\r\n".encode("utf-16-le"), "seems to be UTF-16"),
+    "a flat ODS": (
+        b'\xef\xbb\xbf<?xml version="1.0"?>\n<office:document>',
+        "is XML or a web page, not a table; save it as",
+    ),
+    "a web page": (b"<!DOCTYPE html>\n<html>", "is XML or a web page"),
     "nothing": (b"", "expected a header with the columns prompt_id and response"),
     "a header alone": (b"prompt_id,response\r\n,,\r\n", "holds no answer"),
     "no such column": (b"prompt_id,answer\r\nx,y\r\n", "the first row is 'prompt_id,answer'; expected a header"),

@@ -98,6 +98,7 @@ def test_each_layout_has_the_rows_a_configuration_and_the_data_card(home: Home, 
     card = (folder / "README.md").read_text()
     assert (
         "# 12 prompts chosen by random" in card
+        and "| 0 | 12 | 12 | 0 |" in card
         and "## This folder" in card
         and "12 examples of training seed 0" in card
     )
@@ -112,7 +113,7 @@ def test_each_layout_has_the_rows_a_configuration_and_the_data_card(home: Home, 
 def tokens(tokenizer: Any, row: dict[str, Any], trainer: str) -> tuple[list[int], list[int]]:
     """Return tokens and labels of a row as the trainers' sources make them: TRL from the whole text, the others from two parts."""
     if trainer == "trl":
-        both = tokenizer(row["prompt"] + row["completion"] + tokenizer.eos_token)["input_ids"]
+        both = tokenizer(row["prompt"] + row["completion"])["input_ids"]
         before = tokenizer(row["prompt"])["input_ids"]
         return both, [IGNORED] * len(before) + both[len(before) :]
     texts = [one["text"] for one in row["segments"]] if trainer == "axolotl" else [row["instruction"], row["output"]]
@@ -121,17 +122,8 @@ def tokens(tokenizer: Any, row: dict[str, Any], trainer: str) -> tuple[list[int]
 
 
 def test_settings_that_a_trainer_names_in_another_way() -> None:
-    found = TrainingSet(
-        (TrainingRow("a", "t", "p", "<u>p<a>", "r"),) * 10,
-        TUNING,
-        3,
-        "own/base",
-        "c0ffee",
-        "bfloat16",
-        "<s>",
-        "</s>",
-        "",
-    )
+    rows = (TrainingRow("a", "t", "p", "<u>p<a>", "r"),) * 10
+    found = TrainingSet(rows, TUNING, 3, "own/base", "c0ffee", "bfloat16", "<s>", "</s>", "")
     trl, axolotl, factory = (
         yaml.safe_load(trainer_files.files(found, name)["train.yaml"]) for name in ("trl", "axolotl", "llama-factory")
     )

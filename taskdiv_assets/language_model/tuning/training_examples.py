@@ -10,6 +10,7 @@ from taskdiv_assets.language_model.control import Piece, ids_of, pieces
 from taskdiv_assets.language_model.loading import LanguageModel
 
 IGNORED = -100  # the label of a token that carries no loss
+NO_END = "the base model's tokenizer has no end-of-sequence token, so the model could not learn to end"
 
 
 class Example(NamedTuple):
@@ -57,7 +58,7 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:
-        raise ValueError("the base model's tokenizer has no end-of-sequence token, so the model could not learn to end")
+        raise ValueError(NO_END)
     end = tokenizer.eos_token if has_end else ""
     before = pieces(example.prompt)
     whole = (*before, Piece(example.response, True), Piece(end, False))
