@@ -32,18 +32,31 @@ class TrainingRow(NamedTuple):
     response: str
 
 
+class BaseFiles(NamedTuple):
+    """The base model of a training, and what its tokenizer writes around texts."""
+
+    place: str  # a name on the hub, or a folder
+    revision: str | None
+    dtype: str  # number format of the weights
+    start: str  # start token that the tokenizer adds to a text; empty if it adds none
+    end: str  # end token that follows each answer
+
+
 class TrainingSet(NamedTuple):
     """The rows of one training, and its settings."""
 
     rows: tuple[TrainingRow, ...]
     tuning: Tuning  # with one learning rate
     seed: int
-    base_model: str  # a name on the hub, or a folder
-    revision: str | None
-    dtype: str  # number format of the base model's weights
-    start: str  # start token that the tokenizer adds to a text; empty if it adds none
-    end: str  # end token that follows each answer
     template: str  # text around a prompt, with {prompt}
+    known_base: BaseFiles | None = None  # None only for `jsonl`
+
+    @property
+    def base(self) -> BaseFiles:
+        """The base model; raises ValueError if there is none."""
+        if self.known_base is None:
+            raise ValueError("these files need a base model, and the experiment names none")
+        return self.known_base
 
     @property
     def steps_n(self) -> int:
@@ -67,8 +80,8 @@ def _trl(found: TrainingSet) -> dict[str, bytes]:
         **({"load_in_4bit": True, "use_bnb_nested_quant": True} if tuning.quantization else {}),
     }
     config = {
-        "model_name_or_path": found.base_model,
-        **({"model_revision": found.revision} if found.revision else {}),
+        "model_name_or_path": found.base.place,
+        **({"model_revision": found.base.revision} if found.base.revision else {}),
         "dtype": _dtype(found),
         "datasets": [{"path": "json", "data_files": ROWS}],
         "completion_only_loss": True,
@@ -79,7 +92,7 @@ def _trl(found: TrainingSet) -> dict[str, bytes]:
         "output_dir": "trained",
         "report_to": "none",
     }
-    rows = ({"prompt": row.read, "completion": row.response + found.end} for row in found.rows)
+    rows = ({"prompt": row.read, "completion": row.response + found.base.end} for row in found.rows)
     return {ROWS: _lines(rows), "train.yaml": _yaml("trl sft --config train.yaml", config)}
 
 
@@ -94,8 +107,8 @@ def _axolotl(found: TrainingSet) -> dict[str, bytes]:
         "lora_target_linear": True,
     }
     config = {
-        "base_model": found.base_model,
-        **({"revision_of_model": found.revision} if found.revision else {}),
+        "base_model": found.base.place,
+        **({"revision_of_model": found.base.revision} if found.base.revision else {}),
         "datasets": [{"path": ROWS, "ds_type": "json", "type": "input_output"}],
         "train_on_inputs": False,
         "val_set_size": 0,
@@ -109,8 +122,8 @@ def _axolotl(found: TrainingSet) -> dict[str, bytes]:
     rows = (
         {
             "segments": [
-                {"label": False, "text": found.start + row.read},
-                {"label": True, "text": row.response + found.end},
+                {"label": False, "text": found.base.start + row.read},
+                {"label": True, "text": row.response + found.base.end},
             ]
         }
         for row in found.rows
@@ -128,8 +141,8 @@ def _llama_factory(found: TrainingSet) -> dict[str, bytes]:
         **({"quantization_bit": 4, "quantization_method": "bnb"} if tuning.quantization else {}),
     }
     config = {
-        "model_name_or_path": found.base_model,
-        **({"model_revision": found.revision} if found.revision else {}),
+        "model_name_or_path": found.base.place,
+        **({"model_revision": found.base.revision} if found.base.revision else {}),
         "stage": "sft",
         "do_train": True,
         "finetuning_type": tuning.method,
@@ -144,7 +157,7 @@ def _llama_factory(found: TrainingSet) -> dict[str, bytes]:
     }
     columns = {"prompt": "instruction", "response": "output"}
     about = {"chosen": {"file_name": ROWS, "formatting": "alpaca", "columns": columns}}
-    rows = ({"instruction": found.start + row.read, "output": row.response + found.end} for row in found.rows)
+    rows = ({"instruction": found.base.start + row.read, "output": row.response + found.base.end} for row in found.rows)
     return {
         ROWS: _lines(rows),
         "dataset_info.json": (json.dumps(about, indent=2) + "\n").encode(),
@@ -153,9 +166,10 @@ def _llama_factory(found: TrainingSet) -> dict[str, bytes]:
 
 
 def _jsonl(found: TrainingSet) -> dict[str, bytes]:
+    base = found.known_base
     config = {
-        "base_model": found.base_model,
-        **({"revision": found.revision} if found.revision else {}),
+        **({"base_model": base.place} if base else {}),
+        **({"revision": base.revision} if base and base.revision else {}),
         "template": found.template,
         "seed": found.seed,
         "steps": found.steps_n,
@@ -190,12 +204,12 @@ def _steps(found: TrainingSet, names: Mapping[str, str], batch: str) -> dict[str
         "weight_decay": tuning.weight_decay,
         "max_grad_norm": tuning.max_grad_norm,
         "seed": found.seed,
-        "bf16": found.dtype == "bfloat16",
+        "bf16": found.base.dtype == "bfloat16",
     }
 
 
 def _dtype(found: TrainingSet) -> str:
-    return "float32" if found.tuning.method == "full" else found.dtype
+    return "float32" if found.tuning.method == "full" else found.base.dtype
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -16,17 +16,17 @@ from taskdiv_assets.cards.stored_cards import selection_facts
 from taskdiv_assets.commands.consoles import near, note, plain_errors, say
 from taskdiv_assets.commands.new_folder import new_folder
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
-from taskdiv_assets.commands.trainer_files import ROWS, TRAINERS, TrainingRow, TrainingSet, files
+from taskdiv_assets.commands.trainer_files import ROWS, TRAINERS, BaseFiles, TrainingRow, TrainingSet, files
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment, parse_budget
 from taskdiv_assets.graph import cells
-from taskdiv_assets.graph.adapter_plan import AdapterPlan
+from taskdiv_assets.graph.adapter_plan import AdapterPlan, plan_adapters
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.control import plain
 from taskdiv_assets.language_model.texts import read_tokenizer
-from taskdiv_assets.language_model.tuning.training_examples import NO_END, checked
+from taskdiv_assets.language_model.tuning.training_examples import NO_END, Example, checked
 from taskdiv_assets.storage.store import Store
 
 CARD = "README.md"
@@ -60,6 +60,10 @@ def export(
         if to not in TRAINERS:
             raise ValueError(f"--to {to!r} is not a trainer; expected one of {', '.join(TRAINERS)}")
         chosen = open_experiment(experiment)
+        if chosen.base_model is None and to != "jsonl":
+            raise ValueError(
+                f"{chosen.name} names no base model, and {to} needs one; {ADD_BASE_MODEL}, or use --to jsonl"
+            )
         lineage, cell = REGISTRY.look(chosen, Store(chosen.name)), Cell(parse_budget(budget), strategy)
         training_seed = _seed(chosen, lineage, cell, seed)
         name = f"{chosen.name}-{strategy}-{budget}-seed{training_seed}-{to}"
@@ -81,38 +85,50 @@ def gather(lineage: Lineage, cell: Cell, seed: int) -> Exported:
     Raise ValueError if an answer is missing, and StaleInputError if a table that the training needs is not fresh.
     """
     experiment, store = lineage.experiment, lineage.store
-    plan = next(plan for plan in lineage.adapter_plans(cell) if plan.training_seed == seed)
-    work = _work(lineage, Unit("adapter", cell.key))
+    plan = _plan(lineage, cell, seed)
+    # Without a base model there is no adapter, and the list reads the same tables.
+    work = _work(lineage, Unit("annotation_batch" if experiment.base_model is None else "adapter", cell.key))
     refuse_missing_answers(work, [plan])
     chosen = lineage.read("allocation", cell.key)
-    tasks = dict(zip(chosen["prompt_id"].to_pylist(), chosen["task"].to_pylist(), strict=True))
-    base = lineage.fresh(Unit("base_model"))
-    folder = store.fetch_folder(base.identity)
-    reading, source = read_tokenizer(folder), experiment.base
+    chosen = chosen.filter(pc.equal(chosen["selection_seed"], plan.selection_seed))
+    rows, tuning = _rows(work, plan, chosen), experiment.tuning.at(plan.learning_rate)
+    card = _data_card(lineage, cell, chosen)
+    if experiment.base_model is None:
+        return Exported(TrainingSet(rows, tuning, seed, experiment.prompt_template), card, 0, "")
+    held_n = len(lineage.held.pairs.intersection(plan.prompt_ids.to_pylist()))
+    found = TrainingSet(rows, tuning, seed, work.template, _base_of(lineage))
+    return Exported(found, card, held_n, _left_out(store, plan))
+
+
+def _plan(lineage: Lineage, cell: Cell, seed: int) -> AdapterPlan:
+    experiment = lineage.experiment
+    if experiment.base_model is not None:
+        return next(plan for plan in lineage.adapter_plans(cell) if plan.training_seed == seed)
+    tuning, seeds = experiment.tuning, {seed: experiment.selection_seed_of(seed)}
+    rate = tuning.rate if tuning.candidates is None else tuning.candidates.choose[0]
+    (plan,) = plan_adapters(lineage.read("allocation", cell.key), lineage.answer_hashes, seeds, tuning.at(rate), [], "")
+    return plan
+
+
+def _base_of(lineage: Lineage) -> BaseFiles:
+    base, source = lineage.fresh(Unit("base_model")), lineage.experiment.base
+    folder = lineage.store.fetch_folder(base.identity)
+    reading = read_tokenizer(folder)
     if not (end := reading.tokenizer.eos_token):
         raise ValueError(NO_END)
-    return Exported(
-        TrainingSet(
-            rows=_rows(work, plan, tasks),
-            tuning=experiment.tuning.at(plan.learning_rate),
-            seed=seed,
-            base_model=source.hub or str(folder),
-            revision=source.revision if source.hub else None,
-            dtype=str(base.notes["dtype"]),
-            start=reading.start,
-            end=str(end),
-            template=work.template,
-        ),
-        _data_card(lineage, cell, chosen.filter(pc.equal(chosen["selection_seed"], plan.selection_seed))),
-        len(lineage.held.pairs.intersection(plan.prompt_ids.to_pylist())),
-        _left_out(store, plan),
-    )
+    place, revision = (source.hub, source.revision) if source.hub else (str(folder), None)
+    return BaseFiles(place, revision, str(base.notes["dtype"]), reading.start, str(end))
 
 
-def _rows(work: Work, plan: AdapterPlan, tasks: dict[str, str]) -> tuple[TrainingRow, ...]:
-    pool = work.read("raw_pool")
+def _rows(work: Work, plan: AdapterPlan, chosen: pa.Table) -> tuple[TrainingRow, ...]:
+    tasks = dict(zip(chosen["prompt_id"].to_pylist(), chosen["task"].to_pylist(), strict=True))
+    pool, prompt_ids = work.read("raw_pool"), plan.prompt_ids.to_pylist()
     prompts: dict[str, str] = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
-    examples = examples_of(work, plan.prompt_ids.to_pylist())
+    if work.experiment.base_model is None:
+        answers = work.lineage.answers
+        examples = [Example(name, prompts[name], answers[name] or "") for name in prompt_ids]
+    else:
+        examples = examples_of(work, prompt_ids)
     checked(examples)  # raises the training's error for a blank answer
     return tuple(
         TrainingRow(one.prompt_id, tasks[one.prompt_id], prompts[one.prompt_id], plain(one.prompt), one.response)
@@ -138,8 +154,6 @@ def _left_out(store: Store, plan: AdapterPlan) -> str:
 def _seed(experiment: Experiment, lineage: Lineage, cell: Cell, seed: int | None) -> int:
     """Return the training seed of an export. Raise ValueError if the cell or the seed is unknown, or if a seed is needed."""
     name, known = experiment.name, cells.expected(experiment, lineage.store, lineage.pool_size)
-    if experiment.base_model is None:
-        raise ValueError(f"{name} names no base model; {ADD_BASE_MODEL}")
     if cell not in known:
         budgets, strategies = ({str(value): None for value in column} for column in zip(*known, strict=True))
         raise ValueError(

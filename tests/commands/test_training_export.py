@@ -14,7 +14,7 @@ from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.adapter import examples_of
 from taskdiv_assets.cli import app
 from taskdiv_assets.commands import trainer_files
-from taskdiv_assets.commands.trainer_files import TRAINERS, TrainingRow, TrainingSet
+from taskdiv_assets.commands.trainer_files import TRAINERS, BaseFiles, TrainingRow, TrainingSet
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
@@ -123,7 +123,7 @@ def tokens(tokenizer: Any, row: dict[str, Any], trainer: str) -> tuple[list[int]
 
 def test_settings_that_a_trainer_names_in_another_way() -> None:
     rows = (TrainingRow("a", "t", "p", "<u>p<a>", "r"),) * 10
-    found = TrainingSet(rows, TUNING, 3, "own/base", "c0ffee", "bfloat16", "<s>", "</s>", "")
+    found = TrainingSet(rows, TUNING, 3, "", BaseFiles("own/base", "c0ffee", "bfloat16", "<s>", "</s>"))
     trl, axolotl, factory = (
         yaml.safe_load(trainer_files.files(found, name)["train.yaml"]) for name in ("trl", "axolotl", "llama-factory")
     )
