@@ -124,11 +124,16 @@ def _rows(work: Work, plan: AdapterPlan, chosen: pa.Table) -> tuple[TrainingRow,
     tasks = dict(zip(chosen["prompt_id"].to_pylist(), chosen["task"].to_pylist(), strict=True))
     pool, prompt_ids = work.read("raw_pool"), plan.prompt_ids.to_pylist()
     prompts: dict[str, str] = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
+    others = work.lineage.other_answers  # further answers, if the experiment trains on both
     if work.experiment.base_model is None:
         answers = work.lineage.answers
-        examples = [Example(name, prompts[name], answers[name] or "") for name in prompt_ids]
+        examples = [
+            Example(name, prompts[name], answer)
+            for name in prompt_ids
+            for answer in (answers[name] or "", *others.get(name, ()))
+        ]
     else:
-        examples = examples_of(work, prompt_ids)
+        examples = examples_of(work, prompt_ids, others)
     checked(examples)  # raises the training's error for a blank answer
     return tuple(
         TrainingRow(one.prompt_id, tasks[one.prompt_id], prompts[one.prompt_id], plain(one.prompt), one.response)
