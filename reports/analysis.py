@@ -11,6 +11,7 @@ import numpy as np
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import statistics
 from reports.bills import Money
+from reports.forecast import Outlook, outlook
 from reports.power import detectable
 from reports.results import Results
 from reports.scores import ScoreSet
@@ -70,6 +71,7 @@ class Section(NamedTuple):
     against_full_pool: tuple[Comparison, ...]  # each strategy at its largest budget; Holm-corrected together
     by_task: TaskDifferences | None
     money: Money | None  # None if the experiment has no price
+    outlooks: dict[str, Outlook]  # by strategy: the forecasts of the next budgets
     has_default_primary: bool = False  # the experiment file declares no primary comparison
 
     @property
@@ -148,6 +150,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         against_full_pool=_against_full_pool(scores, curves_of, full_arm) if full_arm else (),
         by_task=_by_task(scores, curves_of, reference),
         money=results.money,
+        outlooks={name: outlook(curve, tasks, results.budgets, results.pool_n) for name, curve in curves_of.items()},
         has_default_primary=results.experiment.primary is not None and results.experiment.primary.is_default,
     )
 

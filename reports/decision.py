@@ -56,9 +56,9 @@ def decide(results: Results, sections: tuple[Section, ...]) -> Decision | None:
     if primary.reference != section.reference:
         why = f"This page compares with {section.reference}, as its reader asked. The page without --reference decides."
         return _none(why, f"The decision compares with {primary.reference}.")
-    chosen = _chosen(section, primary)
-    made = _keep(results, section, primary) if chosen is None else _send(results, section, chosen, primary)
-    return _by_benchmark(sections, chosen or primary, _by_budget(section, chosen, made))
+    picked = chosen(section, primary)
+    made = _keep(results, section, primary) if picked is None else _send(results, section, picked, primary)
+    return _by_benchmark(sections, picked or primary, _by_budget(section, picked, made))
 
 
 def _none(why: str, change: str) -> Decision:
@@ -74,7 +74,7 @@ def _too_few(primary: Comparison) -> Decision:
     return _none(why, "At least three seeds for each strategy; five show more.")
 
 
-def _chosen(section: Section, primary: Comparison) -> Comparison | None:
+def chosen(section: Section, primary: Comparison) -> Comparison | None:
     """Return the comparison of the strategy whose list is sent out; None if that is the reference."""
     every = (primary, *section.areas)
     better = {one.strategy: one for one in every if one.reference == primary.reference and one.verdict == "better"}

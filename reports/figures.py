@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import svg
+from reports import forecast_sentences, svg
 from reports.analysis import Comparison, Section, TaskDifferences
+from reports.forecast import Forecast
 from reports.looks import End, Look, end_labels, is_uneven, looks, root_scale, width_beside
 from reports.statistics import EQUIVALENCE_MARGIN, CurvePoint, Difference
 from reports.svg import INK, MUTED, SURFACE
@@ -19,7 +20,7 @@ from reports.words import clean
 def learning_curves(section: Section) -> Figure:
     """Draw mean score against log₂ budget with 95% bands. Each small dot is one seed.
 
-    A mark is hollow if the strategy is shown to be below the leader at this budget.
+    A mark is hollow if the strategy is shown to be below the leader at this budget. One strategy goes on with its forecast.
     """
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
@@ -40,9 +41,15 @@ def learning_curves(section: Section) -> Figure:
             )
             for place, (name, points) in enumerate(section.curves.items())
         ]
+        marks = {float(tick): budget for tick, budget in zip(ticks, section.budgets, strict=False)}
+        if ahead := forecast_sentences.continuation(section):
+            place, colour = list(section.curves).index(ahead[0]), look[ahead[0]].colour
+            ends[place] = _continued(axes, ahead[0], ahead[1], colour)
+            right = max(right, ends[place].x + 0.12)
+            marks |= {float(np.log2(one.budget_n)): one.budget_n for one in ahead[1]}
         ends += [_level(axes, label, line, right) for label, line in _levels(section)]
         axes.set_xlim(left, right)
-        axes.set_xticks(ticks, [f"{budget:,}" for budget in section.budgets] or [""])
+        axes.set_xticks(list(marks) or [0.0], [f"{budget:,}" for budget in marks.values()] or [""])
         axes.set_xlabel("labels (log₂ scale)")
         axes.set_ylabel(f"{clean(section.scores.label, 32)}, mean over tasks")
         axes.grid(axis="y")
@@ -86,6 +93,18 @@ def _curve(
     axes.plot(dots_x + shift, dots_y, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.75,
               markeredgewidth=0, zorder=3)  # fmt: skip
     return End(name, float(x[-1]), float(mean[-1]), colour)
+
+
+def _continued(axes: Axes, name: str, forecasts: Sequence[Forecast], colour: str) -> End:
+    """Draw a thin dashed line with its band from the largest scored budget on, beside a line that separates it."""
+    first = forecasts[0]
+    x = np.log2([first.largest_n, *(one.budget_n for one in forecasts)])
+    gains = np.array([(0.0, 0.0, 0.0), *((one.low, one.gain, one.high) for one in forecasts)]) + first.score
+    axes.fill_between(x, gains[:, 0], gains[:, 2], color=colour, alpha=0.09, linewidth=0, zorder=1)
+    axes.plot(x, gains[:, 1], color=colour, linestyle=(0, (2.0, 2.0)), linewidth=1, zorder=2)
+    axes.axvline(x[0] + 0.06, color=MUTED, linewidth=0.7, linestyle=(0, (1.0, 2.0)))
+    axes.text(x[0] + 0.1, 0.985, "forecast", transform=axes.get_xaxis_transform(), color=MUTED, fontsize=9, va="top")
+    return End(name, float(x[-1]), float(gains[-1, 1]), colour)
 
 
 def _level(axes: Axes, label: str, line: Difference, right: float) -> End:

@@ -52,7 +52,13 @@ def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
     if not results.is_scored:
         rows += _came_back(results)
     for section in sections:
-        rows += [*_means(section), *_differences(section), *_detectable(section), *_labels(section)]
+        rows += [
+            *_means(section),
+            *_differences(section),
+            *_detectable(section),
+            *_labels(section),
+            *_forecasts(section),
+        ]
     return as_table(rows)
 
 
@@ -178,6 +184,14 @@ def _labels(section: Section) -> Iterator[Number]:
             where = (benchmark, metric, name, reference, one.largest_n, None, "")
             ends = (one.low_n, one.high_n)
             yield Number("labels_to_match", *where, one.labels_n, *ends, None, None, one.outcome, one.seeds_n, items_n)
+
+
+def _forecasts(section: Section) -> Iterator[Number]:
+    for strategy, found in section.outlooks.items():
+        for one in found.forecasts:
+            where = (section.scores.benchmark, section.scores.metric, strategy, "", one.budget_n, None, "")
+            ends = (one.low, one.high, None, None)
+            yield Number("forecast", *where, one.gain, *ends, one.verdict, one.seeds_n, one.items_n)
 
 
 def _of_comparison(quantity: str, section: Section, one: Comparison, family: str) -> Number:

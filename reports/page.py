@@ -19,6 +19,7 @@ from reports import (
     envelope,
     expectation,
     figures,
+    forecast_sentences,
     notes,
     paper,
     provenance,
@@ -167,8 +168,14 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> di
         "full_pool_savings": tables.savings(section, f"{name}-full-savings", is_full=True),
         "full_pool_note": notes.full_pool(section),
         "against_full_pool": tables.differences(section.against_full_pool, f"{name}-against-full", full_title),
-        "curves": picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
+        "curves": picture(
+            figures.learning_curves(section),
+            f"{name}-curves",
+            "Learning curves",
+            notes.curves(section) + forecast_sentences.caption(section),
+        ),
         "curves_table": tables.curves(section, f"{name}-curves-table"),
+        "forecasts": forecast_sentences.table(section, f"{name}-forecasts"),
         "cost": cost_points.part(results, section, name),
         "primary": notes.primary(section),
         "forest": _forest(section, areas, name),
@@ -177,6 +184,11 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> di
         "heat_map": _heat_map(results, section, name),
         "by_task": tables.by_task(section, f"{name}-by-task"),
     }
+
+
+def _curves(section: Section, name: str) -> Picture:
+    caption = notes.curves(section) + forecast_sentences.caption(section)
+    return picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", caption)
 
 
 def _forest(section: Section, areas: tuple[analysis.Comparison, ...], name: str) -> Picture | None:

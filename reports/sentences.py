@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from data_contracts.cell_keys import FULL_POOL_STRATEGY
-from reports import decision, paper, words
+from reports import decision, forecast_sentences, paper, words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.lists import list_sentences as lists_sentences
 from reports.provenance import made_by
@@ -114,6 +114,8 @@ def _claims(section: Section, where: str) -> list[Claim]:
     if sentence := full_pool(section):
         verdict = section.full_pool_gain.verdict if section.full_pool_gain else "missing"
         claims.append(Claim("Tuning on the full pool" + where, sentence, verdict, _full_pool_in_short(section)))
+    if section.outlooks:
+        claims.append(Claim("More labels" + where, *forecast_sentences.claim(section)))
     return claims
 
 

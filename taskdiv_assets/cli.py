@@ -15,7 +15,7 @@ from rich.table import Table
 from taskdiv_assets import __version__
 from taskdiv_assets.annotating import gone
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.commands import planning, power_plan, preflight, running, stopping
+from taskdiv_assets.commands import forecast_plan, planning, power_plan, preflight, running, stopping
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
 from taskdiv_assets.commands.checking import check_stored
@@ -202,7 +202,7 @@ def plan(
         if not steps and not all(variants.values()):
             steps = [f"next: taskdiv run {experiment}"]
         rounds = planning.round_lines(chosen, store, looked.pool)
-        print_plan(out, chosen, found, steps, [*shown, *rounds, *variants])
+        print_plan(out, chosen, found, steps, [*shown, *forecast_plan.lines(store), *rounds, *variants])
         _say_gone(found)
         if found.standing.is_done:
             say_where(chosen)
