@@ -105,6 +105,7 @@ evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters on validation items
 	$(BIN)/python -m tests.evidence.allocations
 	$(BIN)/python -m tests.evidence.sampling
 	$(BIN)/python -m tests.evidence.coverage
+	$(BIN)/python -m tests.evidence.forecasts
 	$(BIN)/python -m tests.evidence.scaling
 	$(MAKE) discovery
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from reports import analysis, forecast, numbers, results
+from data_contracts.footer import Footer
+from reports import analysis, forecast, numbers, results, writing
 from reports.bills import Bill, Money
 from reports.forecast import Forecast, outlook
 from reports.forecast_sentences import claim, extra_cost, strategy_of, table
 from reports.statistics import Arm
+from taskdiv_assets.commands import forecast_plan
+from taskdiv_assets.storage.store import Store
 from tests.evidence import drawn_curves
 from tests.evidence.forecasts import held, left_out
 from tests.reports.make_results import Recipe, make_results
@@ -192,9 +196,15 @@ class TestPage:
         assert extra_cost(made._replace(bills=()), "random", one) == "at most 510.00 EUR"
 
 
-def test_the_page_has_the_forecast(tmp_path: Path, without_pictures: None) -> None:
+def test_the_page_has_the_forecast_and_the_plan_says_the_same(tmp_path: Path, without_pictures: None) -> None:
     import reports
 
-    made = reports.render(str(make_results(tmp_path, Recipe(items_per_task=4, seeds=(0, 1)))))
+    folder = make_results(tmp_path, Recipe(items_per_task=4, seeds=(0, 1)))
+    store = Store(folder.name, str(tmp_path))
+    assert forecast_plan.lines(store) == []
+    made = reports.render(str(folder))
     assert "What more labels may bring" in made.html
-    assert [one["topic"] for one in made.claims].count("More labels") == 1
+    [said] = [one for one in made.claims if one["topic"] == "More labels"]
+    footer = Footer("strategy_report", notes={"claims": [*made.claims, said | {"verdict": "no forecast"}]})
+    writing.write(made._replace(pictures=()), str(folder / "report"), asdict(footer))
+    assert forecast_plan.lines(store) == [f"more labels (stored report): {said['short']}"]
