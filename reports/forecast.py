@@ -113,8 +113,8 @@ def forecast(
     Every pair of an exponent and a size of departure is one linear regression of the mean scores: generalized least squares,
     with level and rise unknown. The variance of a score is known only roughly: from the interaction of budgets with items and
     seeds (`noise`), and from the distance of the scores to the fit. Each regression then predicts by a t distribution. Its weight
-    is the probability of the pair, given the scores (flat prior on level, rise and log variance). Interval and median are those of
-    the weighted mixture. Scores in 0..1 stay there: the ends are cut.
+    is the probability of the pair, given the scores (flat prior on level, rise and log variance). The result has the median and
+    the interval of the weighted mixture. Scores in 0..1 stay there: the ends are cut.
 
     Source: Bayesian linear regression and averaging over models (Gelman et al., Bayesian Data Analysis, 2013, ch. 14; Hoeting et
     al., Stat. Sci. 14 (1999) 382); power laws of learning curves (Hestness et al., arXiv:1712.00409). The departure is an
@@ -131,9 +131,10 @@ def forecast(
     last = float(means[-1])
     if rows.min() >= 0 and rows.max() <= 1:
         ends = np.clip(ends, -last, 1 - last)
-    counts = len(budgets), rows.shape[1], rows.shape[2], last
+    seeds_n, items_n = rows.shape[1:]
     return tuple(
-        Forecast(budgets[-1], target, *found, *counts) for target, found in zip(targets, ends.tolist(), strict=True)
+        Forecast(budgets[-1], target, gain, low, high, len(budgets), seeds_n, items_n, last)
+        for target, (gain, low, high) in zip(targets, ends.tolist(), strict=True)
     )
 
 
