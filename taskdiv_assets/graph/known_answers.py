@@ -100,7 +100,7 @@ def all_annotations(store: Store) -> pa.Table:
     rows = pa.concat_tables([schema.empty_table(), *(in_contract_columns(table, schema) for table in tables)])
     rows = rows.filter(pa.array([not is_blank(text) for text in rows["response"].to_pylist()], pa.bool_()))
     rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
-    is_model = pc.equal(rows["source"], "model")
+    is_model = pc.fill_null(pc.equal(rows["source"], "model"), False)  # without a source, people answered
     rows = pa.concat_tables([rows.filter(is_model), rows.filter(pc.invert(is_model))])
     return _of_kept_prompts(rows, copies.kept_of(store))
 
