@@ -82,6 +82,9 @@ def test_a_round_is_one_section_more_and_every_other_line_stays() -> None:
     again = with_rounds(text.replace("rounds:", "rounds:  # ours"), {"weighted_task_diversity": {"after": [12, 24]}})
     assert parsed(again).rounds["weighted_task_diversity"].after == [12, 24]
     assert again.startswith(FILE.rstrip())
+    commented = "rounds:\n  s: {after: [5]}  # ours\n\n# The budgets\nbudgets: [5]\n"
+    assert with_rounds(commented, {"s": {"after": [5, 9]}}).endswith("- 9\n\n# The budgets\nbudgets: [5]\n")
+    assert with_rounds("a: 1\nrounds: {s: {after: [5]}}\n# end\n", {"s": {"after": [9]}}).endswith("- 9\n# end\n")
     flow = "{name: x, budgets: [5]}"
     assert with_rounds(flow, IN_PLACE).splitlines()[:2] == ["name: x", "budgets:"]
 
@@ -95,6 +98,11 @@ def test_a_file_without_the_stored_round_gets_it_and_no_other() -> None:
     assert with_stored_rounds(longer, stored) == longer
     other = with_rounds(FILE, {"weighted_task_diversity": {"after": [20]}})
     assert with_stored_rounds(other, longer) == other  # the user wrote another round: the file is right
+    changed = TEXT.replace("{of: weighted", "{of: complement_weighted").replace(
+        "[12, 24]", "[12]"
+    )  # `of` is the user's
+    merged = parsed(with_stored_rounds(changed, TEXT)).rounds["in_rounds"]
+    assert merged.after == [12, 24] and merged.of == "complement_weighted_task_diversity"
     without = FILE.replace(", weighted_task_diversity]", "]")
     assert with_stored_rounds(without, stored) == without  # the strategy is gone
     assert with_stored_rounds("{", stored) == "{" and with_stored_rounds(FILE, "- 1") == FILE

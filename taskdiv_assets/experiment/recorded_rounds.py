@@ -57,7 +57,7 @@ def _problem(experiment: Experiment, name: str, rounds: Rounds) -> str:
 
 
 def with_rounds(text: str, rounds: Mapping[str, Any]) -> str:
-    """Return the text of an experiment file with another section `rounds`. All other lines stay.
+    """Return the text of an experiment file with another section `rounds`. All other lines stay, also comments after the section.
 
     >>> with_rounds("a: 1\\nrounds: {s: {after: [5]}}\\nb: 2\\n", {"s": {"after": [5, 9]}})
     'a: 1\\nrounds:\\n  s:\\n    after:\\n    - 5\\n    - 9\\nb: 2\\n'
@@ -71,6 +71,8 @@ def with_rounds(text: str, rounds: Mapping[str, Any]) -> str:
     if place is None:
         return f"{text.rstrip()}\n{section}"
     end = keys[place + 1].start_mark.line if place + 1 < len(keys) else len(lines)
+    while lines[end - 1].lstrip()[:1] in ("", "#"):  # blank lines and comments belong to what follows
+        end -= 1
     return "".join([*lines[: keys[place].start_mark.line], section, *lines[end:]])
 
 
@@ -88,7 +90,7 @@ def with_stored_rounds(text: str, stored: str) -> str:
     own = new[KEY] if isinstance(new.get(KEY), dict) else {}
     names = strategy_names(new.get("strategies"))
     later = {
-        name: entry
+        name: {**(own.get(name) or entry), "after": entry["after"]}
         for name, entry in old[KEY].items()
         if isinstance(names, list) and name in names and _continues(entry, own.get(name, {"after": []}))
     }
