@@ -48,10 +48,14 @@ def newest_annotations(store: Store) -> pa.Table:
 
 
 def counting_annotations(store: Store, adjudicator: str | None = None) -> pa.Table:
-    """Return each prompt's imported answer that counts, sorted by prompt_id: the adjudicator's newest, or else the newest."""
+    """Return each prompt's imported answer that counts, sorted by prompt_id: the adjudicator's newest, or else the newest.
+
+    An adjudicator is a person: the answer of a model with this name has no priority.
+    """
     rows = all_annotations(store)
-    names = rows["annotator"].to_pylist()
-    is_chosen = [adjudicator is not None and folded_name(name or "") == folded_name(adjudicator) for name in names]
+    people = zip(rows["annotator"].to_pylist(), rows["source"].to_pylist(), strict=True)
+    chosen_name = None if adjudicator is None else folded_name(adjudicator)
+    is_chosen = [source != "model" and folded_name(name or "") == chosen_name for name, source in people]
     last: dict[str, tuple[bool, int]] = {}
     for place, (prompt_id, chosen) in enumerate(zip(rows["prompt_id"].to_pylist(), is_chosen, strict=True)):
         last[prompt_id] = max(last.get(prompt_id, (False, -1)), (chosen, place))
