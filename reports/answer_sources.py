@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from data_contracts import money
 from reports import words
-from reports.bills import SOURCE_RULE, answers_by_model, model_prices
+from reports.bills import NO_PRICES, SOURCE_RULE, Prices, answers_by_model, prices_of_models
 from reports.experiment_view import Experiment
 from reports.reader import Reader
 
@@ -27,7 +27,9 @@ class Arm(NamedTuple):
     human_n: int
     model_n: int
     model_cost: Decimal | None  # exact; None if the file has no prices for the model
-    uncounted_n: int  # answers of a model whose tokens are not known, so that the cost lacks them
+    uncounted_n: (
+        int  # answers whose tokens are not known, or whose model has no price any more, so that the cost lacks them
+    )
 
 
 class Kept(NamedTuple):
@@ -64,7 +66,7 @@ def read_sources(
     kept = _kept(reader, [row for row in rows if row["is_draft_kept"] is not None])
     if not by_model and not kept:
         return None
-    prices = model_prices(experiment)
+    prices = prices_of_models(experiment)
     human = {row["prompt_id"] for row in rows} - by_model.keys()
     arms = []
     wanted = {(strategy, budget_n) for strategy in strategies for budget_n in budgets}
@@ -74,6 +76,7 @@ def read_sources(
     order = {name: place for place, name in enumerate(strategies)}
     notes = stored.footer.notes.get("model_replies")
     totals = notes if isinstance(notes, Mapping) else {}
+    asked = [str(name) for name in totals.get("models", ())]
     tokens = [int(totals.get(name, 0)) for name in ("replies_n", "input_tokens", "output_tokens")]
     return Sources(
         tuple(sorted({words.clean(str(row["model"]), NAME_CHARS) for row in by_model.values()})),
@@ -82,7 +85,7 @@ def read_sources(
         experiment.annotation.price,
         words.clean(experiment.annotation.currency or "", 8),
         {words.clean(str(kind), 20): int(n) for kind, n in dict(totals.get("kinds", {})).items()},
-        money.cost_of_replies(prices, *tokens),
+        money.cost_of_replies(prices.get(asked[0], NO_PRICES), *tokens) if len(asked) == 1 else None,
     )
 
 
@@ -91,13 +94,14 @@ def _arm(
     budget_n: int,
     human: Collection[str],
     answers: Sequence[Mapping[str, Any]],
-    prices: tuple[float | None, float | None, float | None],
+    prices: Mapping[str, Prices],
 ) -> Arm:
-    counted = [row for row in answers if row["input_tokens"] is not None]
+    of_model = next(iter(prices.values()), NO_PRICES)
+    priced = [row for row in answers if row["model"] in prices]
+    counted = [row for row in priced if of_model[0] is not None or row["input_tokens"] is not None]
     sums = [sum(row[name] or 0 for row in counted) for name in ("input_tokens", "output_tokens")]
-    cost = money.cost_of_replies(prices, len(answers), *sums)
-    uncounted_n = len(answers) - len(counted) if prices[0] is None else 0
-    return Arm(strategy, budget_n, len(human), len(answers), cost, uncounted_n)
+    cost = money.cost_of_replies(of_model, len(counted), *sums) if priced or not answers else None
+    return Arm(strategy, budget_n, len(human), len(answers), cost, 0 if cost is None else len(answers) - len(counted))
 
 
 def _kept(reader: Reader, rows: Sequence[Mapping[str, object]]) -> tuple[Kept, ...]:

@@ -20,6 +20,8 @@ from reports.reader import Reader
 
 SOURCE_RULE = "source_declared"  # of tables of annotations that name the source of each answer
 PRICES = ("price", "price_per_million_input_tokens", "price_per_million_output_tokens")
+Prices = tuple[float | None, float | None, float | None]  # in the order of PRICES
+NO_PRICES: Prices = (None, None, None)
 
 
 class Bill(NamedTuple):
@@ -92,7 +94,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
     pool = reader.columns("raw_pool", None, "prompt_id", "response")
     bought = _ids(reader.columns("annotations", None, "prompt_id"))
     by_model = answers_by_model(reader)
-    prices = model_prices(experiment)
+    prices = prices_of_models(experiment)
     own = set() if pool is None else _ids(pool.filter(pool["response"].is_valid())) or set()
     free = own - (bought or set()) | by_model.keys()  # an answer in the pool is not free if it was also bought
     ranks: dict[str, tuple[int, ...]] = {}
@@ -117,15 +119,21 @@ def answers_by_model(reader: Reader) -> dict[str, Mapping[str, Any]]:
     return {row["prompt_id"]: row for row in (table.to_pylist() if table else ()) if row["source"] == "model"}
 
 
-def model_prices(experiment: Experiment) -> tuple[float | None, float | None, float | None]:
-    """Return the prices of a reply, and of a million tokens of input and output, of the annotating model; None if not named."""
-    found = [(experiment.annotation.annotator or {}).get(name) for name in PRICES]
-    of_reply, of_input, of_output = (float(one) if isinstance(one, int | float) else None for one in found)
-    return of_reply, of_input, of_output
+def prices_of_models(experiment: Experiment) -> Mapping[str, Prices]:
+    """Return by model the prices of a reply, and of a million tokens of input and output. The file names one model at most.
+
+    The replies of a model that an earlier version of the file named have no price.
+    """
+    annotator = experiment.annotation.annotator or {}
+    of_reply, of_input, of_output = (
+        float(one) if isinstance(one := annotator.get(name), int | float) else None for name in PRICES
+    )
+    return {str(annotator["model"]): (of_reply, of_input, of_output)} if "model" in annotator else {}
 
 
-def _cost_of(row: Mapping[str, Any], prices: tuple[float | None, float | None, float | None]) -> Decimal:
-    return money.cost_of_replies(prices, 1, row["input_tokens"] or 0, row["output_tokens"] or 0) or Decimal()
+def _cost_of(row: Mapping[str, Any], prices: Mapping[str, Prices]) -> Decimal:
+    of_model = prices.get(str(row["model"]), NO_PRICES)
+    return money.cost_of_replies(of_model, 1, row["input_tokens"] or 0, row["output_tokens"] or 0) or Decimal()
 
 
 def _lists(

@@ -30,7 +30,9 @@ def _text(found: Sources) -> str:
         return ""
     names = words.listing(list(found.models))
     text = f"Some answers were written by {names}, not by people. A person's answer to the same prompt always replaces them."
-    no_answer = {kind: n for kind, n in found.replies.items() if kind != "answered"}
+    no_answer = {
+        kind: n for kind, n in found.replies.items() if kind not in ("answered", "failed")
+    }  # failed: no reply came
     if found.replies and found.replies_cost is not None:
         total = money.amount(float(money.to_the_cent(found.replies_cost)), found.currency)
         others = ", ".join(f"{n:,} {kind}" for kind, n in no_answer.items())
@@ -38,7 +40,10 @@ def _text(found: Sources) -> str:
             f" All replies of the model cost {total}{f', also those that are no answers ({others})' if others else ''}."
         )
     if any(arm.uncounted_n for arm in found.arms):
-        text += " Costs lack the answers whose tokens the endpoint did not count; the table says how many."
+        text += (
+            " Costs lack the answers whose tokens the endpoint did not count, or whose model has no price in the file; the table "
+            "says how many."
+        )
     return text
 
 

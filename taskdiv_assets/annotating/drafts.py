@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from data_contracts.spreadsheet_cells import text_cell
 from taskdiv_assets.annotating import ledger, lists
 from taskdiv_assets.annotating.asking import OnProgress, ask, open_endpoint
 from taskdiv_assets.annotating.layout import DRAFT, Layout, Row, folded
@@ -126,6 +127,16 @@ def sent_drafts(entries: Iterable[Entry], kept: Mapping[str, str]) -> dict[str, 
     """Return the draft of each prompt that was sent with one. `kept` maps the id of a dropped copy to that of the kept prompt."""
     drafts = [(row["prompt_id"], row["draft"]) for entry in entries for row in entry.rows if row.get("draft")]
     return {kept.get(prompt_id, prompt_id): text for prompt_id, text in drafts}
+
+
+def without_guard(response: str, draft: str | None) -> str:
+    """Return an answer without the apostrophe that a CSV list put in front of its draft, so that the draft is no formula.
+
+    >>> without_guard("'- one, two", "- one"), without_guard("'- one", None), without_guard("'tis", "Yes")
+    ('- one, two', "'- one", "'tis")
+    """
+    is_guarded = draft is not None and text_cell(draft) != draft
+    return response[1:] if is_guarded and draft and response.startswith(f"'{draft[0]}") else response
 
 
 def is_kept(draft: str | None, response: str) -> bool | None:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import data_contracts
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
-from taskdiv_assets.annotating.drafts import is_kept, sent_drafts
+from taskdiv_assets.annotating.drafts import is_kept, sent_drafts, without_guard
 from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.gone import sent_ids
 from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
@@ -195,6 +195,7 @@ def imports(store: Store) -> list[StoredImport]:
     found = []
     for name in (name for name in store.names("annotations") if name.endswith(".parquet")):
         table = imported_table(store, name)
+        time = next(iter(table["imported_at"].to_pylist()), None)
         table = table.filter(pc.not_equal(table["response"], ""))  # a reply of a model that is no answer
         columns = (table[column].to_pylist() for column in ("prompt_id", "annotator", "response"))
         is_model = name.startswith(MODEL_FILE)  # anybody's answer replaces that of a model
@@ -203,7 +204,6 @@ def imports(store: Store) -> list[StoredImport]:
             for id_, who, text in zip(*columns, strict=True)
         }
         replaced_n = len({key[0] for key, text in last.items() if counting.of(*key) != text})
-        time = next(iter(table["imported_at"].to_pylist()), None)
         found.append(StoredImport(name.removesuffix(".parquet"), time, table.num_rows, replaced_n))
     return sorted(found, key=lambda one: (one.imported_at or datetime.min.replace(tzinfo=UTC), one.batch))
 
@@ -215,7 +215,9 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     the new file is therefore later than the times of all earlier answers, even if the clock was set back.
     """
     who = [answer.annotator or annotator for answer in answers]
-    ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]
+    drafts = sent_drafts(ledger.entries(store), copies.kept_of(store))
+    ids = [answer.prompt_id for answer in answers]
+    responses = [without_guard(answer.response, drafts.get(answer.prompt_id)) for answer in answers]
     content = json.dumps(list(map(list, zip(ids, responses, who, strict=True)))).encode()
     batch, before = hashlib.sha256(content).hexdigest(), all_annotations(store)
     latest = max(before["imported_at"].to_pylist(), default=datetime.min.replace(tzinfo=UTC))
@@ -233,7 +235,6 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
         # Other answers were imported in between. These answers become the newest again, under a new name.
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
     columns: dict[str, object] = {"prompt_id": ids, "response": responses, "annotator": who}
-    drafts = sent_drafts(ledger.entries(store), copies.kept_of(store))
     columns["is_draft_kept"] = [is_kept(drafts.get(one), text) for one, text in zip(ids, responses, strict=True)]
     columns |= {"imported_at": [now] * len(ids), "batch": [batch] * len(ids), "row": list(range(len(ids)))}
     table = in_contract_columns(pa.table(columns), data_contracts.load("annotations").arrow_schema)

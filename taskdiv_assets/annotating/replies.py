@@ -89,13 +89,16 @@ def reply_of(outcome: Outcome, prompt_id: str, model: str) -> ModelReply:
     reply, now = outcome.reply, datetime.now(UTC)
     if reply is None:
         return ModelReply(
-            outcome.key, prompt_id, FAILED, "", outcome.detail[:DETAIL_CHARS], model, None, None, outcome.calls_n, now
+            outcome.key, prompt_id, FAILED, "", _line(outcome.detail), model, None, None, outcome.calls_n, now
         )
     kind, text, detail = _read(reply)
     given, taken = (None, None) if reply.usage is None else (reply.usage.input_tokens, reply.usage.output_tokens)
-    return ModelReply(
-        outcome.key, prompt_id, kind, text, detail[:DETAIL_CHARS], model, given, taken, outcome.calls_n, now
-    )
+    return ModelReply(outcome.key, prompt_id, kind, text, _line(detail), model, given, taken, outcome.calls_n, now)
+
+
+def _line(detail: str) -> str:
+    """Return the beginning of a reason as one line, so that an endpoint's text cannot look like a line of ours."""
+    return " ".join(detail[: 10 * DETAIL_CHARS].split())[:DETAIL_CHARS]
 
 
 def _read(reply: Reply) -> tuple[str, str, str]:

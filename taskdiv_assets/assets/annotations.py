@@ -39,7 +39,9 @@ def model_notes(work: Work) -> dict[str, Any]:
     replies = file_replies(work.store)
     counted = [reply for reply in replies if reply.is_paid]
     tokens = {name: sum(getattr(one, name) or 0 for one in counted) for name in ("input_tokens", "output_tokens")}
-    return {"model_replies": {"kinds": kinds(replies), "replies_n": len(counted), **tokens}} if replies else {}
+    models = sorted({reply.model for reply in counted})
+    totals = {"kinds": kinds(replies), "replies_n": len(counted), "models": models, **tokens}
+    return {"model_replies": totals} if replies else {}
 
 
 def rule_parameters(work: Work) -> dict[str, Any]:

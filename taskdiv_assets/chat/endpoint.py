@@ -299,9 +299,14 @@ def _checked_key(key: str, service: Service) -> str:
 def _checked_url(url: str, service: Service) -> str:
     """Return the base address. A suffix /chat/completions is removed. Raise ValueError if `url` is no http or https address."""
     base = url.rstrip("/").removesuffix("/chat/completions")
-    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
+    try:
+        parts = urlsplit(base)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a malformed port or IPv6 address
+        is_address = False
+    if not is_address:
         raise ValueError(
-            f"the {service.who}'s address does not start with http:// or https:// and a host; "
+            f"the {service.who}'s address does not start with http:// or https:// and a valid host and port; "
             f"set ${service.url_variable} to a base address such as https://host/v1"
         )
     return base

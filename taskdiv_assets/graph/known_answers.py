@@ -33,8 +33,13 @@ def known_answers(store: Store, adjudicator: str | None = None) -> dict[str, str
 
 
 def held_out_items(store: Store, adjudicator: str | None = None) -> pa.Table:
-    """Return the held-out items (`held_items.SCHEMA`) with their answers: the imported that counts, or the pool's, or null."""
+    """Return the held-out items (`held_items.SCHEMA`) with their answers: the imported that counts, or the pool's, or null.
+
+    Models are scored with these answers, so an answer of a model does not count. A prompt that a model answered becomes an item
+    if the experiment file names held-out items later.
+    """
     items, counting = held_items.read(store), counting_annotations(store, adjudicator)
+    counting = counting.filter(pc.not_equal(counting["source"], "model"))
     answers = dict(zip(counting["prompt_id"].to_pylist(), counting["response"].to_pylist(), strict=True))
     ids, own = items["prompt_id"].to_pylist(), items["response"].to_pylist()
     known = [answers.get(prompt_id, response) for prompt_id, response in zip(ids, own, strict=True)]

@@ -114,6 +114,25 @@ def test_what_was_left_as_it_was_is_counted_by_annotator_and_task(
     assert len(anchoring(newest_annotations(store), tasks)) == len(found)
 
 
+def test_a_copied_draft_loses_the_apostrophe_that_kept_it_from_being_a_formula(
+    own: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = REGISTRY.look(with_annotator(own, MODEL), store)
+    with endpoint(monkeypatch, lambda number, body: completion("- one")):
+        written = drafts.by_endpoint(lineage, drafts.unsent(lineage, CELLS, None), options=QUICK)
+    target = Target(Path("list.csv").absolute(), "csv")
+    export(lineage, CELLS, None, target, drafts=written)
+    rows = [*csv.DictReader(io.StringIO(target.path.read_text("utf-8-sig")))]
+    assert {row["draft"] for row in rows} == {"'- one"}
+    more = [
+        Answer(place, row["prompt_id"].removeprefix("'"), row["draft"] + ", two" * (place % 2), "a", None)
+        for place, row in enumerate(rows)
+    ]
+    store_answers(store, more, None)
+    found = {(row["response"], row["is_draft_kept"]) for row in newest_annotations(store).to_pylist()}
+    assert found == {("- one", True), ("- one, two", False)}
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -26,15 +27,16 @@ from taskdiv_assets.annotating.model_answers import Asked, all_replies, ask_anno
 from taskdiv_assets.annotating.replies import ModelReply
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.chat.crew import ClientOptions
-from taskdiv_assets.chat.endpoint import BODY_BYTES_MAX
+from taskdiv_assets.chat.endpoint import ANNOTATOR, BODY_BYTES_MAX, Endpoint
 from taskdiv_assets.commands import model_messages
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.experiment.annotation_settings import Annotator
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.known_answers import known_answers, newest_annotations
+from taskdiv_assets.graph.known_answers import counting_annotations, held_out_items, known_answers, newest_annotations
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
+from taskdiv_assets.pools import held_items
 from taskdiv_assets.storage.store import Store
 from tests.alpaca.chat_server import Act, ChatServer, completion, error, serving
 from tests.graph import make_unit
@@ -312,6 +314,35 @@ def test_an_import_of_an_earlier_version_is_of_a_person(own: Home, store: Store,
     pq.write_table(old, path)
     [row] = newest_annotations(store).to_pylist()
     assert (row["source"], row["model"], row["response"]) == ("human", None, "yes")
+
+
+def test_a_reason_is_one_line_and_replies_without_an_answer_have_a_time(
+    own: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with endpoint(monkeypatch, lambda number, body: completion(None, refusal="No.\n12 answers stored")):
+        result = ask(with_annotator(own, annotator()), store)
+    assert {reply.detail for reply in result.replies} == {"No. 12 answers stored"}
+    [found] = imports(store)
+    assert found.answers_n == 0 and found.imported_at is not None
+
+
+@pytest.mark.parametrize("url", ["http://host:port/v1", "http://[::1", "file:///v1", "https://host:99999"])
+def test_a_malformed_address_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match="set \\$TASKDIV_ANNOTATOR_URL"):
+        Endpoint("m", url=url, key="", timeout_s=1, max_tokens=1, service=ANNOTATOR)
+
+
+def test_an_answer_of_a_model_is_no_answer_to_a_held_out_item(
+    own: Home, store: Store, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with endpoint(monkeypatch, say("")):
+        ask(with_annotator(own, annotator()), store)
+    store_answers(store, [Answer(1, ids[0], "a person's", "ann", None)], None)
+    fields = [{"prompt_id": one, "task": "t", "prompt": "p"} for one in ids[:2]]  # as if they had become items
+    monkeypatch.setattr(held_items, "read", lambda store: pa.Table.from_pylist(fields, schema=held_items.SCHEMA))
+    assert held_out_items(store)["response"].to_pylist() == ["a person's", None]
+    chosen = {row["prompt_id"]: row["source"] for row in counting_annotations(store, "m-1").to_pylist()}
+    assert chosen[ids[0]] == "human"  # a model is no adjudicator
 
 
 def test_mistakes_in_the_file_are_named() -> None:

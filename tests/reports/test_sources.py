@@ -39,9 +39,15 @@ def with_sources(folder: Path, *, models_n: int, drafts: bool) -> list[str]:
     }
     whole = footer("annotations", None)
     whole["rules"] = [*whole["rules"], {**whole["rules"][0], "rule": "source_declared"}]
-    kinds = {"answered": models_n, "refused": 2}
+    kinds = {"answered": models_n, "refused": 2, "failed": 1}
     whole["notes"] = {
-        "model_replies": {"kinds": kinds, "replies_n": models_n + 2, "input_tokens": 80, "output_tokens": 31}
+        "model_replies": {
+            "kinds": kinds,
+            "replies_n": models_n + 2,
+            "models": ["m-1"],
+            "input_tokens": 80,
+            "output_tokens": 31,
+        }
     }
     table = pa.table(columns).replace_schema_metadata({"taskdiv": json.dumps(whole)})
     pq.write_table(table, folder / "tables/annotations.parquet")
@@ -66,6 +72,21 @@ def test_each_arm_shows_who_answered_and_what_it_costs(tmp_path: Path) -> None:
     assert "Some answers were written by m-1, not by people." in text
     assert "All replies of the model cost 0.17 EUR, also those that are no answers (2 refused)." in text  # 0.173
     assert "diversity 20 4 6 1.40 0.15 1.55" in text
+
+
+def test_replies_of_a_model_that_the_file_named_earlier_have_no_price(tmp_path: Path) -> None:
+    annotation = {
+        "price": 0.35,
+        "currency": "EUR",
+        "annotator": {"model": "m-2", "share": 1, "calls": 9, "price": 100.0},
+    }
+    folder = make_campaign(tmp_path, TWO.__class__(**{**TWO.__dict__, "settings": {"annotation": annotation}}))
+    with_sources(folder, models_n=6, drafts=False)
+    found = results.load(str(folder))
+    assert found.sources is not None and found.money is not None
+    assert {arm.model_cost for arm in found.sources.arms if arm.model_n} == {None}
+    assert found.sources.replies_cost is None
+    assert found.money.cost("task_diversity", 20) == pytest.approx(0.35 * 14)
 
 
 def test_drafts_that_were_kept_are_counted_and_names_are_escaped(tmp_path: Path) -> None:
