@@ -331,7 +331,7 @@ class TestPool:
 
         monkeypatch.setenv("TASKDIV_HOME", str(tmp_path))
         models = SimpleNamespace(
-            scorer=lambda source: SimpleNamespace(identity="0" * 32), control=lambda model: ("</s>",)
+            scorer=lambda source, tuned="": SimpleNamespace(identity="0" * 32), control=lambda model: ("</s>",)
         )
         work: Any = SimpleNamespace(store=Store("x"), lineage=SimpleNamespace(models=models), log=print)
         source: Any = SimpleNamespace(model=None)

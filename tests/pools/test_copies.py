@@ -63,7 +63,8 @@ def annotate(store, prompt_id, response, day=1):
         "row": [0],
     }
     buffer = io.BytesIO()
-    pq.write_table(pa.table(row, schema=data_contracts.load("annotations").arrow_schema), buffer)
+    schema = data_contracts.load("annotations").arrow_schema
+    pq.write_table(pa.table(row, schema=pa.schema([field for field in schema if field.name in row])), buffer)
     store.put(buffer.getvalue(), "annotations", f"b{day}.parquet")
 
 
@@ -132,8 +133,13 @@ def test_an_answer_under_a_copys_id_counts_for_the_prompt_that_is_kept(tmp_path)
     annotate(store, second, "the newest", day=3)
     newest = newest_annotations(store)
     assert (newest["prompt_id"].to_pylist(), newest["response"].to_pylist()) == ([kept], ["the newest"])
-    ids = {"pool_prompt_ids": pool.table["prompt_id"], "held_out_ids": []}
-    assert data_contracts.validate(data_contracts.load("annotations"), newest, ids).failed == ()
+    parameters = {
+        "pool_prompt_ids": pool.table["prompt_id"],
+        "held_out_ids": [],
+        "sources": ["human"],
+        "low_agreement": [],
+    }
+    assert data_contracts.validate(data_contracts.load("annotations"), newest, parameters).failed == ()
 
 
 def test_both_contracts_say_how_many_repeats_there_are(tmp_path):
