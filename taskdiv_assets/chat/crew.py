@@ -19,6 +19,7 @@ from taskdiv_assets.chat.endpoint import Endpoint, NoAnswerError, Question, Repl
 
 MAX_BACKOFF_S = 30.0
 SPENT = "the calls are used up"
+STOPPED = "stopped before a further try"
 MAX_RETRY_AFTER_S = 120.0  # if an endpoint requests a longer pause, the question has failed
 
 
@@ -35,7 +36,7 @@ class Outcome(NamedTuple):
 
     key: str
     reply: Reply | None  # None if no call gave a readable answer
-    detail: str  # the reason if there is no reply; `SPENT` if a further call would have been too many
+    detail: str  # the reason if there is no reply; `SPENT` if a further call would have been too many; `STOPPED`
     calls_n: int  # calls for this question in this run
 
 
@@ -97,15 +98,14 @@ class Crew:
     def _work(self) -> None:
         try:
             while not self._stopped.is_set():
-                if (outcome := self._outcome(self._waiting.get_nowait())) is not None:
-                    self._results.put(outcome)
+                self._results.put(self._outcome(self._waiting.get_nowait()))
         except queue.Empty:
             return
         except Exception as error:  # `next_outcome` raises it in the caller's thread
             self._results.put(error)
 
-    def _outcome(self, question: Question) -> Outcome | None:
-        """Return the outcome of one question, after retries if necessary; None if the crew was stopped before an answer came."""
+    def _outcome(self, question: Question) -> Outcome:
+        """Return the outcome of one question, after retries if necessary; `STOPPED` if the crew was stopped in a pause."""
         # The hash shortens each pause by up to a quarter, so that threads do not all retry at the same time.
         shortened = 1 - hashlib.sha256(question.key.encode()).digest()[0] / 0xFF / 4
         growing = wait_exponential(multiplier=self._options.backoff_s * shortened, max=MAX_BACKOFF_S * shortened)
@@ -123,7 +123,7 @@ class Crew:
         except _SpentError:
             return Outcome(question.key, None, SPENT, retrying.statistics["attempt_number"] - 1)
         except _StoppedError:
-            return None
+            return Outcome(question.key, None, STOPPED, retrying.statistics["attempt_number"] - 1)
         return Outcome(question.key, reply, "", retrying.statistics["attempt_number"])
 
     def _ask(self, question: Question) -> Reply:

@@ -138,7 +138,9 @@ class Endpoint:
         weighted: bool = False,
     ) -> None:
         try:
-            from openai import OpenAI
+            from openai import DefaultHttpxClient, OpenAI
+
+            from taskdiv_assets.chat.error_bodies import limit
         except ModuleNotFoundError:
             raise ValueError(
                 f"the {service.who} is asked with the package openai, which is not installed; install taskdiv-assets[judge]"
@@ -148,7 +150,10 @@ class Endpoint:
         base = _checked_url(url, service)
         parts = urlsplit(base)
         self.place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        self._client = OpenAI(api_key=self._key or "none", base_url=base, timeout=timeout_s, max_retries=0)
+        web = DefaultHttpxClient(event_hooks={"response": [limit]})
+        self._client = OpenAI(
+            api_key=self._key or "none", base_url=base, timeout=timeout_s, max_retries=0, http_client=web
+        )
 
     def close(self) -> None:
         self._client.close()

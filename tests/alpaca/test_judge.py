@@ -23,9 +23,9 @@ from tests.alpaca.chat_server import Act, completion, error, serving
 def assert_no_threads() -> None:
     """Check that the judge's threads end within 2 s, also those that wait for a minute to pass."""
     end = time.monotonic() + 2
-    while time.monotonic() < end and any(thread.name.startswith("judge-") for thread in threading.enumerate()):
+    while time.monotonic() < end and any(thread.name.startswith("asking-") for thread in threading.enumerate()):
         time.sleep(0.02)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("judge-")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("asking-")]
 
 
 def test_verdicts_come_back_in_the_order_of_the_pairs_whichever_output_stands_first() -> None:

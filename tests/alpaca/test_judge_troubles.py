@@ -1,13 +1,18 @@
 """The judge with an HTTP server that fails: repeated requests, failures that are not counted, and errors that end the scoring."""
 
+import gzip
+import random
 import re
+import time
 
 import pytest
 
 from taskdiv_assets.benchmarks.alpaca.judge import ask_all
 from taskdiv_assets.benchmarks.alpaca.prompts import is_model_first
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, is_final
-from taskdiv_assets.chat.crew import ClientOptions
+from taskdiv_assets.chat.crew import STOPPED, ClientOptions, Crew
+from taskdiv_assets.chat.endpoint import Endpoint, Question
+from taskdiv_assets.chat.error_bodies import ERROR_BYTES_MAX
 from taskdiv_assets.experiment.benchmark_settings import Judge
 from tests.alpaca.asking import KEY, QUICK, always, ask, ask_one, fair, pairs
 from tests.alpaca.chat_server import Act, completion, error, serving, top
@@ -71,6 +76,26 @@ class TestTroubleIsRepeatedAndThenFails:
         verdict, calls_n = ask_one(error(400, "maximum context length is 8192", "context_length_exceeded"))
         assert (verdict.kind, calls_n) == ("failed", 1)
         assert "context length" in verdict.detail
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_the_text_of_an_error_is_read_up_to_a_limit(self, packed: bool) -> None:
+        """An endless text would fill the memory. A packed text is cut in the middle of its stream."""
+        text = bytes(random.Random(1).choices(range(65, 91), k=40 * ERROR_BYTES_MAX))
+        act = Act(gzip.compress(text), 400, {"content-encoding": "gzip"}) if packed else Act(text, 400)
+        verdict, calls_n = ask_one(act)
+        assert (verdict.kind, calls_n) == ("failed", 1)
+        assert verdict.detail.startswith("status 400: ") and len(verdict.detail) < 300
+
+    def test_what_a_stopped_crew_has_asked_is_counted(self) -> None:
+        with serving(always(error(429, "wait", retry_after="60"))) as server:
+            endpoint = Endpoint("judge-1", url=server.url, key=KEY, timeout_s=5, max_tokens=1)
+            asked = [Question(str(number), "", "Why?") for number in range(5)]
+            crew = Crew(endpoint, asked, parallel=2, options=QUICK._replace(backoff_s=60))
+            while len(server.bodies) < 2:
+                time.sleep(0.01)
+            ended = [*crew.stop(5.0)]
+            endpoint.close()
+        assert [(one.reply, one.detail, one.calls_n) for one in ended] == [(None, STOPPED, 1)] * 2
 
 
 class TestAnswersThatCannotBeCounted:

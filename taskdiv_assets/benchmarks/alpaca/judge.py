@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair, prompt_of
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, is_tie, key_of, tie, verdict_of
-from taskdiv_assets.chat.crew import ClientOptions, Crew, Outcome
+from taskdiv_assets.chat.crew import STOPPED, ClientOptions, Crew, Outcome
 from taskdiv_assets.chat.endpoint import Endpoint, Question
 from taskdiv_assets.experiment.benchmark_settings import Judge
 
@@ -87,7 +87,8 @@ def _ask(
                 progress(len(found), len(pairs))
             watch.see(verdict)
     finally:
-        batch.add(*(_verdict(one, pairs[one.key], weighted=judge.weighted) for one in crew.stop()))
+        ended = [one for one in crew.stop() if one.detail != STOPPED]
+        batch.add(*(_verdict(one, pairs[one.key], weighted=judge.weighted) for one in ended))
         batch.flush()
     return found
 
