@@ -36,6 +36,7 @@ from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.known_answers import counting_annotations, held_out_items, known_answers, newest_annotations
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
+from taskdiv_assets.orchestration.code_location import load_with_executor
 from taskdiv_assets.pools import held_items
 from taskdiv_assets.storage.store import Store
 from tests.alpaca.chat_server import Act, ChatServer, completion, error, serving
@@ -241,6 +242,7 @@ def test_the_command_stores_and_lists_what_a_model_answered(
     own: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = with_annotator(own, annotator(price=0.125))
+    load_with_executor.cache_clear()  # another test may have run an experiment of this name in this process
     with endpoint(monkeypatch, say("")):
         done = CliRunner().invoke(
             cli.app, ["annotations", "ask", "own", "--budget", "12", "--strategy", "task_diversity"]
