@@ -46,7 +46,7 @@ class Anchoring(NamedTuple):
     annotator: str  # empty if nobody is named
     task: str
     answers_n: int  # answers to prompts that were sent with a draft
-    kept_n: int  # of these: equal to the draft, but for white space
+    kept_n: int  # of these: equal to the draft if white space is ignored
 
 
 def unsent(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> dict[str, str]:

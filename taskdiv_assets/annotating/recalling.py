@@ -205,7 +205,9 @@ def _rows(entries: Sequence[Entry], prompt_ids: set[str], store: Store) -> tuple
         for row in entry.rows:
             prompt_id = kept.get(row["prompt_id"], row["prompt_id"])
             if prompt_id in prompt_ids:
-                found[prompt_id] = (Row(**{**row, "prompt_id": prompt_id}), entry.layout)  # type: ignore[typeddict-item]
+                again = row.copy()
+                again["prompt_id"] = prompt_id
+                found[prompt_id] = (again, entry.layout)
     layouts = [layout for _, layout in found.values()]
     own_id = next((one.own_id for one in reversed(layouts) if one.own_id), None)
     extras = tuple(dict.fromkeys(name for one in layouts for name in one.extras))
@@ -214,5 +216,6 @@ def _rows(entries: Sequence[Entry], prompt_ids: set[str], store: Store) -> tuple
     rows = []
     for row, layout in found.values():
         values = dict(zip(layout.extras, row.get("extras", ()), strict=True))
-        rows.append(Row(**{**row, "extras": [values.get(name) for name in extras]}))  # type: ignore[typeddict-item]
+        row["extras"] = [values.get(name) for name in extras]
+        rows.append(row)
     return sorted(rows, key=lambda row: (row["rank"], row["prompt_id"])), whole

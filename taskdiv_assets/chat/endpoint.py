@@ -186,10 +186,11 @@ class Endpoint:
     def _send(self, question: Question) -> str:
         options: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_TOKENS} if self._weighted else {}
         system = [{"role": "system", "content": question.system}] if question.system else []
+        messages: list[Any] = [*system, {"role": "user", "content": question.user}]
         started, body = time.monotonic(), bytearray()
         with self._client.chat.completions.with_streaming_response.create(
             model=self._model,
-            messages=[*system, {"role": "user", "content": question.user}],  # type: ignore[list-item]
+            messages=messages,
             temperature=0,
             max_tokens=self._max_tokens,
             **options,

@@ -10,7 +10,7 @@ import numpy as np
 from reports.statistics import Arm
 from tests.evidence.drawn_scores import FloatArray, IntArray
 
-RISE = 0.1  # from the smallest to the largest scored budget, but for curves that the shape says not to rise
+RISE = 0.1  # from the smallest to the largest scored budget; shapes without a rise ignore it
 START = 0.6
 TASKS_N, ITEMS_EACH_N = 24, 10
 FACTORS = (1.5, 2.0)  # forecast budgets, times the largest scored one
